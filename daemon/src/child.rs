@@ -1,0 +1,458 @@
+//! The first acts of every hidden child mode of honed (`honed data`, `honed fetch`), and the frames over fd 0.
+//! Lives here: tying the child to its parent, giving up privileges, resource limits, hello, heartbeats.
+//! Never here: what a mode computes, and anything that the daemon itself runs.
+//!
+//! What a child can rely on: when the daemon goes away the child ends, by the parent-death signal and, on systems
+//! without one, because fd 0 hangs up. It may leave a temporary file (`*.partial`), never half a result.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::frame;
+use hone_protocol::wire;
+use hone_protocol::worker::{FromWorker, HEARTBEAT_MS, ToWorker};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// The environment variable in which the daemon gives its process id to a child.
+pub const PARENT_VARIABLE: &str = "HONE_PARENT_PID";
+
+/// Requests read ahead of the task in hand. One more waits in the socket: the reading thread then stands still,
+/// and the daemon's writes with it, until the child takes a request.
+pub const REQUESTS_WAITING_MAX: usize = 8;
+
+/// A task that does not call [`Work::tick`] for so long is no longer reported alive. It is generous because one
+/// `fsync` on a busy disk is one step.
+pub const STALL_MS: u64 = 60_000;
+
+/// Exit status of a child whose peer sent bytes that are no message.
+pub const EXIT_BAD_FRAME: i32 = 76;
+
+/// Exit status of a child whose peer went away. Nobody is left to read it but the system's log.
+pub const EXIT_HANG_UP: i32 = 0;
+
+/// What a class of child may use. A request beyond a limit fails inside the child, which then says so or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Address space in bytes. Beyond it allocations fail and the child aborts.
+    pub address_space_bytes: u64,
+    /// Processor seconds. Beyond it the system ends the child.
+    pub cpu_s: u64,
+    /// Largest file it may write, in bytes. Beyond it writes fail with "file too large".
+    pub file_bytes: u64,
+    /// Open files and sockets.
+    pub open_files: u64,
+}
+
+impl Limits {
+    /// `honed data`: imports, exports and pages of rows.
+    pub const DATA: Limits =
+        Limits { address_space_bytes: 1 << 30, cpu_s: 4 * 3600, file_bytes: 256 << 30, open_files: 1024 };
+    /// `honed fetch`: downloads into one scratch folder.
+    pub const FETCH: Limits =
+        Limits { address_space_bytes: 1 << 30, cpu_s: 4 * 3600, file_bytes: 1 << 40, open_files: 256 };
+}
+
+/// Why a child mode could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A person started it by hand.
+    #[error("this is an inner part of honed that only the daemon starts ({missing}); run `honed` instead")]
+    NotAChild {
+        /// What a child would have.
+        missing: &'static str,
+    },
+    /// The daemon ended between starting the child and the child's first acts.
+    #[error("the daemon (process {expected}) is gone")]
+    ParentGone {
+        /// The process id the daemon gave.
+        expected: i32,
+    },
+    /// The system refused one of the first acts.
+    #[error("{act}: {source}")]
+    System {
+        /// Which.
+        act: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Performs the first acts and says hello. Call it first in `main`, before any other thread exists: privileges
+/// and the parent-death signal belong to the calling thread and to those that it starts later.
+pub fn start(limits: Limits) -> Result<Channel, StartError> {
+    let mut sandbox = Vec::new();
+    tie_to_parent(&mut sandbox)?;
+    give_up_privileges(&mut sandbox)?;
+    survive_file_limit()?;
+    limit(&limits, &mut sandbox)?;
+    sandbox.push("missing: Landlock and seccomp, so the network and other files of this user are not fenced off".into());
+    let channel = Channel::over(own_socket()?, || std::process::exit(EXIT_HANG_UP))
+        .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
+    channel.send(&FromWorker::Hello {
+        protocol: hone_protocol::PROTOCOL,
+        version: hone_protocol::VERSION.to_owned(),
+        sandbox,
+    });
+    Ok(channel)
+}
+
+fn tie_to_parent(sandbox: &mut Vec<String>) -> Result<(), StartError> {
+    let expected = std::env::var(PARENT_VARIABLE)
+        .ok()
+        .and_then(|text| text.parse::<i32>().ok())
+        .ok_or(StartError::NotAChild { missing: "HONE_PARENT_PID is not set" })?;
+    #[cfg(target_os = "linux")]
+    {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(|e| StartError::System { act: "the parent-death signal could not be set", source: e.into() })?;
+        sandbox.push("ends with its parent (SIGKILL)".into());
+    }
+    #[cfg(not(target_os = "linux"))]
+    sandbox.push("missing: parent-death signal; ends when fd 0 hangs up".into());
+    // The parent may have ended before the signal was asked for; then nobody will ever send it.
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    if parent == Some(expected) { Ok(()) } else { Err(StartError::ParentGone { expected }) }
+}
+
+fn give_up_privileges(sandbox: &mut Vec<String>) -> Result<(), StartError> {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|e| StartError::System { act: "new privileges could not be ruled out", source: e.into() })?;
+        sandbox.push("no new privileges".into());
+    }
+    #[cfg(not(target_os = "linux"))]
+    sandbox.push("missing: no new privileges".into());
+    Ok(())
+}
+
+/// Makes a write beyond the file limit fail with an error instead of ending the process.
+///
+/// The default of SIGXFSZ is to end it. Neither std nor rustix can safely ignore a signal, but any handler has
+/// the same effect, and tokio can install one safely. It stays for the life of the process.
+fn survive_file_limit() -> Result<(), StartError> {
+    let failed = |source| StartError::System { act: "SIGXFSZ could not be caught", source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let _inside = runtime.enter();
+    let kind = tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // The stream of its arrivals is not needed: the failed write tells the same.
+    tokio::signal::unix::signal(kind).map(drop).map_err(failed)
+}
+
+fn limit(limits: &Limits, sandbox: &mut Vec<String>) -> Result<(), StartError> {
+    let table = [
+        (Resource::As, limits.address_space_bytes, "the address-space limit could not be set"),
+        (Resource::Cpu, limits.cpu_s, "the processor-time limit could not be set"),
+        (Resource::Fsize, limits.file_bytes, "the file-size limit could not be set"),
+        (Resource::Core, 0, "core files could not be switched off"),
+        (Resource::Nofile, limits.open_files, "the open-file limit could not be set"),
+    ];
+    for (resource, most, act) in table {
+        // Never ask for more than the hard limit that the daemon itself was given: raising is refused.
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .map_err(|e| StartError::System { act, source: e.into() })?;
+    }
+    sandbox.push(format!(
+        "limits: address space {} MiB, processor {} s, file {} GiB, open files {}, no core file",
+        limits.address_space_bytes >> 20,
+        limits.cpu_s,
+        limits.file_bytes >> 30,
+        limits.open_files
+    ));
+    Ok(())
+}
+
+fn own_socket() -> Result<UnixStream, StartError> {
+    let duplicate = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|_| StartError::NotAChild { missing: "fd 0 is closed" })?;
+    let stream = UnixStream::from(duplicate);
+    match stream.peer_addr() {
+        Ok(_) => Ok(stream),
+        Err(_) => Err(StartError::NotAChild { missing: "fd 0 is not the daemon's socket" }),
+    }
+}
+
+/// The frames of a child. One thread reads (and notices the hang-up even in the middle of a task), one sends
+/// heartbeats, and whoever holds the channel sends.
+#[derive(Debug)]
+pub struct Channel {
+    shared: Arc<Shared>,
+    requests: Receiver<ToWorker>,
+}
+
+struct Shared {
+    writer: Mutex<UnixStream>,
+    task: Mutex<Option<Arc<AtomicU64>>>,
+    task_changed: Condvar,
+    hang_up: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Channel {
+    /// Frames over a connected socket. `hang_up` is called when the peer is gone, from whichever thread noticed;
+    /// a child ends the process there.
+    pub fn over(stream: UnixStream, hang_up: impl Fn() + Send + Sync + 'static) -> std::io::Result<Channel> {
+        let reader = stream.try_clone()?;
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(stream),
+            task: Mutex::new(None),
+            task_changed: Condvar::new(),
+            hang_up: Box::new(hang_up),
+        });
+        let (queue, requests) = sync_channel(REQUESTS_WAITING_MAX);
+        let reading = Arc::clone(&shared);
+        thread::Builder::new().name("frames".into()).stack_size(256 << 10).spawn(move || {
+            reading.read_all(reader, &queue);
+        })?;
+        let beating = Arc::downgrade(&shared);
+        thread::Builder::new().name("heartbeat".into()).stack_size(128 << 10).spawn(move || {
+            while let Some(shared) = beating.upgrade() {
+                shared.beat();
+            }
+        })?;
+        Ok(Channel { shared, requests })
+    }
+
+    /// Sends one message; waits while the daemon does not read. If the daemon is gone, the child ends here.
+    pub fn send(&self, message: &FromWorker) {
+        self.shared.send(message);
+    }
+
+    /// The next request, or nothing when the daemon has closed its side.
+    pub fn recv(&self) -> Option<ToWorker> {
+        self.requests.recv().ok()
+    }
+
+    /// The next request, or nothing when none came in that time or the daemon has closed its side.
+    pub fn recv_within(&self, patience: Duration) -> Option<ToWorker> {
+        match self.requests.recv_timeout(patience) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Begins a task: heartbeats are sent until the answer is dropped, as long as the task ticks.
+    pub fn work(&self) -> Work<'_> {
+        let ticks = Arc::new(AtomicU64::new(0));
+        *lock(&self.shared.task) = Some(Arc::clone(&ticks));
+        self.shared.task_changed.notify_all();
+        Work { channel: self, ticks, phase: String::new(), told: None }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // Wakes the heartbeat thread, which then finds nothing to hold on to.
+        self.shared.task_changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn send(&self, message: &FromWorker) {
+        let bytes = match frame::frame(&wire::encode(message)) {
+            Ok(bytes) => bytes,
+            // Only a bug lets an answer outgrow a frame; the daemon hears that instead of silence.
+            Err(error) => {
+                let failure = Failure::new(FailureCode::Internal, format!("an answer does not fit a frame: {error}"))
+                    .hint(HintCode::ReportBug);
+                frame::frame(&wire::encode(&FromWorker::Failed(failure))).expect("a short failure fits a frame")
+            }
+        };
+        if lock(&self.writer).write_all(&bytes).is_err() {
+            (self.hang_up)();
+        }
+    }
+
+    fn read_all(&self, mut stream: UnixStream, queue: &SyncSender<ToWorker>) {
+        loop {
+            match read_message(&mut stream) {
+                Ok(Some(message)) => {
+                    if queue.send(message).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => return (self.hang_up)(),
+                Err(reason) => {
+                    self.send(&FromWorker::Failed(
+                        Failure::new(FailureCode::BadFrame, reason).hint(HintCode::ReportBug),
+                    ));
+                    std::process::exit(EXIT_BAD_FRAME);
+                }
+            }
+        }
+    }
+
+    /// Waits for a task, then sends heartbeats until it ends or stalls.
+    fn beat(&self) {
+        let pause = Duration::from_millis(HEARTBEAT_MS / 2);
+        let mut task = lock(&self.task);
+        let Some(ticks) = task.clone() else {
+            // The wait has a bound so that the thread notices when the channel is dropped.
+            drop(self.task_changed.wait_timeout(task, pause).unwrap_or_else(PoisonError::into_inner));
+            return;
+        };
+        let (mut seen, mut moved_at) = (ticks.load(Ordering::Relaxed), Instant::now());
+        loop {
+            task = self.task_changed.wait_timeout(task, pause).unwrap_or_else(PoisonError::into_inner).0;
+            if !task.as_ref().is_some_and(|current| Arc::ptr_eq(current, &ticks)) {
+                return;
+            }
+            let now = ticks.load(Ordering::Relaxed);
+            if now != seen {
+                (seen, moved_at) = (now, Instant::now());
+            }
+            if moved_at.elapsed() < Duration::from_millis(STALL_MS) {
+                drop(task);
+                self.send(&FromWorker::Alive);
+                task = lock(&self.task);
+            }
+        }
+    }
+}
+
+/// One message; nothing at an orderly end of the stream.
+fn read_message(stream: &mut UnixStream) -> Result<Option<ToWorker>, String> {
+    let mut header = [0; 4];
+    match stream.read_exact(&mut header) {
+        Ok(()) => {}
+        // A peer that dies in the middle of a header is as gone as one that dies between frames.
+        Err(_) => return Ok(None),
+    }
+    let length = frame::length(header).map_err(|e| e.to_string())?;
+    // `take` and not a buffer of the announced length: memory follows the bytes that really come.
+    let mut payload = Vec::new();
+    match stream.take(length as u64).read_to_end(&mut payload) {
+        Ok(read) if read == length => wire::decode(&payload).map(Some).map_err(|e| e.to_string()),
+        _ => Ok(None),
+    }
+}
+
+/// A lock that a panicking thread held is still good: what it guards is whole between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Least milliseconds between two progress messages: at most five a second.
+pub const PROGRESS_INTERVAL_MS: u64 = 200;
+
+/// A task in hand. While it lives and ticks, the daemon hears that the child is alive.
+#[derive(Debug)]
+pub struct Work<'c> {
+    channel: &'c Channel,
+    ticks: Arc<AtomicU64>,
+    phase: String,
+    told: Option<Instant>,
+}
+
+impl Work<'_> {
+    /// The task has moved.
+    pub fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The task has moved that far. Told at once when the phase is new or done, else at most five times a second.
+    pub fn progress(&mut self, phase: &str, done: u64, total: u64) {
+        self.tick();
+        let due = self.phase != phase
+            || done == total
+            || self.told.is_none_or(|at| at.elapsed() >= Duration::from_millis(PROGRESS_INTERVAL_MS));
+        if due {
+            phase.clone_into(&mut self.phase);
+            self.told = Some(Instant::now());
+            self.channel.send(&FromWorker::Progress { phase: phase.to_owned(), done, total });
+        }
+    }
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        *lock(&self.channel.shared.task) = None;
+        self.channel.shared.task_changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    fn pair() -> (Channel, UnixStream, Arc<AtomicBool>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let gone = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&gone);
+        let channel = Channel::over(ours, move || told.store(true, Ordering::SeqCst)).unwrap();
+        (channel, theirs, gone)
+    }
+
+    fn read(stream: &mut UnixStream) -> FromWorker {
+        let mut header = [0; 4];
+        stream.read_exact(&mut header).unwrap();
+        let mut payload = vec![0; frame::length(header).unwrap()];
+        stream.read_exact(&mut payload).unwrap();
+        wire::decode(&payload).unwrap()
+    }
+
+    #[test]
+    fn requests_come_in_order_and_end_with_the_peer() {
+        let (channel, mut peer, gone) = pair();
+        for request in 0..20 {
+            let message = ToWorker::CancelRequest { request };
+            peer.write_all(&frame::frame(&wire::encode(&message)).unwrap()).unwrap();
+        }
+        drop(peer);
+        for request in 0..20 {
+            assert_eq!(channel.recv(), Some(ToWorker::CancelRequest { request }));
+        }
+        assert_eq!(channel.recv(), None);
+        assert!(gone.load(Ordering::SeqCst), "the hang-up was noticed");
+    }
+
+    #[test]
+    fn a_task_that_ticks_is_reported_alive_and_progress_is_bounded() {
+        let (channel, mut peer, _gone) = pair();
+        let mut work = channel.work();
+        work.progress("phase.import", 0, 10);
+        for done in 1..10 {
+            work.progress("phase.import", done, 10);
+        }
+        work.progress("phase.import", 10, 10);
+        let begun = Instant::now();
+        let first = read(&mut peer);
+        assert_eq!(first, FromWorker::Progress { phase: "phase.import".into(), done: 0, total: 10 });
+        // What is due by time alone depends on the machine; the last one always comes.
+        while read(&mut peer) != (FromWorker::Progress { phase: "phase.import".into(), done: 10, total: 10 }) {}
+        assert_eq!(read(&mut peer), FromWorker::Alive);
+        assert!(begun.elapsed() < Duration::from_millis(HEARTBEAT_MS), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn an_answer_beyond_a_frame_becomes_a_failure() {
+        let (channel, mut peer, _gone) = pair();
+        let text = "x".repeat(frame::FRAME_BYTES_MAX + 1);
+        channel.send(&FromWorker::Piece { request: 1, text, tokens: 1 });
+        assert!(matches!(read(&mut peer), FromWorker::Failed(f) if f.code == FailureCode::Internal));
+    }
+
+    #[test]
+    fn sending_to_a_peer_that_left_is_a_hang_up() {
+        let (channel, peer, gone) = pair();
+        drop(peer);
+        channel.send(&FromWorker::Alive);
+        assert!(gone.load(Ordering::SeqCst));
+    }
+}

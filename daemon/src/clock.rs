@@ -1,0 +1,52 @@
+//! Time and identifiers: wall clock in Unix milliseconds, UUIDv7, billing days. Durations never come from here.
+
+use hone_protocol::id::Id;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// Unix milliseconds, UTC.
+pub fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+/// A new identifier (UUIDv7).
+pub fn new_id<K>() -> Id<K> {
+    Id::from_bytes(*uuid::Uuid::now_v7().as_bytes())
+}
+
+/// The store's billing zone: the system's IANA name, or UTC when it has none.
+pub fn system_zone() -> String {
+    TimeZone::system().iana_name().unwrap_or("UTC").to_owned()
+}
+
+/// The billing day `YYYY-MM-DD` of a time in a zone; UTC when the zone is unknown here.
+pub fn day(at_ms: i64, zone: &str) -> String {
+    let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+    let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    at.to_zoned_datetime(zone).strftime("%Y-%m-%d").to_string()
+}
+
+/// The clock time for logs.
+pub fn text(at_ms: i64) -> String {
+    Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_the_zones_day() {
+        let late = 1_700_006_400_000; // 2023-11-15 00:00:00 UTC
+        assert_eq!(day(late, "UTC"), "2023-11-15");
+        assert_eq!(day(late - 1, "UTC"), "2023-11-14");
+        assert_eq!(day(late, "no/such zone"), "2023-11-15");
+    }
+
+    #[test]
+    fn ids_carry_their_time() {
+        let before = now_ms();
+        let id: hone_protocol::id::JobId = new_id();
+        assert!((before..=now_ms() + 1).contains(&id.made_at_ms()));
+    }
+}

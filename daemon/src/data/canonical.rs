@@ -1,0 +1,88 @@
+//! The canonical form of messages and its hash.
+//! Lives here: RFC 8785 (JSON Canonicalization Scheme) for lists of `{content, role}`. Never here: other shapes.
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over the canonical JSON of messages, given as role and content in order.
+///
+/// The form is that of RFC 8785: no white space, keys in order (`content` before `role`), text in UTF-8 with only
+/// `"`, `\` and control characters escaped (`\b \t \n \f \r`, else `\u00xx` in lower case). Fields other than role
+/// and content do not count, so two rows that train alike hash alike. No Unicode normalisation is done.
+pub fn content_sha256<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str)>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut open = "[{\"content\":\"";
+    for (role, content) in messages {
+        hash.update(open);
+        open = ",{\"content\":\"";
+        escape(content, &mut hash);
+        hash.update("\",\"role\":\"");
+        escape(role, &mut hash);
+        hash.update("\"}");
+    }
+    // Without any message nothing was opened.
+    hash.update(if open.starts_with('[') { "[]" } else { "]" });
+    hash.finalize().into()
+}
+
+fn escape(text: &str, hash: &mut Sha256) {
+    let bytes = text.as_bytes();
+    let mut plain_from = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let code;
+        let escaped: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            0x08 => b"\\b",
+            b'\t' => b"\\t",
+            b'\n' => b"\\n",
+            0x0c => b"\\f",
+            b'\r' => b"\\r",
+            0..=0x1f => {
+                code = [b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]];
+                &code
+            }
+            _ => continue,
+        };
+        hash.update(&bytes[plain_from..at]);
+        hash.update(escaped);
+        plain_from = at + 1;
+    }
+    hash.update(&bytes[plain_from..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same form by another road: serde_json escapes as RFC 8785 asks, and the keys are written in order.
+    fn expected(messages: &[(String, String)]) -> [u8; 32] {
+        let objects: Vec<String> = messages
+            .iter()
+            .map(|(role, content)| {
+                format!(
+                    "{{\"content\":{},\"role\":{}}}",
+                    serde_json::to_string(content).unwrap(),
+                    serde_json::to_string(role).unwrap()
+                )
+            })
+            .collect();
+        Sha256::digest(format!("[{}]", objects.join(","))).into()
+    }
+
+    #[test]
+    fn golden() {
+        let hash = content_sha256([("user", "a\u{1f}\"\\\n\u{7f}é中"), ("assistant", "b")]);
+        let text = "[{\"content\":\"a\\u001f\\\"\\\\\\n\u{7f}é中\",\"role\":\"user\"},{\"content\":\"b\",\"role\":\"assistant\"}]";
+        assert_eq!(hash, <[u8; 32]>::from(Sha256::digest(text)));
+        assert_eq!(content_sha256([]), <[u8; 32]>::from(Sha256::digest("[]")));
+    }
+
+    proptest! {
+        #[test]
+        fn equals_json_written_by_another_road(messages in prop::collection::vec((any::<String>(), any::<String>()), 0..5)) {
+            let pairs = messages.iter().map(|(role, content)| (role.as_str(), content.as_str()));
+            prop_assert_eq!(content_sha256(pairs), expected(&messages));
+        }
+    }
+}

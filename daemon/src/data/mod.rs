@@ -1,0 +1,108 @@
+//! `honed data`: rows in and out, in a child process because the files are a stranger's bytes.
+//! Lives here: the reading of chat files, the segment format (the only place that names arrow), pages of rows,
+//! exports, presets. Never here: the store, sockets, tokens, templates.
+//!
+//! Data flows: [`lines`] → [`json`] → [`format`] → [`columns`] → [`segment_writer`] (an import), and
+//! [`segment`] → [`window`] or [`export`] (everything else).
+
+mod canonical;
+mod columns;
+mod complete;
+mod distinct;
+mod export;
+mod format;
+mod import;
+mod json;
+mod lines;
+mod presets;
+mod segment;
+mod segment_writer;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::worker::{FromWorker, ToWorker};
+
+use crate::child::{self, Channel, Limits};
+
+pub use canonical::content_sha256;
+pub use complete::PARTIAL_SUFFIX;
+pub use presets::{PRESETS, Preset, write_preset};
+pub use segment::segment_path;
+
+/// A reader that gets no request for so long ends by itself; the daemon starts another when it needs one.
+pub const READER_IDLE: Duration = Duration::from_secs(300);
+
+/// The child's main. Serves pages until idle; an import or an export is the one task of the child's life.
+pub fn run() -> ExitCode {
+    let channel = match child::start(Limits::DATA) {
+        Ok(channel) => channel,
+        Err(error) => {
+            eprintln!("honed data: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    serve(&channel);
+    ExitCode::SUCCESS
+}
+
+fn serve(channel: &Channel) {
+    let mut reader = window::Reader::default();
+    while let Some(request) = channel.recv_within(READER_IDLE) {
+        let mut work = channel.work();
+        let answer = match request {
+            ToWorker::Read(task) => {
+                let answer = window::answer(&mut reader, &task);
+                drop(work);
+                channel.send(&answer);
+                continue;
+            }
+            ToWorker::Import(task) => import::import(&task, &mut |done, total| {
+                work.progress("phase.import", done, total);
+            })
+            .and_then(import::Import::into_answer),
+            ToWorker::Export(task) => export::export(&task, &mut |done, total| {
+                work.progress("phase.export", done, total);
+            })
+            .map(|rows| FromWorker::Exported { rows }),
+            other => Err(not_ours(&other)),
+        };
+        drop(work);
+        channel.send(&answer.unwrap_or_else(FromWorker::Failed));
+        return;
+    }
+}
+
+fn not_ours(request: &ToWorker) -> Failure {
+    let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
+    Failure::new(FailureCode::InvalidRequest, format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"))
+        .hint(HintCode::ReportBug)
+}
+
+/// How far a task is: bytes or rows done, and in all.
+type Progress<'p> = &'p mut dyn FnMut(u64, u64);
+
+/// A failure of reading a file.
+fn unreadable(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureCode::FileUnreadable, format!("{} cannot be read: {error}", path.display()))
+        .at(path.display().to_string())
+        .hint(HintCode::CorrectField)
+}
+
+/// A failure of writing a file, by what the system said.
+fn unwritable(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let (code, hint) = match error.kind() {
+        StorageFull | QuotaExceeded => (FailureCode::DiskFull, HintCode::FreeDisk),
+        FileTooLarge => (FailureCode::LimitReached, HintCode::CorrectField),
+        _ => (FailureCode::NotSaved, HintCode::TryAgain),
+    };
+    Failure::new(code, format!("{} cannot be written: {error}", path.display()))
+        .at(path.display().to_string())
+        .hint(hint)
+}

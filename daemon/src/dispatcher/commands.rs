@@ -1,0 +1,386 @@
+//! What persons wish: each request that changes facts, decided. Reads never come here.
+
+use std::sync::Arc;
+
+use hone_protocol::application::{ApplicationRecord, KeyRecord, Services};
+use hone_protocol::evaluation::{Scorer, SuiteRecord};
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::id::{ApplicationId, JobId, KeyId};
+use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
+use hone_protocol::model::Alias;
+use hone_protocol::paths::is_name;
+use hone_protocol::request::{Answer, Request};
+use hone_protocol::service::{Price, ServiceRecord};
+use hone_protocol::value::Hash;
+use hone_protocol::wire;
+use sha2::{Digest, Sha256};
+
+use super::effect::Effect;
+use super::event::ReplyTo;
+use super::{Decider, Remembered, Subject};
+use crate::clock::new_id;
+use crate::jobs;
+use crate::secret;
+use crate::state::OWNER;
+use crate::store::{Table, codec};
+
+/// Slots of a service when none are asked for.
+pub(crate) const SLOTS: u32 = 4;
+/// Context of a slot when none is asked for.
+pub(crate) const CONTEXT_TOKENS: u32 = 2048;
+const SLOTS_MAX: u32 = 256;
+/// The pool that is always there.
+pub(crate) const LOCAL_POOL: &str = "local";
+
+fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let message = format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
+    Err(Failure::field(kind, message).hint(HintCode::ChooseAnotherName))
+}
+
+/// The word for the audit log, and what the request is about.
+fn words(request: &Request) -> (&'static str, String) {
+    match request {
+        Request::Submit { spec } => ("submit", spec.kind().to_owned()),
+        Request::Cancel { job } => ("cancel", job.to_string()),
+        Request::Pause { job } => ("pause", job.to_string()),
+        Request::Resume { job } => ("resume", job.to_string()),
+        Request::SetAlias { model, alias, .. } => ("set_alias", format!("{model}:{alias}")),
+        Request::Publish { name, version, .. } => ("publish", format!("{name} = {version}")),
+        Request::SetService { name, wanted } => ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" })),
+        Request::SetApplication { name, .. } => ("set_application", name.clone()),
+        Request::CreateKey { application, .. } => ("create_key", application.clone()),
+        Request::RevokeKey { key } => ("revoke_key", key.to_string()),
+        Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
+        Request::Shutdown => ("shutdown", String::new()),
+        _ => ("other", String::new()),
+    }
+}
+
+impl Decider {
+    /// Decides a wish, once per idempotency id.
+    pub(super) fn request(&mut self, person: &str, once: Option<String>, request: Request, reply: ReplyTo) {
+        let identity = once.as_ref().map(|once| {
+            let key = Hash(Sha256::digest([person.as_bytes(), &[0], once.as_bytes()].concat()).into());
+            (key, Hash(Sha256::digest(wire::encode(&request)).into()))
+        });
+        if let Some((key, payload)) = identity
+            && let Some(before) = self.remembered.get(&key)
+        {
+            let answer = if before.payload == payload {
+                before.answer.clone()
+            } else {
+                let message = "this idempotency id came with another request before";
+                Err(Failure::new(FailureCode::IdempotencyConflict, message).at("once"))
+            };
+            self.effects.push(Effect::Reply(reply, answer));
+            return;
+        }
+        if once.is_some() && matches!(request, Request::CreateKey { .. }) {
+            // Remembering the answer would store the secret.
+            let message = "making a key cannot be repeated safely; leave out the idempotency id";
+            self.effects.push(Effect::Reply(reply, Err(Failure::new(FailureCode::InvalidRequest, message).at("once"))));
+            return;
+        }
+        let (verb, subject) = words(&request);
+        let answer = self.wish_of(person, request);
+        if answer.is_ok() {
+            self.audit(person, verb, &subject);
+            if let Some((key, payload)) = identity {
+                let remembered = Remembered { at_ms: self.now_ms, payload, answer: answer.clone() };
+                self.writes.put(Table::Idempotency, key.0, codec::record(&remembered));
+                self.remembered.insert(key, remembered);
+            }
+        }
+        self.effects.push(Effect::Reply(reply, answer));
+    }
+
+    fn wish_of(&mut self, person: &str, request: Request) -> Result<Answer, Failure> {
+        if self.state.stopping && !matches!(request, Request::Shutdown) {
+            return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
+        }
+        match request {
+            Request::Submit { spec } => self.submit(person, spec),
+            Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
+            Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
+            Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
+            Request::SetAlias { model, alias, version } => self.set_alias(&model, &alias, &version),
+            Request::Publish { name, version, slots, context_tokens, price } => {
+                self.publish(person, &name, &version, slots, context_tokens, price)
+            }
+            Request::SetService { name, wanted } => self.set_service(&name, wanted),
+            Request::SetApplication { name, title, services } => {
+                self.set_application(person, &name, &title, &services)
+            }
+            Request::CreateKey { application, label } => self.create_key(&application, &label),
+            Request::RevokeKey { key } => self.revoke_key(key),
+            Request::CreateSuite { name, dataset, split, part, scorers } => {
+                let dataset = self.state.dataset_version(&dataset)?.id;
+                let suite = SuiteRecord {
+                    id: new_id(),
+                    name,
+                    dataset,
+                    split,
+                    part,
+                    scorers,
+                    created_at_ms: self.now_ms,
+                    created_by: person.to_owned(),
+                };
+                self.create_suite(suite)
+            }
+            Request::Shutdown => {
+                self.stop();
+                Ok(Answer::Done)
+            }
+            _ => Err(Failure::new(FailureCode::Internal, "a read reached the dispatcher").hint(HintCode::ReportBug)),
+        }
+    }
+
+    fn job_answer(&self, job: JobId) -> Result<Answer, Failure> {
+        let view = self.state.job_view(job).ok_or_else(|| Failure::not_found("job", &job.to_string()))?;
+        Ok(Answer::Job(Box::new(view)))
+    }
+
+    fn submit(&mut self, person: &str, spec: JobSpec) -> Result<Answer, Failure> {
+        (jobs::kind(&spec).check)(&self.state, &spec)?;
+        let spec = jobs::pin(&self.state, spec)?;
+        let id: JobId = new_id();
+        let job = JobRecord {
+            id,
+            spec,
+            person: person.to_owned(),
+            payer: self.state.application(OWNER)?.id,
+            created_at_ms: self.now_ms,
+            state: JobState::Queued,
+            wish: None,
+            attempt: 0,
+            strikes: 0,
+            barren: 0,
+            checkpoint: None,
+            started_at_ms: None,
+            ended_at_ms: None,
+            next_event_seq: 0,
+        };
+        Arc::make_mut(&mut self.state.jobs).insert(id, Arc::new(job));
+        self.queued.insert(id);
+        self.job_event(id, JobEventKind::Submitted);
+        self.job_answer(id)
+    }
+
+    fn set_alias(&mut self, model: &str, alias: &str, version: &str) -> Result<Answer, Failure> {
+        check_name("alias", alias)?;
+        let version = self.state.version(version)?.clone();
+        let model = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.clone();
+        if version.model != model.id {
+            let message = format!("the version belongs to another model than {}", model.name);
+            return Err(Failure::field("version", message));
+        }
+        self.point_alias(model.id, alias, version.id);
+        Ok(Answer::Done)
+    }
+
+    /// Points an alias at a version of the model.
+    pub(super) fn point_alias(
+        &mut self,
+        model: hone_protocol::id::ModelId,
+        alias: &str,
+        version: hone_protocol::id::VersionId,
+    ) {
+        let models = Arc::make_mut(&mut self.state.models);
+        let Some(record) = models.get_mut(&model).map(Arc::make_mut) else { return };
+        match record.aliases.iter_mut().find(|a| a.name == alias) {
+            Some(alias) if alias.version == version => {}
+            Some(alias) => {
+                alias.previous = Some(alias.version);
+                alias.version = version;
+            }
+            None => record.aliases.push(Alias { name: alias.to_owned(), version, previous: None }),
+        }
+        self.writes.put(Table::Models, *model.bytes(), codec::record(&*record));
+        self.dirty.insert(Subject::Model(model));
+    }
+
+    /// Publishes a version, or moves a service to it.
+    pub(super) fn publish(
+        &mut self,
+        person: &str,
+        name: &str,
+        version: &str,
+        slots: u32,
+        context_tokens: u32,
+        price: Price,
+    ) -> Result<Answer, Failure> {
+        check_name("service", name)?;
+        let version = self.state.version(version)?.clone();
+        let base_id = self.state.base_of(&version);
+        let base = self.state.versions.get(&base_id).cloned();
+        let base = base.ok_or_else(|| Failure::not_found("version", &base_id.to_string()))?;
+        let before = self.state.service(name).ok().cloned();
+        let slots = if slots == 0 { before.as_ref().map_or(SLOTS, |b| b.slots) } else { slots };
+        let context = if context_tokens == 0 { before.as_ref().map_or(CONTEXT_TOKENS, |b| b.context_tokens) } else { context_tokens };
+        let context = if context_tokens == 0 { context.min(base.facts.context_tokens) } else { context };
+        if slots > SLOTS_MAX {
+            return Err(Failure::field("slots", format!("slots is {slots}; at most {SLOTS_MAX} are possible")));
+        }
+        if context < 64 || context > base.facts.context_tokens {
+            let message = format!(
+                "context_tokens is {context}; this model takes 64 to {} tokens",
+                base.facts.context_tokens
+            );
+            return Err(Failure::field("context_tokens", message));
+        }
+        let needed = self.state.serve_bytes(base_id, slots, context);
+        if needed > self.state.fixed.pool_memory_bytes {
+            let mib = |bytes: u64| bytes >> 20;
+            let message = format!(
+                "{slots} slots of {context} tokens need about {} MiB, the pool has {} MiB",
+                mib(needed),
+                mib(self.state.fixed.pool_memory_bytes)
+            );
+            return Err(Failure::new(FailureCode::DoesNotFit, message).at("slots").hint(HintCode::ReduceMemory));
+        }
+        let service = ServiceRecord {
+            id: before.as_ref().map_or_else(new_id, |b| b.id),
+            name: name.to_owned(),
+            version: version.id,
+            pool: LOCAL_POOL.to_owned(),
+            slots,
+            context_tokens: context,
+            price,
+            wanted: true,
+            created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
+            created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
+        };
+        let id = service.id;
+        if let Some(before) = before {
+            self.touch_model_of(before.version);
+        }
+        self.put_service(service);
+        self.touch_model_of(version.id);
+        let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
+        Ok(Answer::Service(Box::new(view)))
+    }
+
+    fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
+        if let Some(version) = self.state.versions.get(&version) {
+            self.dirty.insert(Subject::Model(version.model));
+        }
+    }
+
+    /// Stores a service.
+    pub(super) fn put_service(&mut self, service: ServiceRecord) {
+        self.writes.put(Table::Services, *service.id.bytes(), codec::record(&service));
+        self.dirty.insert(Subject::Service(service.id));
+        Arc::make_mut(&mut self.state.services).insert(service.id, Arc::new(service));
+    }
+
+    fn set_service(&mut self, name: &str, wanted: bool) -> Result<Answer, Failure> {
+        let mut service = (**self.state.service(name)?).clone();
+        service.wanted = wanted;
+        let (id, version) = (service.id, service.version);
+        self.put_service(service);
+        if wanted && let Some(version) = self.state.versions.get(&version) {
+            let base = self.state.base_of(version);
+            self.forgive_serving(base);
+        }
+        let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
+        Ok(Answer::Service(Box::new(view)))
+    }
+
+    fn set_application(&mut self, person: &str, name: &str, title: &str, services: &[String]) -> Result<Answer, Failure> {
+        check_name("application", name)?;
+        let listed = services.iter().map(|s| self.state.service(s).map(|s| s.id)).collect::<Result<Vec<_>, _>>()?;
+        let before = self.state.application(name).ok().cloned();
+        let application = ApplicationRecord {
+            id: before.as_ref().map_or_else(new_id, |b| b.id),
+            name: name.to_owned(),
+            title: title.to_owned(),
+            services: if listed.is_empty() { Services::All } else { Services::Listed(listed) },
+            created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
+            created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
+        };
+        self.put_application(application);
+        Ok(Answer::Done)
+    }
+
+    fn put_application(&mut self, application: ApplicationRecord) {
+        self.writes.put(Table::Applications, *application.id.bytes(), codec::record(&application));
+        self.dirty.insert(Subject::Application(application.id));
+        Arc::make_mut(&mut self.state.applications).insert(application.id, Arc::new(application));
+    }
+
+    /// At start: the application that pays for jobs is always there.
+    pub(super) fn make_owner(&mut self) {
+        if self.state.application(OWNER).is_err() {
+            let owner = ApplicationRecord {
+                id: new_id(),
+                name: OWNER.to_owned(),
+                title: String::new(),
+                services: Services::All,
+                created_at_ms: self.now_ms,
+                created_by: String::new(),
+            };
+            self.put_application(owner);
+        }
+    }
+
+    fn create_key(&mut self, application: &str, label: &str) -> Result<Answer, Failure> {
+        let application: ApplicationId = self.state.application(application)?.id;
+        if label.chars().count() > 64 {
+            return Err(Failure::field("label", "label is longer than 64 characters"));
+        }
+        let id: KeyId = new_id();
+        let text = secret::make(id)?;
+        let key = KeyRecord {
+            id,
+            application,
+            sha256: secret::hash(&text),
+            label: label.to_owned(),
+            created_at_ms: self.now_ms,
+            revoked_at_ms: None,
+        };
+        self.put_key(key);
+        Ok(Answer::Key { key: id, secret: text })
+    }
+
+    fn put_key(&mut self, key: KeyRecord) {
+        self.writes.put(Table::Keys, *key.id.bytes(), codec::record(&key));
+        self.dirty.insert(Subject::Application(key.application));
+        Arc::make_mut(&mut self.state.keys).insert(key.id, Arc::new(key));
+    }
+
+    fn revoke_key(&mut self, id: KeyId) -> Result<Answer, Failure> {
+        let key = self.state.keys.get(&id).ok_or_else(|| Failure::not_found("key", &id.to_string()))?;
+        let mut key = (**key).clone();
+        key.revoked_at_ms.get_or_insert(self.now_ms);
+        self.put_key(key);
+        Ok(Answer::Done)
+    }
+
+    fn create_suite(&mut self, suite: SuiteRecord) -> Result<Answer, Failure> {
+        check_name("suite", &suite.name)?;
+        if self.state.suite(&suite.name).is_ok() {
+            let message = format!("there is a suite named {:?} already; suites do not change", suite.name);
+            return Err(Failure::new(FailureCode::NameTaken, message).at("name").hint(HintCode::ChooseAnotherName));
+        }
+        if suite.scorers.is_empty() {
+            return Err(Failure::field("scorers", "name at least one scorer: loss, expect or exact"));
+        }
+        if suite.split.held_out_percent > 90 {
+            return Err(Failure::field("split.held_out_percent", "held_out_percent must be between 0 and 90"));
+        }
+        let mut seen: Vec<&Scorer> = Vec::new();
+        for scorer in &suite.scorers {
+            if seen.contains(&scorer) {
+                return Err(Failure::field("scorers", "a scorer stands twice"));
+            }
+            seen.push(scorer);
+        }
+        self.writes.put(Table::Suites, *suite.id.bytes(), codec::record(&suite));
+        self.dirty.insert(Subject::Suite(suite.id));
+        Arc::make_mut(&mut self.state.suites).insert(suite.id, Arc::new(suite.clone()));
+        Ok(Answer::Suite(suite))
+    }
+}

@@ -1,0 +1,79 @@
+//! Everything that the daemon does in return, after the commit. Every effect that matters can be derived again
+//! from the store at start; only replies may be lost.
+
+use std::sync::Arc;
+
+use hone_protocol::application::LedgerRow;
+use hone_protocol::failure::Failure;
+use hone_protocol::id::{JobId, VersionId};
+use hone_protocol::job::JobRecord;
+use hone_protocol::request::Answer;
+use tokio::sync::oneshot;
+
+use super::event::{ReplyTo, Watermark};
+
+/// One thing to do.
+pub enum Effect {
+    /// Answer a request.
+    Reply(ReplyTo, Result<Answer, Failure>),
+    /// A ledger row is open.
+    Opened(oneshot::Sender<Result<(), Failure>>),
+    /// A ledger row is closed.
+    Closed(oneshot::Sender<Result<LedgerRow, Failure>>, Box<LedgerRow>),
+    /// A watermark is durable.
+    Marked(Arc<Watermark>, u64),
+    /// A fact of an attempt is durable.
+    Durable(oneshot::Sender<()>),
+    /// Begin an attempt.
+    StartAttempt(Arc<JobRecord>),
+    /// End an attempt.
+    StopAttempt(JobId, StopHow),
+    /// Start a serving process.
+    StartServing(ServingStart),
+    /// Make an adapter known to a serving process.
+    AddAdapter {
+        /// Its base.
+        base: VersionId,
+        /// The adapter.
+        adapter: VersionId,
+    },
+    /// End a serving process.
+    StopServing(VersionId),
+    /// Try again later.
+    RetryServing {
+        /// Its base.
+        base: VersionId,
+        /// The process that ended.
+        generation: u64,
+        /// After so long.
+        after_ms: u64,
+    },
+    /// Remove the work folder of a job that needs it no more.
+    CleanJob(JobId),
+    /// Everything has stopped, or nothing can be saved any more: end the process with this status.
+    Exit(u8),
+}
+
+/// How to end an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopHow {
+    /// Write a checkpoint first, if the kind has them.
+    AtCheckpoint,
+    /// At once.
+    Now,
+}
+
+/// A serving process to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServingStart {
+    /// The complete model.
+    pub base: VersionId,
+    /// Which process this is.
+    pub generation: u64,
+    /// Sequences at once, for each adapter.
+    pub slots: u32,
+    /// Context of each.
+    pub context_tokens: u32,
+    /// Adapters to load.
+    pub adapters: Vec<VersionId>,
+}

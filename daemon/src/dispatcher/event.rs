@@ -1,0 +1,259 @@
+//! Everything that can make the daemon act. A closed list: what is not here cannot happen.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::dataset::{ImportReport, Segment};
+use hone_protocol::evaluation::EvaluationRow;
+use hone_protocol::event::Machine;
+use hone_protocol::failure::Failure;
+use hone_protocol::id::{JobId, LedgerId, VersionId};
+use hone_protocol::job::{Checkpoint, Progress};
+use hone_protocol::model::{ModelFacts, WeightsFile};
+use hone_protocol::request::{Answer, Request};
+use hone_protocol::train::{StepMetrics, TrainPlan};
+use hone_protocol::value::Metric;
+use tokio::sync::{Notify, oneshot};
+
+/// Where an answer goes.
+pub type ReplyTo = oneshot::Sender<Result<Answer, Failure>>;
+
+/// One thing that happened.
+pub enum Event {
+    /// A person wishes something that changes facts.
+    Request {
+        /// Who.
+        person: String,
+        /// Makes a repetition harmless.
+        once: Option<String>,
+        /// What.
+        request: Request,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// An attempt reports.
+    Attempt {
+        /// Of which job.
+        job: JobId,
+        /// Which attempt; reports of older ones are ignored.
+        number: u32,
+        /// What.
+        fact: Fact,
+        /// Told when it is durable.
+        done: Option<oneshot::Sender<()>>,
+    },
+    /// An attempt ended.
+    AttemptEnded {
+        /// Of which job.
+        job: JobId,
+        /// Which attempt.
+        number: u32,
+        /// How.
+        end: AttemptEnd,
+    },
+    /// A serving process reports.
+    Serving {
+        /// Its base.
+        base: VersionId,
+        /// Which process; reports of older ones are ignored.
+        generation: u64,
+        /// What.
+        fact: ServingFact,
+    },
+    /// It is time to try a serving process again.
+    RetryServing {
+        /// Its base.
+        base: VersionId,
+        /// The process that ended.
+        generation: u64,
+    },
+    /// A metered request begins.
+    OpenRow {
+        /// The row.
+        row: Box<LedgerRow>,
+        /// Told when it is durable.
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// So many tokens of an open row were written.
+    Watermark {
+        /// Which row.
+        id: LedgerId,
+        /// Prompt tokens, cached ones included.
+        prompt_tokens: u64,
+        /// Prompt tokens found in the cache.
+        cached_tokens: u64,
+        /// Tokens whose bytes were written.
+        tokens: u64,
+        /// Told when it is durable.
+        mark: Arc<Watermark>,
+    },
+    /// A metered request ended.
+    CloseRow {
+        /// Which row.
+        id: LedgerId,
+        /// How it ended and what it used.
+        close: Close,
+        /// Told the row as it is stored.
+        reply: oneshot::Sender<Result<LedgerRow, Failure>>,
+    },
+    /// The machine was looked at.
+    Machine(Machine),
+    /// HTTP listens here.
+    Http(Vec<String>),
+    /// Checkpoint, stop everything, end.
+    Stop,
+    /// The time for a graceful stop is over.
+    StopNow,
+}
+
+/// How a metered request ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Close {
+    /// How.
+    pub outcome: Outcome,
+    /// Prompt tokens, cached ones included.
+    pub prompt_tokens: u64,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens whose bytes were written.
+    pub completion_tokens: u64,
+    /// Time to the first token.
+    pub first_token_ms: Option<u32>,
+}
+
+/// The number of tokens of an open row that are durably billed.
+#[derive(Default)]
+pub struct Watermark {
+    tokens: AtomicU64,
+    changed: Notify,
+}
+
+impl Watermark {
+    /// What is durable.
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Acquire)
+    }
+    /// Raises it; called after the commit.
+    pub fn raise(&self, tokens: u64) {
+        self.tokens.fetch_max(tokens, Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+    /// Waits until it is at least `tokens`.
+    pub async fn reach(&self, tokens: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.tokens() >= tokens {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// What an attempt reports.
+pub enum Fact {
+    /// The process that does the work now.
+    Pid(Option<u32>),
+    /// How far it is.
+    Progress(Progress),
+    /// The plan of a training run.
+    Planned(TrainPlan),
+    /// One step.
+    Step(StepMetrics),
+    /// The loss on held-out rows.
+    Evaluated {
+        /// After this step.
+        step: u64,
+        /// Mean loss per target token.
+        loss: Metric,
+    },
+    /// A complete checkpoint.
+    Checkpoint(Checkpoint),
+    /// Judged rows.
+    EvaluationRows(Vec<EvaluationRow>),
+}
+
+/// How an attempt ended.
+pub enum AttemptEnd {
+    /// Well.
+    Produced(Box<Produced>),
+    /// By wish: cancelled, paused at a checkpoint, or because the daemon stops.
+    Stopped,
+    /// It failed.
+    Failed(Failure),
+}
+
+/// What an attempt made; files are complete under their final names.
+pub enum Produced {
+    /// A model file.
+    Model {
+        /// The new version's id, which names its file.
+        version: VersionId,
+        /// What the inspector found.
+        facts: ModelFacts,
+        /// Where it is.
+        file: WeightsFile,
+        /// What it was imported from.
+        source: String,
+    },
+    /// Rows.
+    Dataset {
+        /// What was kept and rejected.
+        report: ImportReport,
+        /// The segments.
+        segments: Vec<Segment>,
+        /// The first row id that was given.
+        first_row_id: u64,
+        /// Licence, when the source states one.
+        licence: String,
+    },
+    /// A trained adapter.
+    Adapter {
+        /// The new version's id, which names its file; none when the run is not registered.
+        version: Option<(VersionId, WeightsFile, ModelFacts)>,
+        /// Steps done.
+        steps: u64,
+        /// Tokens trained on.
+        tokens: u64,
+        /// Mean loss of the last steps.
+        loss: Metric,
+        /// Tokens per second.
+        tokens_per_s: f64,
+    },
+    /// A judged suite; its rows are stored already.
+    Evaluation {
+        /// Rows judged.
+        rows: u64,
+        /// Sum of the loss in nats.
+        loss_sum: f64,
+        /// Target tokens behind it.
+        loss_tokens: u64,
+        /// Mean rule score.
+        score: Option<f64>,
+    },
+}
+
+/// What a serving process reports.
+pub enum ServingFact {
+    /// It answers.
+    Ready {
+        /// Resident bytes.
+        memory_bytes: u64,
+    },
+    /// It has loaded an adapter.
+    AdapterReady(VersionId),
+    /// It could not load an adapter.
+    AdapterFailed(VersionId, Failure),
+    /// How much it has to do.
+    Load {
+        /// Requests in slots.
+        active: u32,
+        /// Requests waiting.
+        waiting: u32,
+        /// Resident bytes.
+        memory_bytes: u64,
+    },
+    /// It ended.
+    Ended(Failure),
+}

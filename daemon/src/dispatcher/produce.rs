@@ -1,0 +1,234 @@
+//! What attempts made becomes records: result, state, lineage and everything that follows commit together.
+
+use std::sync::Arc;
+
+use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, ImportReport, Segment, Shape};
+use hone_protocol::evaluation::EvaluationRecord;
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::id::{JobId, ModelId, VersionId};
+use hone_protocol::job::{JobRecord, JobResult, JobSpec, JobState};
+use hone_protocol::model::{Lineage, ModelFacts, ModelRecord, VersionRecord, Weights, WeightsFile};
+use hone_protocol::service::Price;
+use hone_protocol::train::{TrainResult, TrainSpec};
+
+use super::event::Produced;
+use super::{Decider, Subject};
+use crate::clock::new_id;
+use crate::jobs;
+use crate::store::{Table, codec};
+
+/// A version that is about to be recorded.
+struct NewVersion {
+    id: VersionId,
+    weights: Weights,
+    file: WeightsFile,
+    facts: ModelFacts,
+    lineage: Lineage,
+}
+
+impl Decider {
+    /// Records what an attempt made and ends its job.
+    pub(super) fn produced(&mut self, job: JobId, produced: Produced) {
+        let Some(record) = self.state.jobs.get(&job).cloned() else { return };
+        let ended = match produced {
+            Produced::Model { version, facts, file, source } => {
+                let lineage = Lineage { job: Some(job), step: None, dataset: None, source };
+                let name = match &record.spec {
+                    JobSpec::ImportModel { name, .. } => name.clone(),
+                    _ => facts.name.clone(),
+                };
+                let licence = facts.licence.clone();
+                let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage };
+                Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
+            }
+            Produced::Dataset { report, segments, first_row_id, licence } => {
+                self.add_dataset_version(&record, report, segments, first_row_id, &licence)
+            }
+            Produced::Adapter { version, steps, tokens, loss, tokens_per_s } => {
+                let result = TrainResult { steps, tokens, loss, tokens_per_s, version: None };
+                self.add_adapter(&record, version, result)
+            }
+            Produced::Evaluation { rows, loss_sum, loss_tokens, score } => {
+                self.add_evaluation(&record, rows, loss_sum, loss_tokens, score)
+            }
+        };
+        match ended {
+            Ok(result) => self.end_job(job, JobState::Succeeded(result)),
+            Err(failure) => self.end_job(job, JobState::Failed(failure)),
+        }
+    }
+
+    fn model_named(&mut self, person: &str, name: &str, licence: &str) -> ModelId {
+        if let Some(model) = self.state.model(name) {
+            return model.id;
+        }
+        let model = ModelRecord {
+            id: new_id(),
+            name: name.to_owned(),
+            title: String::new(),
+            licence: licence.to_owned(),
+            aliases: Vec::new(),
+            created_at_ms: self.now_ms,
+            created_by: person.to_owned(),
+        };
+        let id = model.id;
+        self.writes.put(Table::Models, *id.bytes(), codec::record(&model));
+        Arc::make_mut(&mut self.state.models).insert(id, Arc::new(model));
+        id
+    }
+
+    fn add_version(&mut self, person: &str, model: &str, licence: &str, new: NewVersion) -> VersionId {
+        let model = self.model_named(person, model, licence);
+        let number = self.state.versions_of(model).last().map_or(1, |v| v.number + 1);
+        let version = VersionRecord {
+            id: new.id,
+            model,
+            number,
+            weights: new.weights,
+            file: new.file,
+            facts: new.facts,
+            lineage: new.lineage,
+            created_at_ms: self.now_ms,
+            created_by: person.to_owned(),
+        };
+        self.writes.put(Table::Versions, *version.id.bytes(), codec::record(&version));
+        Arc::make_mut(&mut self.state.versions).insert(version.id, Arc::new(version));
+        self.dirty.insert(Subject::Model(model));
+        new.id
+    }
+
+    fn add_dataset_version(
+        &mut self,
+        job: &JobRecord,
+        report: ImportReport,
+        segments: Vec<Segment>,
+        first_row_id: u64,
+        licence: &str,
+    ) -> Result<JobResult, Failure> {
+        let JobSpec::ImportDataset { name, .. } = &job.spec else {
+            return Err(Failure::new(FailureCode::Internal, "rows came from a job that imports none"));
+        };
+        let rows: u64 = segments.iter().map(|s| s.rows).sum();
+        if rows == 0 {
+            let message = format!("none of the {} rows could be kept; the report says why for each", report.read);
+            return Err(Failure::new(FailureCode::NoRows, message).at(report.source).hint(HintCode::CorrectFile));
+        }
+        let mut dataset = match self.state.dataset(name) {
+            Some(dataset) => (**dataset).clone(),
+            None => DatasetRecord {
+                id: new_id(),
+                name: name.clone(),
+                title: String::new(),
+                shape: Shape::Chat,
+                licence: licence.to_owned(),
+                next_row_id: 0,
+                created_at_ms: self.now_ms,
+                created_by: job.person.clone(),
+            },
+        };
+        if dataset.next_row_id != first_row_id {
+            let message = "another import gave out row ids of this dataset in the meantime";
+            return Err(Failure::new(FailureCode::Interrupted, message).hint(HintCode::TryAgain));
+        }
+        dataset.next_row_id = first_row_id + rows;
+        let number = self.state.dataset_versions_of(dataset.id).last().map_or(1, |v| v.number + 1);
+        let version = DatasetVersionRecord {
+            id: new_id(),
+            dataset: dataset.id,
+            number,
+            segments,
+            rows,
+            import: report.clone(),
+            job: Some(job.id),
+            created_at_ms: self.now_ms,
+            created_by: job.person.clone(),
+        };
+        let result = JobResult::Dataset(version.id, report);
+        self.writes.put(Table::Datasets, *dataset.id.bytes(), codec::record(&dataset));
+        self.writes.put(Table::DatasetVersions, *version.id.bytes(), codec::record(&version));
+        self.dirty.insert(Subject::Dataset(dataset.id));
+        Arc::make_mut(&mut self.state.datasets).insert(dataset.id, Arc::new(dataset));
+        Arc::make_mut(&mut self.state.dataset_versions).insert(version.id, Arc::new(version));
+        Ok(result)
+    }
+
+    fn add_adapter(
+        &mut self,
+        job: &JobRecord,
+        made: Option<(VersionId, WeightsFile, ModelFacts)>,
+        mut result: TrainResult,
+    ) -> Result<JobResult, Failure> {
+        let JobSpec::Train(spec) = &job.spec else {
+            return Err(Failure::new(FailureCode::Internal, "an adapter came from a job that trains none"));
+        };
+        if let (Some(register), Some((id, file, facts))) = (&spec.register, made) {
+            let base = self.state.version(&spec.base)?.clone();
+            let licence = self.state.models.get(&base.model).map_or(String::new(), |m| m.licence.clone());
+            let lineage = Lineage {
+                job: Some(job.id),
+                step: Some(result.steps),
+                dataset: Some(self.state.dataset_version(&spec.dataset)?.id),
+                source: format!("trained on {}", spec.base),
+            };
+            let weights = Weights::Adapter { base: base.id, rank: spec.params.rank, alpha: spec.params.alpha };
+            let new = NewVersion { id, weights, file, facts, lineage };
+            result.version = Some(self.add_version(&job.person, &register.model, &licence, new));
+            self.after_register(job, spec, id);
+        }
+        Ok(JobResult::Train(result))
+    }
+
+    /// Alias and service, as part four of the form asked. What fails here is noted, and the version stays.
+    fn after_register(&mut self, job: &JobRecord, spec: &TrainSpec, version: VersionId) {
+        let Some(register) = &spec.register else { return };
+        if !register.alias.is_empty() {
+            let model = self.state.versions.get(&version).map(|v| v.model);
+            if let Some(model) = model {
+                self.point_alias(model, &register.alias, version);
+            }
+        }
+        if !register.publish.is_empty() {
+            let reference = self.state.version_reference(version);
+            let price = self.state.service(&register.publish).map_or(Price::default(), |s| s.price);
+            match self.publish(&job.person, &register.publish, &reference, 0, 0, price) {
+                Ok(_) => self.audit(&job.person, "publish", &format!("{} = {reference}", register.publish)),
+                Err(failure) => {
+                    let kind = hone_protocol::job::JobEventKind::Interrupted(failure);
+                    self.job_event(job.id, kind);
+                }
+            }
+        }
+    }
+
+    fn add_evaluation(
+        &mut self,
+        job: &JobRecord,
+        rows: u64,
+        loss_sum: f64,
+        loss_tokens: u64,
+        score: Option<f64>,
+    ) -> Result<JobResult, Failure> {
+        let JobSpec::Evaluate(spec) = &job.spec else {
+            return Err(Failure::new(FailureCode::Internal, "an evaluation came from a job that makes none"));
+        };
+        let evaluation = EvaluationRecord {
+            id: jobs::evaluation_id(job.id),
+            suite: self.state.suite(&spec.suite)?.id,
+            version: self.state.version(&spec.version)?.id,
+            job: job.id,
+            rows,
+            loss: (loss_tokens > 0).then(|| loss_sum / loss_tokens as f64),
+            loss_tokens,
+            score,
+            created_at_ms: self.now_ms,
+        };
+        let id = evaluation.id;
+        self.writes.put(Table::Evaluations, *id.bytes(), codec::record(&evaluation));
+        self.dirty.insert(Subject::Evaluation(id));
+        if let Some(version) = self.state.versions.get(&evaluation.version) {
+            self.dirty.insert(Subject::Model(version.model));
+        }
+        Arc::make_mut(&mut self.state.evaluations).insert(id, Arc::new(evaluation));
+        Ok(JobResult::Evaluation(id))
+    }
+}

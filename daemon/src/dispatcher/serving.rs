@@ -1,0 +1,190 @@
+//! Serving processes: one for each base that some wanted service needs. Which ones run is derived from the
+//! services, so a restart of the daemon brings them all back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hone_protocol::failure::Failure;
+use hone_protocol::id::VersionId;
+use hone_protocol::model::Weights;
+use hone_protocol::service::ServiceState;
+
+use super::effect::{Effect, ServingStart};
+use super::event::ServingFact;
+use super::{Decider, Subject};
+use crate::state::Serving;
+
+/// Tries in a row before a serving process is given up until somebody asks for it again.
+const TRIES_MAX: u32 = 6;
+/// The first pause after a process ended; doubled each time.
+const PAUSE_MS: u64 = 500;
+
+/// What the wanted services ask of one base.
+#[derive(Default, PartialEq)]
+struct Wanted {
+    slots: u32,
+    context_tokens: u32,
+    adapters: Vec<VersionId>,
+}
+
+impl Decider {
+    fn wanted_serving(&self) -> BTreeMap<VersionId, Wanted> {
+        let mut wanted: BTreeMap<VersionId, Wanted> = BTreeMap::new();
+        for service in self.state.services.values().filter(|s| s.wanted) {
+            let Some(version) = self.state.versions.get(&service.version) else { continue };
+            let entry = wanted.entry(self.state.base_of(version)).or_default();
+            entry.slots = entry.slots.max(service.slots);
+            entry.context_tokens = entry.context_tokens.max(service.context_tokens);
+            if matches!(version.weights, Weights::Adapter { .. }) && !entry.adapters.contains(&version.id) {
+                entry.adapters.push(version.id);
+            }
+        }
+        wanted
+    }
+
+    /// Starts, changes and ends serving processes so that they are what the services ask for.
+    pub(super) fn arrange_serving(&mut self) {
+        let wanted = if self.state.stopping { BTreeMap::new() } else { self.wanted_serving() };
+        // A stopping daemon ends them when the open answers are written.
+        if self.state.stopping && !self.state.open_rows.is_empty() {
+            return;
+        }
+        let gone: Vec<VersionId> = self.state.serving.keys().filter(|b| !wanted.contains_key(b)).copied().collect();
+        for base in gone {
+            Arc::make_mut(&mut self.state.serving).remove(&base);
+            self.effects.push(Effect::StopServing(base));
+            self.touch_services_of(base);
+        }
+        for (base, wanted) in wanted {
+            match self.state.serving.get(&base) {
+                None => self.start_serving(base, wanted, 0, 0),
+                Some(s) if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens => {
+                    // More room is asked for than the process has: it is started again with the new shape.
+                    let restarts = s.restarts;
+                    self.effects.push(Effect::StopServing(base));
+                    self.start_serving(base, wanted, restarts + 1, 0);
+                }
+                Some(s) if s.state == ServiceState::On => {
+                    let missing: Vec<VersionId> = wanted
+                        .adapters
+                        .into_iter()
+                        .filter(|a| !s.adapters.contains(a) && !self.asked_adapters.contains(&(s.generation, *a)))
+                        .collect();
+                    let generation = s.generation;
+                    for adapter in missing {
+                        self.asked_adapters.insert((generation, adapter));
+                        self.effects.push(Effect::AddAdapter { base, adapter });
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn start_serving(&mut self, base: VersionId, wanted: Wanted, restarts: u32, failures: u32) {
+        self.generation += 1;
+        let generation = self.generation;
+        for adapter in &wanted.adapters {
+            self.asked_adapters.insert((generation, *adapter));
+        }
+        let serving = Serving {
+            generation,
+            state: ServiceState::Starting,
+            restarts,
+            failures,
+            adapters: Default::default(),
+            slots: wanted.slots,
+            context_tokens: wanted.context_tokens,
+            active: 0,
+            waiting: 0,
+            memory_bytes: 0,
+        };
+        Arc::make_mut(&mut self.state.serving).insert(base, serving);
+        self.effects.push(Effect::StartServing(ServingStart {
+            base,
+            generation,
+            slots: wanted.slots,
+            context_tokens: wanted.context_tokens,
+            adapters: wanted.adapters,
+        }));
+        self.touch_services_of(base);
+    }
+
+    fn touch_services_of(&mut self, base: VersionId) {
+        let touched: Vec<_> = self
+            .state
+            .services
+            .values()
+            .filter(|s| self.state.versions.get(&s.version).is_some_and(|v| self.state.base_of(v) == base))
+            .map(|s| Subject::Service(s.id))
+            .collect();
+        self.dirty.extend(touched);
+    }
+
+    /// Takes a report of a serving process.
+    pub(super) fn serving_fact(&mut self, base: VersionId, generation: u64, fact: ServingFact) {
+        let serving = Arc::make_mut(&mut self.state.serving);
+        let Some(serving) = serving.get_mut(&base).filter(|s| s.generation == generation) else { return };
+        match fact {
+            ServingFact::Ready { memory_bytes } => {
+                serving.state = ServiceState::On;
+                serving.memory_bytes = memory_bytes;
+            }
+            ServingFact::AdapterReady(version) => {
+                serving.adapters.insert(version);
+                serving.failures = 0;
+            }
+            ServingFact::AdapterFailed(version, failure) => {
+                eprintln!("honed: adapter {version}: {failure}");
+            }
+            ServingFact::Load { active, waiting, memory_bytes } => {
+                if active > 0 {
+                    serving.failures = 0;
+                }
+                serving.active = active;
+                serving.waiting = waiting;
+                serving.memory_bytes = memory_bytes;
+            }
+            ServingFact::Ended(failure) => self.serving_ended(base, generation, failure),
+        }
+        self.touch_services_of(base);
+    }
+
+    fn serving_ended(&mut self, base: VersionId, generation: u64, failure: Failure) {
+        let now_ms = self.now_ms;
+        let serving = Arc::make_mut(&mut self.state.serving);
+        let Some(serving) = serving.get_mut(&base) else { return };
+        serving.failures += 1;
+        serving.adapters.clear();
+        serving.active = 0;
+        serving.waiting = 0;
+        serving.memory_bytes = 0;
+        if serving.failures >= TRIES_MAX {
+            serving.state = ServiceState::Failed { failure };
+            return;
+        }
+        let after_ms = PAUSE_MS << (serving.failures - 1).min(6);
+        serving.state = ServiceState::Waiting { retry_at_ms: now_ms + after_ms as i64, failure };
+        self.effects.push(Effect::RetryServing { base, generation, after_ms });
+    }
+
+    /// The pause after an end is over.
+    pub(super) fn retry_serving(&mut self, base: VersionId, generation: u64) {
+        let Some(serving) = self.state.serving.get(&base).filter(|s| s.generation == generation) else { return };
+        if !matches!(serving.state, ServiceState::Waiting { .. }) {
+            return;
+        }
+        let (restarts, failures) = (serving.restarts + 1, serving.failures);
+        if let Some(wanted) = self.wanted_serving().remove(&base) {
+            self.start_serving(base, wanted, restarts, failures);
+        }
+    }
+
+    /// Somebody asks again for a process that was given up.
+    pub(super) fn forgive_serving(&mut self, base: VersionId) {
+        let given_up = self.state.serving.get(&base).is_some_and(|s| matches!(s.state, ServiceState::Failed { .. }));
+        if given_up {
+            Arc::make_mut(&mut self.state.serving).remove(&base);
+        }
+    }
+}

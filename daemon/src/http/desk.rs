@@ -1,0 +1,125 @@
+//! What the HTTP room needs from the rest of the daemon: who calls, what may be called, and one metered answer.
+//! Lives here: the two traits and their plain data. Never here: a decision, a bill, an OpenAI field.
+
+use std::future::Future;
+
+use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::dataset::ChatMessage;
+use hone_protocol::failure::Failure;
+use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
+use hone_protocol::worker::{Finish, Sampling};
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who pays.
+    pub application: ApplicationId,
+    /// Its name.
+    pub application_name: String,
+    /// With which key; none for the socket.
+    pub key: Option<KeyId>,
+}
+
+/// A service that a caller may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callable {
+    /// What `model` says in a request.
+    pub name: String,
+    /// When the service was made, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// `name@number` of what it serves.
+    pub version_reference: String,
+    /// Context of one request, in tokens.
+    pub context_tokens: u32,
+}
+
+/// What a caller asks. Every number in it is inside its range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// Name of the service.
+    pub service: String,
+    /// The conversation; never empty; roles are `system`, `user` and `assistant`.
+    pub messages: Vec<ChatMessage>,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Longest answer in tokens; none for as long as the context allows.
+    pub tokens_max: Option<u32>,
+    /// Texts that end the answer, none of them empty.
+    pub stop: Vec<String>,
+    /// OpenAI `user`, may be empty: a dimension of the ledger.
+    pub user: String,
+}
+
+/// What is known when an answer begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The ledger row, durably open.
+    pub ledger: LedgerId,
+    /// Name of the service that answers.
+    pub service: String,
+    /// `name@number` of what answers.
+    pub version_reference: String,
+    /// Prompt tokens, cached ones included.
+    pub prompt_tokens: u32,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u32,
+}
+
+/// One step of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnswerStep {
+    /// Text.
+    Piece {
+        /// Whole characters, no part of a stop text.
+        text: String,
+        /// Tokens sampled up to the last one that is wholly inside the text so far, counted from the start.
+        tokens: u64,
+    },
+    /// The answer is complete.
+    Ended {
+        /// Why.
+        finish: Finish,
+        /// Tokens sampled and given out, the end mark not counted.
+        tokens: u64,
+    },
+    /// The answer failed; nothing follows.
+    Failed(Failure),
+}
+
+/// The service desk of the daemon, as HTTP sees it.
+pub trait Desk: Clone + Send + Sync + 'static {
+    /// A metered answer.
+    type Answering: Answering;
+
+    /// Whose key this is. Constant time inside; every wrong, revoked or unknown key is the same
+    /// [`FailureCode::Unauthenticated`](hone_protocol::failure::FailureCode::Unauthenticated).
+    fn authenticate(&self, bearer: &str) -> Result<Caller, Failure>;
+
+    /// What the caller may call, in the order to show it.
+    fn services(&self, caller: &Caller) -> Vec<Callable>;
+
+    /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
+    /// waited) must end what was begun and close a row that was opened.
+    fn begin(&self, caller: &Caller, ask: Ask) -> impl Future<Output = Result<Self::Answering, Failure>> + Send;
+}
+
+/// One answer under way. Dropping it cancels the generation and closes its row as
+/// [`Outcome::Disconnected`] with the count of the last [`Answering::delivered`].
+pub trait Answering: Send + 'static {
+    /// What was known at its beginning.
+    fn opening(&self) -> &Opening;
+
+    /// The next step.
+    fn next(&mut self) -> impl Future<Output = AnswerStep> + Send;
+
+    /// Tells that `write()` has accepted the bytes of everything up to `tokens`. The desk commits the
+    /// watermark itself, every 250 ms or 64 tokens.
+    fn delivered(&mut self, tokens: u64);
+
+    /// Waits until writing up to `tokens` keeps written − durably billed ≤ 64. Returns as soon as all that was
+    /// delivered is durable, because then nothing is left to wait for.
+    fn allow(&mut self, tokens: u64) -> impl Future<Output = ()> + Send;
+
+    /// Closes the row; returns it after the durable commit.
+    fn close(self, outcome: Outcome, tokens: u64) -> impl Future<Output = Result<LedgerRow, Failure>> + Send;
+}

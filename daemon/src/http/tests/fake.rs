@@ -1,0 +1,279 @@
+//! A desk that answers by script and writes down what is asked of it. No ledger, no worker.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hone_protocol::application::{LedgerRow, Outcome, amount};
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+use hone_protocol::service::Price;
+use hone_protocol::worker::Finish;
+use tokio::sync::{Semaphore, watch};
+
+use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening};
+
+/// The one good key.
+pub(super) const KEY: &str = "hone_test_key";
+/// Longest wait for something that must happen.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One step of a scripted answer.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Piece(String, u64),
+    /// Goes on when the test says so.
+    Gate,
+    End(Finish, u64),
+    Fail(Failure),
+}
+
+pub(super) fn piece(text: &str, tokens: u64) -> Step {
+    Step::Piece(text.to_owned(), tokens)
+}
+
+/// What a service does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Script {
+    pub(super) steps: Vec<Step>,
+    pub(super) begin: Option<Failure>,
+    pub(super) close: Option<Failure>,
+    /// `begin` waits at the gate too.
+    pub(super) begin_at_gate: bool,
+    /// The closing commit waits at the gate too.
+    pub(super) close_at_gate: bool,
+    /// The watermark is committed at the gate only, not at once.
+    pub(super) commit_at_gate: bool,
+}
+
+impl Script {
+    pub(super) fn new(steps: Vec<Step>) -> Script {
+        Script { steps, ..Script::default() }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Fake {
+    scripts: Arc<BTreeMap<String, Script>>,
+    log: Arc<watch::Sender<Vec<String>>>,
+    asks: Arc<Mutex<Vec<Ask>>>,
+    rows: Arc<Mutex<Vec<LedgerRow>>>,
+    gate: Arc<Semaphore>,
+}
+
+impl Fake {
+    pub(super) fn new(scripts: impl IntoIterator<Item = (&'static str, Script)>) -> Fake {
+        Fake {
+            scripts: Arc::new(scripts.into_iter().map(|(name, script)| (name.to_owned(), script)).collect()),
+            log: Arc::new(watch::Sender::new(Vec::new())),
+            asks: Arc::default(),
+            rows: Arc::default(),
+            gate: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    /// Lets one waiting step go on.
+    pub(super) fn open_gate(&self) {
+        self.gate.add_permits(1);
+    }
+
+    fn note(&self, line: String) {
+        self.log.send_modify(|log| log.push(line));
+    }
+
+    /// Everything so far.
+    pub(super) fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    /// Waits for a line that begins so.
+    pub(super) async fn logged(&self, start: &str) -> String {
+        let mut log = self.log.subscribe();
+        let found = log.wait_for(|log| log.iter().any(|line| line.starts_with(start)));
+        let log =
+            tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {start:?} in {:?}", self.log()));
+        log.unwrap().iter().find(|line| line.starts_with(start)).unwrap().clone()
+    }
+
+    pub(super) fn asks(&self) -> Vec<Ask> {
+        self.asks.lock().unwrap().clone()
+    }
+
+    /// Rows that were closed.
+    pub(super) fn rows(&self) -> Vec<LedgerRow> {
+        self.rows.lock().unwrap().clone()
+    }
+}
+
+/// Notes when a wait in `begin` is dropped.
+struct Waiting<'a>(&'a Fake);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.note("begin dropped".to_owned());
+    }
+}
+
+impl Desk for Fake {
+    type Answering = FakeAnswering;
+
+    fn authenticate(&self, bearer: &str) -> Result<Caller, Failure> {
+        match bearer {
+            KEY => Ok(Caller {
+                application: ApplicationId::from_bytes([7; 16]),
+                application_name: "tests".to_owned(),
+                key: None,
+            }),
+            "hone_stopping" => Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")),
+            _ => Err(Failure::new(FailureCode::Unauthenticated, "the key was revoked at noon")),
+        }
+    }
+
+    fn services(&self, _: &Caller) -> Vec<Callable> {
+        let callable = |name: &String| Callable {
+            name: name.clone(),
+            created_at_ms: 1_790_000_000_999,
+            version_reference: format!("{name}-model@3"),
+            context_tokens: 2048,
+        };
+        self.scripts.keys().map(callable).collect()
+    }
+
+    async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {
+        let script = self.scripts[&ask.service].clone();
+        self.note(format!("begin {}", ask.service));
+        self.asks.lock().unwrap().push(ask.clone());
+        if script.begin_at_gate {
+            let waiting = Waiting(self);
+            self.gate.acquire().await.unwrap().forget();
+            std::mem::forget(waiting);
+        }
+        if let Some(failure) = script.begin {
+            return Err(failure);
+        }
+        let mut id = [0; 16];
+        // Unix milliseconds of September 2026, as a UUIDv7 has them.
+        id[..6].copy_from_slice(&1_790_000_123_456_u64.to_be_bytes()[2..]);
+        id[15] = u8::try_from(self.asks.lock().unwrap().len()).unwrap();
+        Ok(FakeAnswering {
+            opening: Opening {
+                ledger: LedgerId::from_bytes(id),
+                version_reference: format!("{}-model@3", ask.service),
+                service: ask.service,
+                prompt_tokens: 11,
+                cached_tokens: 4,
+            },
+            steps: script.steps.into(),
+            close: script.close,
+            close_at_gate: script.close_at_gate,
+            commit_at_gate: script.commit_at_gate,
+            delivered: 0,
+            billed: 0,
+            written_max: 0,
+            open: true,
+            desk: self.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct FakeAnswering {
+    opening: Opening,
+    steps: VecDeque<Step>,
+    close: Option<Failure>,
+    close_at_gate: bool,
+    commit_at_gate: bool,
+    delivered: u64,
+    billed: u64,
+    written_max: u64,
+    open: bool,
+    desk: Fake,
+}
+
+impl FakeAnswering {
+    async fn gate(&self) {
+        self.desk.gate.acquire().await.unwrap().forget();
+    }
+}
+
+impl Answering for FakeAnswering {
+    fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    async fn next(&mut self) -> AnswerStep {
+        loop {
+            match self.steps.pop_front() {
+                Some(Step::Piece(text, tokens)) => return AnswerStep::Piece { text, tokens },
+                Some(Step::Gate) => {
+                    self.desk.note("at the gate".to_owned());
+                    self.gate().await;
+                }
+                Some(Step::End(finish, tokens)) => return AnswerStep::Ended { finish, tokens },
+                Some(Step::Fail(failure)) => return AnswerStep::Failed(failure),
+                None => panic!("the script of {} has no end", self.opening.service),
+            }
+        }
+    }
+
+    fn delivered(&mut self, tokens: u64) {
+        assert!(tokens >= self.delivered, "delivered falls from {} to {tokens}", self.delivered);
+        assert!(tokens <= self.written_max, "{tokens} delivered, only {} allowed", self.written_max);
+        self.delivered = tokens;
+        if !self.commit_at_gate {
+            self.billed = tokens;
+        }
+    }
+
+    async fn allow(&mut self, tokens: u64) {
+        while tokens.saturating_sub(self.billed) > 64 && self.billed < self.delivered {
+            self.desk.note(format!("waits with {} delivered", self.delivered));
+            self.gate().await;
+            self.billed = self.delivered;
+        }
+        self.written_max = self.written_max.max(tokens);
+    }
+
+    async fn close(mut self, outcome: Outcome, tokens: u64) -> Result<LedgerRow, Failure> {
+        self.open = false;
+        assert!(tokens >= self.delivered);
+        if self.close_at_gate {
+            self.desk.note("closing".to_owned());
+            self.gate().await;
+        }
+        if let Some(failure) = self.close.take() {
+            self.desk.note("close fails".to_owned());
+            return Err(failure);
+        }
+        let price = Price { input_micros: Some(1), cached_micros: None, output_micros: Some(2) };
+        let row = LedgerRow {
+            id: self.opening.ledger,
+            application: ApplicationId::from_bytes([7; 16]),
+            key: None,
+            service: ServiceId::from_bytes([1; 16]),
+            version: VersionId::from_bytes([2; 16]),
+            opened_at_ms: 0,
+            day: "2026-09-21".to_owned(),
+            closed_at_ms: Some(1),
+            outcome,
+            prompt_tokens: u64::from(self.opening.prompt_tokens),
+            cached_tokens: u64::from(self.opening.cached_tokens),
+            completion_tokens: tokens,
+            price,
+            amount: amount(&price, 11, 4, tokens),
+            user: String::new(),
+            first_token_ms: None,
+        };
+        self.desk.rows.lock().unwrap().push(row.clone());
+        self.desk.note(format!("closed {outcome:?} {tokens}"));
+        Ok(row)
+    }
+}
+
+impl Drop for FakeAnswering {
+    fn drop(&mut self) {
+        if self.open {
+            self.desk.note(format!("dropped {}", self.delivered));
+        }
+    }
+}

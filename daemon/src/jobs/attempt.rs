@@ -1,0 +1,155 @@
+//! One attempt at a job: what its work may use (children, facts, the wish to stop) and how it reports its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::id::JobId;
+use hone_protocol::job::{JobRecord, Progress};
+use hone_protocol::paths;
+use hone_protocol::worker::FromWorker;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::Places;
+use crate::dispatcher::Events;
+use crate::dispatcher::effect::StopHow;
+use crate::dispatcher::event::{AttemptEnd, Event, Fact};
+use crate::state::State;
+use crate::store::Store;
+use crate::workers::line::Line;
+use crate::workers::process::{Program, Spawner};
+
+/// Why work ended without a product.
+#[derive(Debug)]
+pub enum Stop {
+    /// By wish.
+    Wished,
+    /// It failed.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Failed(failure)
+    }
+}
+
+/// What the work of an attempt may use.
+pub struct Context {
+    /// The job as the attempt began.
+    pub job: Arc<JobRecord>,
+    /// The facts as the attempt began.
+    pub state: Arc<State>,
+    /// Where files are.
+    pub places: Arc<Places>,
+    /// For reading what earlier attempts stored.
+    pub store: Arc<Store>,
+    /// Starts children.
+    pub spawner: Spawner,
+    /// Takes reports.
+    pub events: Events,
+    /// The wish to stop.
+    pub stop: watch::Receiver<Option<StopHow>>,
+}
+
+impl Context {
+    /// The job's own folder.
+    pub fn folder(&self) -> PathBuf {
+        job_folder(&self.places, self.job.id)
+    }
+
+    /// The job's log.
+    pub fn log(&self) -> PathBuf {
+        self.folder().join("log")
+    }
+
+    /// Starts a child of this attempt.
+    pub async fn child(&self, program: Program) -> Result<Line, Failure> {
+        let line = Line::open(&self.spawner, program, &self.log()).await?;
+        self.fact(Fact::Pid(Some(line.process.pid))).await;
+        Ok(line)
+    }
+
+    /// Reports a fact.
+    pub async fn fact(&self, fact: Fact) {
+        self.events.post(Event::Attempt { job: self.job.id, number: self.job.attempt, fact, done: None }).await;
+    }
+
+    /// Reports a fact and waits until it is durable.
+    pub async fn durable(&self, fact: Fact) -> Result<(), Stop> {
+        let (done, durable) = oneshot::channel();
+        self.events.post(Event::Attempt { job: self.job.id, number: self.job.attempt, fact, done: Some(done) }).await;
+        durable.await.map_err(|_| {
+            Stop::Failed(Failure::new(FailureCode::Interrupted, "the daemon no longer takes reports of this attempt"))
+        })
+    }
+
+    /// Reports how far it is.
+    pub async fn progress(&self, phase: &str, done: u64, total: u64) {
+        let progress = Progress { phase: phase.to_owned(), done, total, remaining_ms: None };
+        self.fact(Fact::Progress(progress)).await;
+    }
+
+    /// The next message of a child; progress is reported on the way. A wish to stop ends the child, which is
+    /// right for every kind that has no checkpoints.
+    pub async fn next(&mut self, line: &mut Line) -> Result<FromWorker, Stop> {
+        loop {
+            let message = tokio::select! {
+                biased;
+                _ = wished(&mut self.stop) => {
+                    line.process.kill();
+                    return Err(Stop::Wished);
+                }
+                message = line.recv() => message?,
+            };
+            match message {
+                FromWorker::Progress { phase, done, total } => self.progress(&phase, done, total).await,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Whether somebody wishes the attempt to stop.
+    pub fn stopping(&self) -> Option<StopHow> {
+        *self.stop.borrow()
+    }
+}
+
+/// Waits for a wish to stop; at once when one stands.
+pub async fn wished(stop: &mut watch::Receiver<Option<StopHow>>) -> StopHow {
+    match stop.wait_for(Option::is_some).await {
+        Ok(how) => how.unwrap_or(StopHow::Now),
+        // Whoever could wish is gone: the daemon is ending.
+        Err(_) => StopHow::Now,
+    }
+}
+
+/// A message that has no place here.
+pub fn unexpected(message: &FromWorker) -> Stop {
+    let word = format!("{message:?}");
+    let word = word.split([' ', '(', '{']).next().unwrap_or("?");
+    Stop::Failed(Failure::new(FailureCode::BadFrame, format!("the worker sent {word} where it has no place")))
+}
+
+/// The folder of a job.
+pub fn job_folder(places: &Places, job: JobId) -> PathBuf {
+    places.state.join(paths::JOBS).join(job.to_string())
+}
+
+/// Runs one attempt to its end and reports it.
+pub async fn run(context: Context) {
+    let (events, job) = (context.events.clone(), context.job.clone());
+    let folder = context.folder();
+    let end = match tokio::fs::create_dir_all(&folder).await {
+        Err(error) => {
+            let message = format!("the job's folder cannot be made: {error}");
+            AttemptEnd::Failed(Failure::new(FailureCode::DiskFull, message).at(folder.display().to_string()))
+        }
+        Ok(()) => match (super::kind(&job.spec).run)(context).await {
+            Ok(produced) => AttemptEnd::Produced(Box::new(produced)),
+            Err(Stop::Wished) => AttemptEnd::Stopped,
+            Err(Stop::Failed(failure)) => AttemptEnd::Failed(failure),
+        },
+    };
+    events.post(Event::AttemptEnded { job: job.id, number: job.attempt, end }).await;
+}

@@ -1,0 +1,92 @@
+//! The table of job kinds. Adding one is a variant in `protocol::job::JobSpec`, a file here, and a line in
+//! [`KINDS`]. Never here: changing a job's state (the dispatcher does) or starting a process (workers do).
+
+pub mod attempt;
+mod evaluate;
+mod import_dataset;
+mod import_model;
+pub mod store_file;
+mod train;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use hone_protocol::failure::Failure;
+use hone_protocol::id::{EvaluationId, JobId};
+use hone_protocol::job::{JobRecord, JobSpec};
+
+use crate::state::State;
+use attempt::{Context, Stop};
+
+pub use train::plan_without_starting;
+
+/// The work of one attempt.
+pub type Work = Pin<Box<dyn Future<Output = Result<crate::dispatcher::event::Produced, Stop>> + Send>>;
+
+/// One kind of job.
+pub struct Kind {
+    /// The word on the wire.
+    pub word: &'static str,
+    /// Refuses what cannot work, naming the field, before the job is accepted.
+    pub check: fn(&State, &JobSpec) -> Result<(), Failure>,
+    /// Replaces movable names by exact ones, so that the job means the same tomorrow.
+    pub pin: fn(&State, JobSpec) -> Result<JobSpec, Failure>,
+    /// Bytes of memory that an attempt needs.
+    pub memory: fn(&State, &JobSpec) -> u64,
+    /// Whether it keeps all cores busy: one such job at a time.
+    pub heavy: bool,
+    /// Does the work.
+    pub run: fn(Context) -> Work,
+}
+
+/// All kinds.
+pub const KINDS: &[Kind] = &[import_model::KIND, import_dataset::KIND, train::KIND, evaluate::KIND];
+
+/// Light attempts at once.
+const LIGHT_MAX: usize = 2;
+
+/// The kind of a job.
+pub fn kind(spec: &JobSpec) -> &'static Kind {
+    let word = spec.kind();
+    KINDS.iter().find(|k| k.word == word).expect("a test walks every kind of spec through the table")
+}
+
+/// Replaces movable names in a specification by exact ones.
+pub fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
+    (kind(&spec).pin)(state, spec)
+}
+
+/// Whether an attempt may begin now: the bytes it is admitted with, or why it waits.
+pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
+    let kind = kind(&job.spec);
+    let running = |heavy: bool| {
+        state
+            .attempts
+            .keys()
+            .filter_map(|id| state.jobs.get(id))
+            .filter(|j| self::kind(&j.spec).heavy == heavy)
+            .count()
+    };
+    if kind.heavy && running(true) > 0 {
+        return Err("another training or evaluation uses the cores".into());
+    }
+    if !kind.heavy && running(false) >= LIGHT_MAX {
+        return Err(format!("{LIGHT_MAX} imports run already"));
+    }
+    let needed = (kind.memory)(state, &job.spec);
+    let free = state.fixed.pool_memory_bytes.saturating_sub(state.committed_bytes());
+    if needed > free {
+        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed >> 20, free >> 20));
+    }
+    Ok(needed)
+}
+
+/// The evaluation that a job makes: the same bytes, so that its rows can be stored before it ends.
+pub fn evaluation_id(job: JobId) -> EvaluationId {
+    EvaluationId::from_bytes(*job.bytes())
+}
+
+/// For kinds whose names are exact already.
+fn keep(_: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
+    Ok(spec)
+}

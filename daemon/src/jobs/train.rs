@@ -1,0 +1,353 @@
+//! Train: rows are written out by a data child, a trainer works over them and reports steps and checkpoints, and
+//! the finished adapter is inspected and linked into the store.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hone_protocol::dataset::Part;
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::form;
+use hone_protocol::id::VersionId;
+use hone_protocol::job::{Checkpoint, JobSpec};
+use hone_protocol::model::{VersionRecord, Weights};
+use hone_protocol::paths::is_name;
+use hone_protocol::train::{TrainPlan, TrainSpec};
+use hone_protocol::value::{Hash, Metric};
+use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
+use sha2::{Digest, Sha256};
+
+use super::attempt::{Context, Stop, unexpected, wished};
+use super::{Kind, Work, import_model, store_file};
+use crate::clock::new_id;
+use crate::config::Places;
+use crate::dispatcher::effect::StopHow;
+use crate::dispatcher::event::{Fact, Produced};
+use crate::state::{State, train_bytes_estimate};
+use crate::workers::line::Line;
+use crate::workers::process::{Program, Spawner};
+
+pub(super) const KIND: Kind = Kind { word: "train", check, pin, memory, heavy: true, run };
+
+/// At most this much work is lost in a crash.
+const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
+/// How long a trainer may take to write the checkpoint that a stop asked for.
+const STOP_MS: u64 = 60_000;
+/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
+const CHECKPOINTS_KEPT: usize = 2;
+
+fn spec_of(spec: &JobSpec) -> Result<&TrainSpec, Failure> {
+    match spec {
+        JobSpec::Train(spec) => Ok(spec),
+        _ => Err(Failure::new(FailureCode::Internal, "not a training job")),
+    }
+}
+
+fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
+    let spec = spec_of(spec)?;
+    form::check(&spec.params).map_err(|(key, message)| Failure::field(key, message))?;
+    if spec.split.held_out_percent > 90 {
+        return Err(Failure::field("held_out_percent", "held_out_percent must be between 0 and 90"));
+    }
+    let base = state.version(&spec.base)?;
+    if base.weights != Weights::Base {
+        let message = format!("{} is an adapter; training begins from a complete model", spec.base);
+        return Err(Failure::field("base", message));
+    }
+    if let Err(reason) = &base.facts.trainable {
+        let message = format!("{} cannot be trained here: {reason}", spec.base);
+        return Err(Failure::new(FailureCode::UnsupportedArchitecture, message).at("base"));
+    }
+    if !base.facts.has_chat_template {
+        let message = format!("{} has no chat template, so chat rows cannot be rendered for it", spec.base);
+        return Err(Failure::new(FailureCode::TemplateFailed, message).at("base"));
+    }
+    if spec.params.sequence_tokens > base.facts.context_tokens {
+        let message = format!("sequence_tokens is {}; this model takes {}", spec.params.sequence_tokens, base.facts.context_tokens);
+        return Err(Failure::field("sequence_tokens", message));
+    }
+    state.dataset_version(&spec.dataset)?;
+    let needed = memory(state, &JobSpec::Train(Box::new(spec.clone())));
+    if needed > state.fixed.pool_memory_bytes {
+        let message = format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
+        return Err(Failure::new(FailureCode::DoesNotFit, message).at("sequence_tokens").hint(HintCode::ReduceMemory));
+    }
+    if let Some(register) = &spec.register {
+        for (field, name) in [("model", &register.model), ("publish", &register.publish), ("alias", &register.alias)] {
+            if (field == "model" || !name.is_empty()) && !is_name(name) {
+                let message = format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ -");
+                return Err(Failure::field(field, message).hint(HintCode::ChooseAnotherName));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
+    let mut spec = spec_of(&spec)?.clone();
+    spec.base = state.version_reference(state.version(&spec.base)?.id);
+    let rows = state.dataset_version(&spec.dataset)?;
+    let name = state.datasets.get(&rows.dataset).map_or("?", |d| d.name.as_str());
+    spec.dataset = format!("{name}@{}", rows.number);
+    Ok(JobSpec::Train(Box::new(spec)))
+}
+
+fn memory(state: &State, spec: &JobSpec) -> u64 {
+    let Ok(spec) = spec_of(spec) else { return 0 };
+    let Ok(base) = state.version(&spec.base) else { return 0 };
+    let tokens = u64::from(spec.params.sequence_tokens) * u64::from(spec.params.batch_windows);
+    let facts = &base.facts;
+    train_bytes_estimate(facts.parameters, facts.size_bytes, facts.layers, facts.embedding, tokens)
+}
+
+fn run(context: Context) -> Work {
+    Box::pin(train(context))
+}
+
+/// The file of a version.
+pub(super) fn weights_path(places: &Places, version: &VersionRecord) -> PathBuf {
+    // An absolute path (in place) replaces the folder.
+    places.models.join(&version.file.path)
+}
+
+async fn train(mut context: Context) -> Result<Produced, Stop> {
+    let job = context.job.clone();
+    let spec = spec_of(&job.spec)?;
+    let base = context.state.version(&spec.base)?.clone();
+    let model_path = weights_path(&context.places, &base);
+    store_file::unchanged(&model_path, &base.file)?;
+    let (rows, held_out) = export_rows(&mut context, spec).await?;
+    let task = task(&context, spec, &base, &model_path, &rows, &held_out, false);
+    if task.resume.is_some() {
+        check_checkpoint(&context)?;
+    }
+    let mut line = context.child(Program::Worker("train")).await?;
+    line.send(&ToWorker::Train(Box::new(task))).await?;
+    let trained = follow(&mut context, &mut line).await?;
+    drop(line);
+    let version = match &spec.register {
+        None => None,
+        Some(_) => Some(keep_adapter(&mut context).await?),
+    };
+    let (steps, tokens, loss, tokens_per_s) = trained;
+    Ok(Produced::Adapter { version, steps, tokens, loss, tokens_per_s })
+}
+
+async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<(PathBuf, PathBuf), Stop> {
+    let rows = context.state.dataset_version(&spec.dataset)?.clone();
+    let folder = context.folder();
+    let mut written = Vec::new();
+    for (part, name) in [(Part::Train, "rows.jsonl"), (Part::HeldOut, "held-out.jsonl")] {
+        context.progress("phase.export", 0, rows.rows).await;
+        let path = folder.join(name);
+        let mut line = context.child(Program::Daemon("data")).await?;
+        let task = ExportTask {
+            folder: context.places.blobs.display().to_string(),
+            segments: rows.segments.clone(),
+            split: spec.split,
+            part,
+            rows_max: 0,
+            path: path.display().to_string(),
+        };
+        line.send(&ToWorker::Export(task)).await?;
+        match context.next(&mut line).await? {
+            FromWorker::Exported { rows: 0 } if part == Part::Train => {
+                let message = "no rows are left to train on after holding some out";
+                return Err(Failure::new(FailureCode::NoRows, message).at("held_out_percent").into());
+            }
+            FromWorker::Exported { .. } => written.push(path),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    let held_out = written.pop().unwrap_or_default();
+    Ok((written.pop().unwrap_or_default(), held_out))
+}
+
+fn task(
+    context: &Context,
+    spec: &TrainSpec,
+    base: &VersionRecord,
+    model_path: &Path,
+    rows: &Path,
+    held_out: &Path,
+    plan_only: bool,
+) -> TrainTask {
+    let folder = context.folder();
+    let resume = context.job.checkpoint.as_ref().map(|c| {
+        (folder.join("checkpoints").join(&c.folder).display().to_string(), c.step)
+    });
+    let name = spec.register.as_ref().map_or("run", |r| r.model.as_str());
+    let mut params = spec.params.clone();
+    if params.threads == 0 {
+        params.threads = context.state.fixed.cores;
+    }
+    TrainTask {
+        model_path: model_path.display().to_string(),
+        model_sha256: base.file.sha256,
+        rows_path: rows.display().to_string(),
+        held_out_path: held_out.display().to_string(),
+        folder: folder.display().to_string(),
+        params,
+        resume,
+        checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+        name: name.to_owned(),
+        plan_only,
+    }
+}
+
+/// The accepted checkpoint must still be what was accepted; the trainer checks the files behind the manifest.
+fn check_checkpoint(context: &Context) -> Result<(), Stop> {
+    let Some(checkpoint) = &context.job.checkpoint else { return Ok(()) };
+    let path = context.folder().join("checkpoints").join(&checkpoint.folder).join("manifest.json");
+    let bytes = std::fs::read(&path).map_err(|e| {
+        Failure::new(FailureCode::BadCheckpoint, format!("the checkpoint cannot be read: {e}")).at(path.display().to_string())
+    })?;
+    if Hash(Sha256::digest(&bytes).into()) != checkpoint.manifest_sha256 {
+        let message = "the checkpoint's manifest is not the one that was accepted";
+        return Err(Failure::new(FailureCode::BadCheckpoint, message).at(path.display().to_string()).into());
+    }
+    Ok(())
+}
+
+type Trained = (u64, u64, Metric, f64);
+
+/// Takes a trainer's reports until it is done. A wish to stop is passed on once; what was asked to write a
+/// checkpoint has [`STOP_MS`] for it.
+async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop> {
+    let mut asked: Option<tokio::time::Instant> = None;
+    let mut stop = context.stop.clone();
+    loop {
+        let message = tokio::select! {
+            biased;
+            // A wish stands for ever: it is only asked for until it was passed on.
+            how = wished(&mut stop), if asked.is_none() => {
+                asked = Some(tokio::time::Instant::now() + Duration::from_millis(STOP_MS));
+                if how == StopHow::Now {
+                    line.process.kill();
+                    return Err(Stop::Wished);
+                }
+                line.send(&ToWorker::StopAtCheckpoint).await?;
+                continue;
+            }
+            () = sleep_until(asked) => {
+                line.process.kill();
+                return Err(Stop::Wished);
+            }
+            message = line.recv() => message?,
+        };
+        if context.stopping() == Some(StopHow::Now) {
+            line.process.kill();
+            return Err(Stop::Wished);
+        }
+        match message {
+            FromWorker::Progress { phase, done, total } => context.progress(&phase, done, total).await,
+            FromWorker::Planned(plan) => context.fact(Fact::Planned(plan)).await,
+            FromWorker::Step(step) => context.fact(Fact::Step(step)).await,
+            FromWorker::Evaluated { step, loss } => context.fact(Fact::Evaluated { step, loss }).await,
+            FromWorker::Checkpointed { step, folder, manifest_sha256 } => {
+                accept(context, Checkpoint { step, folder, manifest_sha256 }).await?;
+            }
+            FromWorker::Stopped => return Err(Stop::Wished),
+            FromWorker::Trained { steps, tokens, loss, tokens_per_s } => return Ok((steps, tokens, loss, tokens_per_s)),
+            other => return Err(unexpected(&other)),
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Accepts a checkpoint: looks that it is complete, waits until the store has it, then removes older ones.
+async fn accept(context: &Context, checkpoint: Checkpoint) -> Result<(), Stop> {
+    let plain = !checkpoint.folder.is_empty() && checkpoint.folder.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let all = context.folder().join("checkpoints");
+    let manifest = all.join(&checkpoint.folder).join("manifest.json");
+    let bytes = if plain { std::fs::read(&manifest).unwrap_or_default() } else { Vec::new() };
+    if Hash(Sha256::digest(&bytes).into()) != checkpoint.manifest_sha256 {
+        let message = "the trainer reported a checkpoint that is not there as reported";
+        return Err(Failure::new(FailureCode::BadCheckpoint, message).at(manifest.display().to_string()).into());
+    }
+    let newest = checkpoint.folder.clone();
+    context.durable(Fact::Checkpoint(checkpoint)).await?;
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(&all)
+        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect())
+        .unwrap_or_default();
+    folders.sort_by_key(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok());
+    folders.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy() != newest));
+    for old in folders.iter().rev().skip(CHECKPOINTS_KEPT - 1) {
+        // Failing to remove an old one costs disk, nothing else.
+        let _ = std::fs::remove_dir_all(old);
+    }
+    Ok(())
+}
+
+async fn keep_adapter(
+    context: &mut Context,
+) -> Result<(VersionId, hone_protocol::model::WeightsFile, hone_protocol::model::ModelFacts), Stop> {
+    let path = context.folder().join("adapter.gguf");
+    let (facts, sha256) = import_model::inspect(context, &path).await?;
+    let version: VersionId = new_id();
+    let (models, name) = (context.places.models.clone(), format!("{version}.gguf"));
+    let file = tokio::task::spawn_blocking(move || store_file::bring(&path, &models, &name, sha256))
+        .await
+        .map_err(|e| Failure::new(FailureCode::Internal, e.to_string()))??;
+    Ok((version, file, facts))
+}
+
+/// What a run would do: the same path up to the plan, in a folder of its own.
+pub async fn plan_without_starting(
+    state: std::sync::Arc<State>,
+    places: std::sync::Arc<Places>,
+    store: std::sync::Arc<crate::store::Store>,
+    spawner: Spawner,
+    events: crate::dispatcher::Events,
+    spec: TrainSpec,
+) -> Result<TrainPlan, Failure> {
+    let wrapped = JobSpec::Train(Box::new(spec));
+    check(&state, &wrapped)?;
+    let wrapped = pin(&state, wrapped)?;
+    let id: hone_protocol::id::JobId = new_id();
+    let job = hone_protocol::job::JobRecord {
+        id,
+        spec: wrapped.clone(),
+        person: String::new(),
+        payer: state.application(crate::state::OWNER)?.id,
+        created_at_ms: 0,
+        state: hone_protocol::job::JobState::Queued,
+        wish: None,
+        attempt: 0,
+        strikes: 0,
+        barren: 0,
+        checkpoint: None,
+        started_at_ms: None,
+        ended_at_ms: None,
+        next_event_seq: 0,
+    };
+    let (_keep, stop) = tokio::sync::watch::channel(None);
+    let mut context = Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, stop };
+    let folder = context.folder();
+    let made = tokio::fs::create_dir_all(&folder).await;
+    made.map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(folder.display().to_string()))?;
+    let plan = plan(&mut context, spec_of(&wrapped)?).await;
+    let _ = tokio::fs::remove_dir_all(&folder).await;
+    plan.map_err(|stop| match stop {
+        Stop::Failed(failure) => failure,
+        Stop::Wished => Failure::new(FailureCode::Interrupted, "the plan was interrupted"),
+    })
+}
+
+async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop> {
+    let base = context.state.version(&spec.base)?.clone();
+    let model_path = weights_path(&context.places, &base);
+    let (rows, held_out) = export_rows(context, spec).await?;
+    let task = task(context, spec, &base, &model_path, &rows, &held_out, true);
+    let mut line = context.child(Program::Worker("train")).await?;
+    line.send(&ToWorker::Train(Box::new(task))).await?;
+    match context.next(&mut line).await? {
+        FromWorker::Planned(plan) => Ok(plan),
+        other => Err(unexpected(&other)),
+    }
+}

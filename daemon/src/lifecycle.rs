@@ -1,0 +1,288 @@
+//! From nothing to a serving daemon and back: directories, the lock that proves life, store, listeners, signals.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hone_protocol::paths;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{HTTP_DEFAULT, Options};
+use crate::desk::ServiceDesk;
+use crate::dispatcher::event::Event;
+use crate::dispatcher::{self, Events};
+use crate::hub::Hub;
+use crate::perform::Performer;
+use crate::socket::connection::Room;
+use crate::socket::readers::Readers;
+use crate::state::{Fixed, State};
+use crate::store::{Store, Table, Writes};
+use crate::workers::process::Spawner;
+use crate::workers::serving::{Keeper, ServingTable};
+use crate::{clock, http, machine, socket};
+
+/// How long a graceful stop may take: checkpoints first.
+const STOP_MS: u64 = 60_000;
+/// The machine is looked at so often while somebody watches.
+const LOOK_MS: u64 = 1000;
+/// Exit status when another daemon holds the lock.
+pub const EXIT_IN_USE: u8 = 75;
+
+/// Holds the lock as long as it lives.
+struct Lock(#[allow(dead_code)] File);
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another daemon has this state directory.
+    #[error("the state directory {state} is in use by {holder}; talk to it with `hone`, or set HONE_STATE to another directory")]
+    InUse {
+        /// The directory.
+        state: String,
+        /// What the other one wrote about itself.
+        holder: String,
+    },
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+fn make_private(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("{} cannot be made", path.display()))
+}
+
+fn take_lock(state: &Path) -> Result<Lock, StartError> {
+    let path = state.join(paths::LOCK);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = open.with_context(|| format!("{} cannot be opened", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "another honed".to_owned() } else { holder.trim().to_owned() };
+            return Err(StartError::InUse { state: state.display().to_string(), holder });
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(anyhow::Error::from(error).context(format!("{} cannot be locked", path.display())).into());
+        }
+    }
+    let words = format!("honed pid {} since {}\n", std::process::id(), clock::text(clock::now_ms()));
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(words.as_bytes()));
+    written.with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(Lock(file))
+}
+
+/// Runs the daemon to its end; returns the exit status.
+pub async fn run(options: Options) -> Result<u8, StartError> {
+    let places = Arc::new(options.places.clone());
+    make_private(&places.state)?;
+    for folder in [&places.state.join(paths::RUN), &places.models, &places.blobs, &places.state.join(paths::JOBS)] {
+        make_private(folder)?;
+    }
+    check_private(&places.state.join(paths::RUN))?;
+    let lock = take_lock(&places.state)?;
+    let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
+    let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
+    let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
+    let mut notes = notes(&places.state);
+    let http_listeners = bind_http(&options, &places.state.join(paths::RUN), &mut notes).await?;
+
+    let hub = Arc::new(Hub::new(state.clone()));
+    let (events, queue) = dispatcher::door();
+    let spawner = Spawner::start().context("the spawner cannot be started")?;
+    let serving = ServingTable::default();
+    let keeper = Keeper {
+        places: places.clone(),
+        hub: hub.clone(),
+        events: events.clone(),
+        spawner: spawner.clone(),
+        table: serving.clone(),
+    };
+    let (exit, mut exited) = mpsc::unbounded_channel();
+    let performer = Performer {
+        runtime: tokio::runtime::Handle::current(),
+        keeper,
+        store: store.clone(),
+        events: events.clone(),
+        exit,
+        attempts: Default::default(),
+    };
+    dispatcher::run(state, store.clone(), hub.clone(), queue, performer).map_err(anyhow::Error::from)?;
+    events.post(Event::Http(http_listeners.1.clone())).await;
+
+    let desk = ServiceDesk { hub: hub.clone(), events: events.clone(), serving: serving.clone() };
+    let (stop_http, http_stop) = watch::channel(false);
+    let http_task = tokio::spawn(http::run(http_listeners.0, desk.clone(), http_stop));
+    let room = Arc::new(Room {
+        hub: hub.clone(),
+        store,
+        events: events.clone(),
+        desk,
+        readers: Readers::new(places.clone(), spawner.clone()),
+        spawner,
+        options: options.clone(),
+        notes,
+        started_at_ms: clock::now_ms(),
+    });
+    tokio::spawn(socket::accept(listener, room));
+    tokio::spawn(look_at_machine(hub, events.clone(), options));
+    tokio::spawn(listen_to_signals(events));
+
+    let status = exited.recv().await.unwrap_or(70);
+    let _ = stop_http.send(true);
+    serving.stop_all();
+    // Answers that are written already get a moment to leave.
+    let _ = tokio::time::timeout(Duration::from_secs(2), http_task).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let _ = std::fs::remove_file(places.socket());
+    drop(lock);
+    Ok(status)
+}
+
+fn check_private(run: &Path) -> anyhow::Result<()> {
+    let meta = std::fs::symlink_metadata(run).with_context(|| format!("{} cannot be read", run.display()))?;
+    let own = rustix::process::geteuid().as_raw();
+    anyhow::ensure!(meta.is_dir(), "{} is not a directory", run.display());
+    anyhow::ensure!(meta.uid() == own, "{} belongs to uid {}, not to you (uid {own})", run.display(), meta.uid());
+    anyhow::ensure!(
+        meta.mode() & 0o077 == 0,
+        "{} can be entered by others (mode {:o}); run: chmod 700 {}",
+        run.display(),
+        meta.mode() & 0o777,
+        run.display()
+    );
+    Ok(())
+}
+
+/// Facts that never change while the daemon runs. Currency and zone are written once per store.
+fn fixed(store: &Store, options: &Options) -> anyhow::Result<Fixed> {
+    let word = |key: &'static str, default: String| -> anyhow::Result<String> {
+        match store.get(Table::Meta, key.as_bytes())? {
+            Some(value) => Ok(String::from_utf8(value).context("a word of the store is not UTF-8")?),
+            None => {
+                let mut writes = Writes::default();
+                writes.put(Table::Meta, key.as_bytes(), default.clone().into_bytes());
+                store.commit(&writes)?;
+                Ok(default)
+            }
+        }
+    };
+    let currency = word("currency", std::env::var("HONE_CURRENCY").unwrap_or_else(|_| "EUR".into()))?;
+    let zone = word("zone", clock::system_zone())?;
+    let (_, available) = machine::memory();
+    let pool = if options.pool_memory_bytes > 0 { options.pool_memory_bytes } else { available / 5 * 4 };
+    let cores = if options.cores > 0 { options.cores } else { machine::cores() };
+    // Milliseconds differ from start to start as long as starts take longer than one.
+    Ok(Fixed { epoch: clock::now_ms().cast_unsigned(), currency, zone, cores, pool_memory_bytes: pool })
+}
+
+fn notes(state: &Path) -> Vec<String> {
+    let network = machine::network_file_system(state).map(|name| {
+        format!(
+            "the state directory {} is on a network file system ({name}), where locks and sockets are not safe; \
+             stop honed, move it to a local disk, and set HONE_STATE to the new place",
+            state.display()
+        )
+    });
+    network.into_iter().collect()
+}
+
+/// Binds HTTP: loopback and a Unix socket. A taken port is named and leaves the rest working.
+async fn bind_http(options: &Options, run: &Path, notes: &mut Vec<String>) -> anyhow::Result<(http::Listeners, Vec<String>)> {
+    let wanted = if options.http.is_empty() { vec![HTTP_DEFAULT.to_owned()] } else { options.http.clone() };
+    let (mut tcp, mut addresses) = (Vec::new(), Vec::new());
+    for address in wanted {
+        let parsed: SocketAddr = address.parse().with_context(|| format!("--http {address} is not ADDRESS:PORT"))?;
+        anyhow::ensure!(parsed.ip().is_loopback(), "--http {address}: only loopback addresses are possible in this version");
+        match TcpListener::bind(parsed).await {
+            Ok(listener) => {
+                addresses.push(format!("http://{}", listener.local_addr()?));
+                tcp.push(listener);
+            }
+            Err(error) => {
+                let holder = port_holder(parsed.port());
+                let note = format!("HTTP does not listen on {address}: {error}{holder}; start honed with --http and a free port");
+                eprintln!("honed: {note}");
+                notes.push(note);
+            }
+        }
+    }
+    let path = run.join("http.sock");
+    let mut unix = Vec::new();
+    if path.as_os_str().len() <= paths::SOCKET_PATH_BYTES_MAX {
+        let _ = std::fs::remove_file(&path);
+        let listener = tokio::net::UnixListener::bind(&path).context("the HTTP socket cannot be made")?;
+        // The folder is 0700 already; the mode says the same to a reader.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        addresses.push(format!("unix:{}", path.display()));
+        unix.push(listener);
+    }
+    std::fs::write(run.join(paths::HTTP), addresses.join("\n") + "\n").context("the list of addresses cannot be written")?;
+    let listeners = http::Listeners { tcp, unix, hosts: Vec::new(), limits: http::Limits::default() };
+    Ok((listeners, addresses))
+}
+
+/// Who listens on a port, as far as the system tells: the owner's uid.
+fn port_holder(port: u16) -> String {
+    let wanted = format!(":{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let line = table.lines().skip(1).find(|line| {
+        let mut fields = line.split_whitespace();
+        // Local address is field 1, state 0A is LISTEN.
+        fields.nth(1).is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")
+    });
+    line.and_then(|l| l.split_whitespace().nth(7)).map_or(String::new(), |uid| format!(" (held by uid {uid})"))
+}
+
+async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
+    let mut ticks = None;
+    let mut before = None;
+    loop {
+        // Nobody watching: wake up rarely and send nothing.
+        if hub.watchers() == 0 {
+            ticks = None;
+            hub.someone_watches().await;
+        }
+        let fixed = hub.state().fixed.clone();
+        let (now, new_ticks) = machine::look(&options.places.state, fixed.cores, fixed.pool_memory_bytes, ticks);
+        ticks = new_ticks;
+        if before.as_ref() != Some(&now) {
+            events.post(Event::Machine(now.clone())).await;
+            before = Some(now);
+        }
+        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+async fn listen_to_signals(events: Events) {
+    let streams = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = streams else { return };
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            // A terminal or SSH session that ends is no reason to stop.
+            _ = hangup.recv() => continue,
+        }
+        if asked {
+            events.post(Event::StopNow).await;
+            return;
+        }
+        asked = true;
+        events.post(Event::Stop).await;
+        let later = events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(STOP_MS)).await;
+            later.post(Event::StopNow).await;
+        });
+    }
+}

@@ -1,0 +1,102 @@
+//! Looking at this machine: processor time, memory, disk. Lives here: reading `/proc` and the file system's
+//! figures. Never here: what they are used for.
+
+use std::path::Path;
+
+use hone_protocol::event::Machine;
+
+/// Processor time since boot, in ticks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ticks {
+    busy: u64,
+    all: u64,
+}
+
+/// Looks at the machine. `before` is the last look's ticks.
+pub fn look(state_dir: &Path, cores: u32, pool_memory_bytes: u64, before: Option<Ticks>) -> (Machine, Option<Ticks>) {
+    let (memory_bytes, memory_available_bytes) = memory();
+    let now = ticks();
+    let cpu_busy = before.zip(now).and_then(|(a, b)| {
+        let all = b.all.checked_sub(a.all).filter(|all| *all > 0)?;
+        Some(b.busy.saturating_sub(a.busy) as f32 / all as f32)
+    });
+    let disk = rustix::fs::statvfs(state_dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(0);
+    let uname = rustix::system::uname();
+    let machine = Machine {
+        host: uname.nodename().to_string_lossy().into_owned(),
+        cores,
+        cpu_busy,
+        memory_bytes,
+        memory_available_bytes,
+        pool_memory_bytes,
+        disk_free_bytes: disk,
+        gpus: gpus(),
+    };
+    (machine, now)
+}
+
+/// Memory in all and what could be had, in bytes.
+pub fn memory() -> (u64, u64) {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|l| l.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    (field("MemTotal:").unwrap_or(0) * 1024, field("MemAvailable:").unwrap_or(0) * 1024)
+}
+
+fn ticks() -> Option<Ticks> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let numbers: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    let all = numbers.iter().take(8).sum();
+    // Idle and waiting for disk are fields four and five.
+    let idle: u64 = numbers.get(3)? + numbers.get(4)?;
+    Some(Ticks { busy: u64::saturating_sub(all, idle), all })
+}
+
+/// GPUs that the NVIDIA driver lists; empty when there is no driver.
+fn gpus() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
+    let model = |text: String| {
+        text.lines().find_map(|l| l.strip_prefix("Model:")).map(|m| m.trim().to_owned())
+    };
+    entries
+        .flatten()
+        .filter_map(|e| std::fs::read_to_string(e.path().join("information")).ok())
+        .filter_map(model)
+        .collect()
+}
+
+/// Cores that this process may use.
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+}
+
+/// The file system's name when it is a network one, on which locks and sockets cannot be trusted.
+pub fn network_file_system(path: &Path) -> Option<&'static str> {
+    // Magic numbers from statfs(2).
+    match rustix::fs::statfs(path).ok()?.f_type {
+        0x6969 => Some("NFS"),
+        0x517b => Some("SMB"),
+        0xff53_4d42 => Some("CIFS"),
+        0xfe53_4d42 => Some("SMB2"),
+        0x5346_414f => Some("AFS"),
+        0x00c3_6400 => Some("Ceph"),
+        0x0bd0_0bd0 => Some("Lustre"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_memory_cores_and_a_busy_share_on_the_second_look() {
+        let (first, ticks) = look(Path::new("/"), cores(), 1, None);
+        assert!(first.memory_bytes > 0 && first.cores > 0 && first.cpu_busy.is_none());
+        let before = ticks.map(|t| Ticks { busy: t.busy.saturating_sub(10), all: t.all.saturating_sub(100) });
+        let (second, _) = look(Path::new("/"), cores(), 1, before);
+        assert!((0.0..=1.0).contains(&second.cpu_busy.unwrap()));
+    }
+}

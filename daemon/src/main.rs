@@ -1,0 +1,103 @@
+//! honed's entry: the daemon itself, and the hidden modes that only the daemon starts.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use honed::config::{Options, Places};
+use honed::lifecycle::{EXIT_IN_USE, StartError};
+use honed::{data, fetch, lifecycle};
+
+const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
+
+usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--cores N] [--memory-mib N]
+
+  --state DIR           where everything is kept (default: HONE_STATE, else XDG_STATE_HOME/hone)
+  --http ADDRESS:PORT   loopback address of the endpoint; port 0 chooses a free one (default 127.0.0.1:7077)
+  --cores N             cores that jobs and services may use (default: all)
+  --memory-mib N        memory that jobs and services may use (default: four fifths of what is free)
+  --version, --help";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    match args.next().as_deref() {
+        Some("data") => data::run(),
+        Some("fetch") => fetch::run(),
+        Some("run") | None => daemon(args),
+        Some("--help" | "-h") => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        Some("--version" | "-V") => {
+            println!("honed {}", hone_protocol::VERSION);
+            ExitCode::SUCCESS
+        }
+        Some(first) if first.starts_with("--") => daemon(std::env::args().skip(1)),
+        Some(other) => {
+            eprintln!("honed: {other:?} is no mode; see honed --help");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn daemon(args: impl Iterator<Item = String>) -> ExitCode {
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("honed: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(64).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("honed: no threads: {error}");
+            return ExitCode::from(71);
+        }
+    };
+    let ended = runtime.block_on(lifecycle::run(options));
+    runtime.shutdown_background();
+    match ended {
+        Ok(status) => ExitCode::from(status),
+        Err(error @ StartError::InUse { .. }) => {
+            eprintln!("honed: {error}");
+            ExitCode::from(EXIT_IN_USE)
+        }
+        Err(error) => {
+            eprintln!("honed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let set = |name: &str| std::env::var(name).ok();
+    let mut state = hone_protocol::paths::state_dir(
+        set("HONE_STATE").as_deref(),
+        set("XDG_STATE_HOME").as_deref(),
+        set("HOME").as_deref(),
+    );
+    let (mut http, mut cores, mut memory_mib) = (Vec::new(), 0, 0u64);
+    while let Some(flag) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
+        match flag.as_str() {
+            "--state" => state = Some(value()?),
+            "--http" => http.push(value()?),
+            "--cores" => cores = value()?.parse().map_err(|_| "--cores needs a number".to_owned())?,
+            "--memory-mib" => memory_mib = value()?.parse().map_err(|_| "--memory-mib needs a number".to_owned())?,
+            "--help" | "-h" => return Err(HELP.to_owned()),
+            other => return Err(format!("{other:?} is no option; see honed --help")),
+        }
+    }
+    if http.is_empty() {
+        http.extend(set("HONE_HTTP"));
+    }
+    let state = state.ok_or("no state directory: set HONE_STATE or HOME to an absolute path")?;
+    let state = PathBuf::from(state);
+    if !state.is_absolute() {
+        return Err(format!("the state directory {} is not an absolute path", state.display()));
+    }
+    let places = Places::new(state, set("HONE_MODELS").map(PathBuf::from));
+    Ok(Options { places, http, cores, pool_memory_bytes: memory_mib << 20 })
+}

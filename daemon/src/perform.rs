@@ -1,0 +1,98 @@
+//! Carrying out effects: on the committing thread, hence without waiting; what takes time goes to a task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hone_protocol::id::JobId;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::dispatcher::effect::{Effect, StopHow};
+use crate::dispatcher::event::Event;
+use crate::dispatcher::{Events, Perform};
+use crate::jobs::attempt::{self, Context, job_folder};
+use crate::store::Store;
+use crate::workers::serving::Keeper;
+
+/// Carries out effects.
+pub(crate) struct Performer {
+    /// Runs tasks.
+    pub runtime: Handle,
+    /// Keeps serving processes, and holds what attempts share with them.
+    pub keeper: Keeper,
+    /// For what earlier attempts stored.
+    pub store: Arc<Store>,
+    /// Takes delayed events.
+    pub events: Events,
+    /// Told the exit status.
+    pub exit: mpsc::UnboundedSender<u8>,
+    /// The wish to stop of each running attempt.
+    pub attempts: HashMap<JobId, watch::Sender<Option<StopHow>>>,
+}
+
+impl Perform for Performer {
+    fn perform(&mut self, effect: Effect) {
+        // A receiver that went away wants no answer.
+        match effect {
+            Effect::Reply(to, answer) => drop(to.send(answer)),
+            Effect::Opened(to) => drop(to.send(Ok(()))),
+            Effect::Closed(to, row) => drop(to.send(Ok(*row))),
+            Effect::Marked(mark, tokens) => mark.raise(tokens),
+            Effect::Durable(done) => drop(done.send(())),
+            Effect::StartAttempt(job) => {
+                let (wish, stop) = watch::channel(None);
+                self.attempts.retain(|_, wish| !wish.is_closed());
+                self.attempts.insert(job.id, wish);
+                let context = Context {
+                    job,
+                    state: self.keeper.hub.state(),
+                    places: self.keeper.places.clone(),
+                    store: self.store.clone(),
+                    spawner: self.keeper.spawner.clone(),
+                    events: self.events.clone(),
+                    stop,
+                };
+                self.runtime.spawn(attempt::run(context));
+            }
+            Effect::StopAttempt(job, how) => {
+                if let Some(wish) = self.attempts.get(&job) {
+                    let _ = wish.send(Some(how));
+                }
+            }
+            Effect::StartServing(start) => {
+                let _inside = self.runtime.enter();
+                self.keeper.start(start);
+            }
+            Effect::AddAdapter { base, adapter } => {
+                let _inside = self.runtime.enter();
+                self.keeper.add_adapter(base, adapter);
+            }
+            Effect::StopServing(base) => self.keeper.table.stop(base),
+            Effect::RetryServing { base, generation, after_ms } => {
+                let events = self.events.clone();
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    events.post(Event::RetryServing { base, generation }).await;
+                });
+            }
+            Effect::CleanJob(job) => self.clean(job),
+            Effect::Exit(status) => drop(self.exit.send(status)),
+        }
+    }
+}
+
+impl Performer {
+    /// Removes what only a running job needs; the log stays.
+    fn clean(&self, job: JobId) {
+        let folder = job_folder(&self.keeper.places, job);
+        self.runtime.spawn_blocking(move || {
+            for name in ["checkpoints", "fetched"] {
+                let _ = std::fs::remove_dir_all(folder.join(name));
+            }
+            for name in ["rows.jsonl", "held-out.jsonl", "adapter.gguf"] {
+                let _ = std::fs::remove_file(folder.join(name));
+            }
+        });
+    }
+}

@@ -1,0 +1,326 @@
+//! One connection: the hello, then requests in and answers out. Answers, parts and events share one bounded outbox;
+//! a client that does not read stops being read from, and events that it misses are mended by a fresh snapshot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::hello::{HEADER_BYTES, Hello, Kind, MAGIC};
+use hone_protocol::request::{Answer, ChatEnd, Down, Request, StreamPart, Up};
+use hone_protocol::{PROTOCOL, VERSION};
+use interprocess::local_socket::tokio::{Stream, prelude::*};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::codec::{Came, Codec, Reader, write};
+use super::readers::Readers;
+use super::reads;
+use crate::config::Options;
+use crate::desk::ServiceDesk;
+use crate::dispatcher::Events;
+use crate::dispatcher::event::Event;
+use crate::http::desk::{AnswerStep, Answering, Ask, Caller, Desk};
+use crate::hub::Hub;
+use crate::state::OWNER;
+use crate::store::Store;
+use crate::workers::process::Spawner;
+
+/// Messages that may wait for a client to read them; at the bound whoever wants to send waits.
+const OUTBOX_MAX: usize = 256;
+/// Requests of one connection under way; at the bound the connection is not read.
+const REQUESTS_MAX: usize = 64;
+/// How long a client may take for its first bytes.
+const HELLO_MS: u64 = 10_000;
+
+/// What connections share.
+pub struct Room {
+    /// The facts.
+    pub hub: Arc<Hub>,
+    /// For reads of what is not in memory.
+    pub store: Arc<Store>,
+    /// Takes wishes.
+    pub events: Events,
+    /// Metered answers.
+    pub desk: ServiceDesk,
+    /// Children that are kept for reads.
+    pub readers: Readers,
+    /// Starts children.
+    pub spawner: Spawner,
+    /// What the daemon was started with.
+    pub options: Options,
+    /// What to know about this machine, as sentences.
+    pub notes: Vec<String>,
+    /// When the daemon started, Unix milliseconds.
+    pub started_at_ms: i64,
+}
+
+/// A client that said hello.
+struct Client {
+    person: String,
+    codec: Codec,
+    reader: Reader<ReadHalf<Stream>>,
+    writer: WriteHalf<Stream>,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(stream: Stream, room: Arc<Room>) {
+    let Some(peer) = check_peer(&stream) else { return };
+    let (reader, writer) = tokio::io::split(stream);
+    let hello = tokio::time::timeout(Duration::from_millis(HELLO_MS), greet(reader, writer, &peer)).await;
+    if let Ok(Ok(Some(client))) = hello {
+        run(client, room).await;
+    }
+}
+
+/// The peer's user name, when it is the daemon's own user. Nobody else gets a byte parsed.
+fn check_peer(stream: &Stream) -> Option<String> {
+    let uid = stream.peer_creds().ok()?.euid()?;
+    let own = rustix::process::geteuid().as_raw();
+    (uid == own).then(|| user_name(own))
+}
+
+/// The name of a user, or `uid-N` when the system has none.
+fn user_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid-{uid}"))
+}
+
+async fn greet(mut reader: ReadHalf<Stream>, mut writer: WriteHalf<Stream>, peer: &str) -> std::io::Result<Option<Client>> {
+    let first = reader.read_u8().await?;
+    if first == b'{' {
+        let reader = Reader::new(Codec::Lines, reader, vec![first]);
+        return Ok(Some(Client { person: peer.to_owned(), codec: Codec::Lines, reader, writer }));
+    }
+    let answer = |kind, say: &str| {
+        let fields = vec![("version".to_owned(), VERSION.to_owned()), ("say".to_owned(), say.to_owned())];
+        Hello { protocol: PROTOCOL, kind, fields }.to_bytes()
+    };
+    if first != MAGIC[0] {
+        writer.write_all(&answer(Kind::Refused, "the first byte must be hone's magic or {")).await?;
+        return Ok(None);
+    }
+    let mut header = [0; HEADER_BYTES];
+    header[0] = first;
+    reader.read_exact(&mut header[1..]).await?;
+    let (hello, length) = match Hello::from_header(&header) {
+        Ok(read) => read,
+        Err(error) => {
+            writer.write_all(&answer(Kind::Refused, &error.to_string())).await?;
+            return Ok(None);
+        }
+    };
+    let mut text = vec![0; length];
+    reader.read_exact(&mut text).await?;
+    let hello = hello.with_text(&text).map_err(std::io::Error::other)?;
+    if hello.protocol != PROTOCOL {
+        let theirs = hello.field("version").unwrap_or("?");
+        let older = if hello.protocol < PROTOCOL { "upgrade hone (the client)" } else { "upgrade honed and restart it" };
+        let say = format!(
+            "this daemon is hone {VERSION} with protocol {PROTOCOL}, the client is {theirs} with protocol {}: {older}",
+            hello.protocol
+        );
+        writer.write_all(&answer(Kind::Mismatch, &say)).await?;
+        return Ok(None);
+    }
+    writer.write_all(&answer(Kind::Welcome, "")).await?;
+    let person = hello.field("person").filter(|p| !p.is_empty()).unwrap_or(peer).to_owned();
+    let reader = Reader::new(Codec::Frames, reader, Vec::new());
+    Ok(Some(Client { person, codec: Codec::Frames, reader, writer }))
+}
+
+/// Requests under way that can be stopped by their id.
+#[derive(Clone, Default)]
+struct Streams(Arc<Mutex<HashMap<u64, AbortHandle>>>);
+
+impl Streams {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<u64, AbortHandle>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn run(client: Client, room: Arc<Room>) {
+    let Client { mut person, codec, mut reader, mut writer } = client;
+    let (outbox, mut queue) = mpsc::channel::<Down>(OUTBOX_MAX);
+    let writing = tokio::spawn(async move {
+        while let Some(down) = queue.recv().await {
+            if write(codec, &mut writer, &down).await.is_err() {
+                break;
+            }
+        }
+    });
+    let streams = Streams::default();
+    let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+    let mut watching: Option<AbortHandle> = None;
+    loop {
+        let came = tokio::select! {
+            came = reader.next() => came,
+            () = outbox.closed() => break,
+        };
+        let (id, once, request) = match came {
+            Came::Up(Up::Hello { person: said }) => {
+                person = said;
+                continue;
+            }
+            Came::Up(Up::Stop { id }) => {
+                if let Some(stream) = streams.with(|s| s.remove(&id)) {
+                    stream.abort();
+                    let failure = Failure::new(FailureCode::Interrupted, "stopped by the client");
+                    let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;
+                }
+                continue;
+            }
+            Came::Up(Up::Ask { id, once, request }) => (id, once, request),
+            Came::Bad(failure) => {
+                let _ = outbox.send(Down::Answer { id: 0, answer: Err(failure) }).await;
+                continue;
+            }
+            Came::Lost(failure) => {
+                let _ = outbox.send(Down::Answer { id: 0, answer: Err(failure) }).await;
+                break;
+            }
+            Came::End => break,
+        };
+        if request == Request::Watch {
+            if let Some(before) = watching.take() {
+                before.abort();
+            }
+            watching = Some(tokio::spawn(watch(room.clone(), person.clone(), outbox.clone())).abort_handle());
+            let _ = outbox.send(Down::Answer { id, answer: Ok(Box::new(Answer::Done)) }).await;
+            continue;
+        }
+        let Ok(place) = places.clone().acquire_owned().await else { break };
+        let asked = Asked { id, room: room.clone(), person: person.clone(), outbox: outbox.clone() };
+        let streams_of_task = streams.clone();
+        let (ready, go) = oneshot::channel::<()>();
+        // A wish enters the dispatcher's queue here, in the order of the connection; only waiting happens aside.
+        let wished = if is_wish(&request) { Some(asked.wish(once, request.clone()).await) } else { None };
+        let task = tokio::spawn(async move {
+            let _ = go.await;
+            asked.answer(request, wished).await;
+            streams_of_task.with(|s| s.remove(&id));
+            drop(place);
+        });
+        streams.with(|s| s.insert(id, task.abort_handle()));
+        let _ = ready.send(());
+    }
+    if let Some(watching) = watching {
+        watching.abort();
+    }
+    // Streams of a client that is gone end; wishes that were posted are carried out all the same.
+    streams.with(|s| s.drain().for_each(|(_, stream)| stream.abort()));
+    drop(outbox);
+    let _ = tokio::time::timeout(Duration::from_secs(5), writing).await;
+}
+
+fn is_wish(request: &Request) -> bool {
+    !request.is_read() && !matches!(request, Request::Chat { .. } | Request::Watch)
+}
+
+/// A snapshot, then events; after a gap a snapshot again.
+async fn watch(room: Arc<Room>, person: String, outbox: mpsc::Sender<Down>) {
+    loop {
+        let (state, seq, mut events) = room.hub.watch();
+        let snapshot = state.snapshot(seq, &person);
+        drop(state);
+        if outbox.send(Down::Snapshot(Box::new(snapshot))).await.is_err() {
+            return;
+        }
+        loop {
+            match events.recv().await {
+                Ok(event) => {
+                    if outbox.send(Down::Event(Box::new((*event).clone()))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+/// One request under way.
+struct Asked {
+    id: u64,
+    room: Arc<Room>,
+    person: String,
+    outbox: mpsc::Sender<Down>,
+}
+
+type Wished = oneshot::Receiver<Result<Answer, Failure>>;
+
+impl Asked {
+    async fn wish(&self, once: Option<String>, request: Request) -> Wished {
+        let (reply, answer) = oneshot::channel();
+        self.room.events.post(Event::Request { person: self.person.clone(), once, request, reply }).await;
+        answer
+    }
+
+    async fn answer(self, request: Request, wished: Option<Wished>) {
+        let answer = match (wished, request) {
+            (Some(wished), _) => wished
+                .await
+                .unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending"))),
+            (None, Request::Chat { service, messages, sampling, tokens_max }) => {
+                let ask = Ask { service, messages, sampling, tokens_max: Some(tokens_max), stop: Vec::new(), user: self.person.clone() };
+                self.chat(ask).await
+            }
+            (None, Request::Follow { job, from_seq }) => {
+                let parts = |part| self.outbox.send(Down::Part { id: self.id, part });
+                reads::follow(&self.room, job, from_seq, parts).await
+            }
+            (None, request) => reads::answer(&self.room, request).await,
+        };
+        let _ = self.outbox.send(Down::Answer { id: self.id, answer: answer.map(Box::new) }).await;
+    }
+
+    async fn chat(&self, ask: Ask) -> Result<Answer, Failure> {
+        ask.sampling.check()?;
+        if ask.messages.is_empty() {
+            return Err(Failure::field("messages", "messages is empty"));
+        }
+        let owner = self.room.hub.state().application(OWNER)?.clone();
+        let caller = Caller { application: owner.id, application_name: owner.name.clone(), key: None };
+        let mut answer = self.room.desk.begin(&caller, ask).await?;
+        let started = tokio::time::Instant::now();
+        let mut written = 0;
+        let finish = loop {
+            match answer.next().await {
+                AnswerStep::Piece { text, tokens } => {
+                    answer.allow(tokens).await;
+                    let part = StreamPart::Text { text, tokens };
+                    if self.outbox.send(Down::Part { id: self.id, part }).await.is_err() {
+                        return Err(Failure::new(FailureCode::Interrupted, "the client went away"));
+                    }
+                    written = tokens;
+                    answer.delivered(tokens);
+                }
+                AnswerStep::Ended { finish, tokens } => {
+                    written = written.max(tokens);
+                    break finish;
+                }
+                AnswerStep::Failed(failure) => {
+                    answer.close(hone_protocol::application::Outcome::Failed, written).await?;
+                    return Err(failure);
+                }
+            }
+        };
+        let row = answer.close(hone_protocol::application::Outcome::Complete, written).await?;
+        Ok(Answer::Chat(ChatEnd {
+            finish: finish.word().to_owned(),
+            prompt_tokens: row.prompt_tokens,
+            cached_tokens: row.cached_tokens,
+            completion_tokens: row.completion_tokens,
+            first_token_ms: row.first_token_ms.unwrap_or(0),
+            total_ms: started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
+        }))
+    }
+}

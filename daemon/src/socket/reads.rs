@@ -1,0 +1,234 @@
+//! Reads: answered from the published state, the store, or a kept child; the dispatcher never sees them.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use hone_protocol::application::{BillLine, LedgerRow, Usage};
+use hone_protocol::event::Change;
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::id::JobId;
+use hone_protocol::job::{JobEvent, JobState};
+use hone_protocol::request::{Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, Status, StreamPart};
+use hone_protocol::train::{Point, SERIES};
+use hone_protocol::value::Metric;
+use hone_protocol::worker::Select;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::connection::Room;
+use crate::dispatcher::{ledger_prefix, metric_key};
+use crate::jobs;
+use crate::jobs::attempt::job_folder;
+use crate::state::State;
+use crate::store::{StoreError, Table, after, codec, key};
+use crate::workers::process::tail;
+use crate::{clock, machine};
+
+fn unreadable(error: StoreError) -> Failure {
+    Failure::new(FailureCode::Internal, error.to_string())
+}
+
+/// Answers a read.
+pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer, Failure> {
+    let state = room.hub.state();
+    match request {
+        Request::Status => Ok(Answer::Status(Box::new(status(room, &state)))),
+        Request::Audit { count } => audit(room, count),
+        Request::Models => Ok(Answer::Models(state.models.keys().filter_map(|id| state.model_view(*id)).collect())),
+        Request::Datasets => {
+            Ok(Answer::Datasets(state.datasets.keys().filter_map(|id| state.dataset_view(*id)).collect()))
+        }
+        Request::Rows { dataset, offset, count, split, part } => {
+            let version = state.dataset_version(&dataset)?;
+            let select = Select::Window { offset, count: count.min(ROWS_MAX), split, part };
+            let (rows, total) = room.readers.rows(version, select).await?;
+            Ok(Answer::Rows { rows, total })
+        }
+        Request::RenderRow { dataset, row_id, version } => render(room, &state, &dataset, row_id, &version).await,
+        Request::Jobs { count } => Ok(Answer::Jobs(state.job_views(count as usize))),
+        Request::Job { job } => job_answer(&state, job),
+        Request::Log { job, bytes } => {
+            state.job(job)?;
+            let path = job_folder(&room.options.places, job).join("log");
+            let size_bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
+            let text = tail(&path, u64::from(bytes.min(LOG_BYTES_MAX)));
+            Ok(Answer::Log { text, size_bytes })
+        }
+        Request::Metrics { job, series, from_step, points } => metrics(room, &state, job, &series, from_step, points),
+        Request::PlanTrain { spec } => {
+            let places = Arc::new(room.options.places.clone());
+            let (store, spawner, events) = (room.store.clone(), room.spawner.clone(), room.events.clone());
+            jobs::plan_without_starting(state, places, store, spawner, events, *spec).await.map(Answer::Plan)
+        }
+        Request::Services => {
+            Ok(Answer::Services(state.services.keys().filter_map(|id| state.service_view(*id)).collect()))
+        }
+        Request::Applications => Ok(Answer::Applications(
+            state.applications.keys().filter_map(|id| state.application_view(*id)).collect(),
+        )),
+        Request::Ledger { application, count } => ledger(room, &state, &application, count),
+        Request::Bill { application, month } => bill(room, &state, &application, &month),
+        Request::Evaluations => Ok(Answer::Evaluations {
+            suites: state.suites.values().map(|s| (**s).clone()).collect(),
+            evaluations: state.evaluations.values().rev().map(|e| (**e).clone()).collect(),
+        }),
+        Request::EvaluationRows { evaluation, offset, count } => {
+            let end = (offset as usize).saturating_add(count.min(ROWS_MAX) as usize);
+            let (from, to) = (evaluation.bytes().to_vec(), after(evaluation.bytes()));
+            let pairs = room.store.range(Table::EvaluationRows, &from, &to, false, end).map_err(unreadable)?;
+            let window = pairs.get(offset as usize..).unwrap_or_default();
+            codec::read_all(Table::EvaluationRows, window).map(Answer::EvaluationRows).map_err(unreadable)
+        }
+        _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
+    }
+}
+
+fn status(room: &Room, state: &State) -> Status {
+    let places = &room.options.places;
+    let (machine, _) = machine::look(&places.state, state.fixed.cores, state.fixed.pool_memory_bytes, None);
+    Status {
+        version: hone_protocol::VERSION.to_owned(),
+        pid: std::process::id(),
+        started_at_ms: room.started_at_ms,
+        state_dir: places.state.display().to_string(),
+        socket: places.socket().display().to_string(),
+        http: (*state.http).clone(),
+        machine,
+        notes: room.notes.clone(),
+        zone: state.fixed.zone.clone(),
+        currency: state.fixed.currency.clone(),
+    }
+}
+
+fn audit(room: &Room, count: u32) -> Result<Answer, Failure> {
+    let count = count.min(ROWS_MAX) as usize;
+    let pairs = room.store.range(Table::Audit, &[], &[u8::MAX; 9], true, count).map_err(unreadable)?;
+    let rows: Vec<AuditRow> = codec::read_all(Table::Audit, &pairs).map_err(unreadable)?;
+    Ok(Answer::Audit(rows))
+}
+
+fn job_answer(state: &State, job: JobId) -> Result<Answer, Failure> {
+    state
+        .job_view(job)
+        .map(|view| Answer::Job(Box::new(view)))
+        .ok_or_else(|| Failure::not_found("job", &job.to_string()))
+}
+
+async fn render(room: &Room, state: &State, dataset: &str, row_id: u64, version: &str) -> Result<Answer, Failure> {
+    let rows = state.dataset_version(dataset)?;
+    let version = state.version(version)?;
+    let base = state.versions.get(&state.base_of(version));
+    let base = base.ok_or_else(|| Failure::not_found("version", &version.id.to_string()))?;
+    let (found, _) = room.readers.rows(rows, Select::One { row_id }).await?;
+    let row = found.into_iter().next().ok_or_else(|| Failure::not_found("row", &row_id.to_string()))?;
+    let path = room.options.places.models.join(&base.file.path);
+    room.readers.render(&path.display().to_string(), row).await.map(Answer::Rendered)
+}
+
+fn metrics(
+    room: &Room,
+    state: &State,
+    job: JobId,
+    series: &str,
+    from_step: u64,
+    points: u32,
+) -> Result<Answer, Failure> {
+    state.job(job)?;
+    let number = SERIES.iter().position(|s| *s == series).ok_or_else(|| {
+        Failure::field("series", format!("{series:?} is no series; there are {}", SERIES.join(", ")))
+    })? as u8;
+    let from = metric_key(job, number, from_step);
+    let to = after(&key(&[job.bytes(), &[number]]));
+    let pairs = room.store.range(Table::Metrics, &from, &to, false, POINTS_MAX as usize).map_err(unreadable)?;
+    let all: Vec<Point> = pairs.iter().filter_map(|(key, value)| point(key, value)).collect();
+    if points == 0 || all.len() <= points as usize {
+        return Ok(Answer::Metrics(all));
+    }
+    // Spread evenly; the first and the last are always there.
+    let last = all.len() - 1;
+    let wanted = (points as usize).max(2);
+    Ok(Answer::Metrics((0..wanted).map(|i| all[i * last / (wanted - 1)]).collect()))
+}
+
+fn point(key: &[u8], value: &[u8]) -> Option<Point> {
+    let step = u64::from_be_bytes(key.get(17..25)?.try_into().ok()?);
+    let value = f64::from_le_bytes(value.try_into().ok()?);
+    Some(Point { step, value: Metric::from(value) })
+}
+
+fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<Answer, Failure> {
+    let count = count.min(ROWS_MAX) as usize;
+    let applications = match application {
+        "" => state.applications.keys().copied().collect(),
+        name => vec![state.application(name)?.id],
+    };
+    let mut rows: Vec<LedgerRow> = Vec::new();
+    for application in applications {
+        let prefix = ledger_prefix(application);
+        let pairs = room.store.range(Table::Ledger, &prefix, &after(&prefix), true, count).map_err(unreadable)?;
+        rows.extend(codec::read_all::<LedgerRow>(Table::Ledger, &pairs).map_err(unreadable)?);
+    }
+    rows.sort_by(|a, b| b.id.cmp(&a.id));
+    rows.truncate(count);
+    Ok(Answer::Ledger(rows))
+}
+
+fn bill(room: &Room, state: &State, application: &str, month: &str) -> Result<Answer, Failure> {
+    let application = state.application(application)?.id;
+    let today = clock::day(clock::now_ms(), &state.fixed.zone);
+    let month = if month.is_empty() { today.get(..7).unwrap_or_default() } else { month };
+    let plain = month.len() == 7 && month.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
+    if !plain {
+        return Err(Failure::field("month", format!("{month:?} is not of the form YYYY-MM")));
+    }
+    let prefix = key(&[application.bytes(), month.as_bytes()]);
+    let mut lines = Vec::new();
+    let mut total = Usage::default();
+    for (key, value) in room.store.prefix(Table::UsageDays, &prefix).map_err(unreadable)? {
+        let usage: Usage = codec::read(Table::UsageDays, &key, &value).map_err(unreadable)?;
+        let day = String::from_utf8_lossy(key.get(16..26).unwrap_or_default()).into_owned();
+        let service = key.get(26..42).and_then(|k| k.try_into().ok()).map(hone_protocol::id::ServiceId::from_bytes);
+        let service = service.and_then(|id| state.services.get(&id)).map_or("?".to_owned(), |s| s.name.clone());
+        total.requests += usage.requests;
+        total.prompt_tokens += usage.prompt_tokens;
+        total.cached_tokens += usage.cached_tokens;
+        total.completion_tokens += usage.completion_tokens;
+        total.amount = total.amount + usage.amount;
+        lines.push(BillLine { day, service, usage, rounded: usage.amount.rounded() });
+    }
+    let rounded = total.amount.rounded();
+    Ok(Answer::Bill { lines, total, rounded, currency: state.fixed.currency.clone() })
+}
+
+/// Sends the durable events of a job from `from_seq` on, until it has ended and all are sent.
+pub(super) async fn follow<S, F>(room: &Room, job: JobId, from_seq: u64, send: S) -> Result<Answer, Failure>
+where
+    S: Fn(StreamPart) -> F,
+    F: Future<Output = Result<(), tokio::sync::mpsc::error::SendError<hone_protocol::request::Down>>>,
+{
+    let (state, _, mut events) = room.hub.watch();
+    state.job(job)?;
+    drop(state);
+    let mut next = from_seq;
+    loop {
+        let ended = room.hub.state().job(job)?.state != JobState::Queued;
+        let from = key(&[job.bytes(), &next.to_be_bytes()]);
+        let pairs = room.store.range(Table::JobEvents, &from, &after(job.bytes()), false, usize::MAX).map_err(unreadable)?;
+        for event in codec::read_all::<JobEvent>(Table::JobEvents, &pairs).map_err(unreadable)? {
+            next = event.seq + 1;
+            if send(StreamPart::Job(event)).await.is_err() {
+                return Err(Failure::new(FailureCode::Interrupted, "the client went away"));
+            }
+        }
+        if ended {
+            return job_answer(&room.hub.state(), job);
+        }
+        loop {
+            match events.recv().await {
+                Ok(event) if matches!(&event.change, Change::Job(view) if view.record.id == job) => break,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => break,
+                Err(RecvError::Closed) => return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")),
+            }
+        }
+    }
+}

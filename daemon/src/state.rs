@@ -1,0 +1,453 @@
+//! Every fact that the daemon knows, in memory: the stored records, and the facts of memory beside them
+//! (attempts, serving processes). Lives here: lookups and the views that clients see. Never here: changing
+//! anything (only the dispatcher does) or I/O, but for loading at start.
+//!
+//! A `State` is cheap to clone: each map is shared until the dispatcher changes it, so a published snapshot is
+//! immutable for its readers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, LedgerRow, Services, Usage};
+use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
+use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
+use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
+use hone_protocol::failure::Failure;
+use hone_protocol::id::*;
+use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
+use hone_protocol::model::{Fit, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
+use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
+use hone_protocol::train::TrainPlan;
+
+use crate::store::{Store, StoreError, Table, codec};
+
+/// A map that is shared with published snapshots until it is changed.
+pub type Map<K, V> = Arc<BTreeMap<K, V>>;
+
+/// The name of the application that pays for jobs and socket chats.
+pub const OWNER: &str = "owner";
+
+/// Facts that never change while the daemon runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fixed {
+    /// Differs from start to start.
+    pub epoch: u64,
+    /// The store's currency.
+    pub currency: String,
+    /// The store's billing zone.
+    pub zone: String,
+    /// Cores of the pool.
+    pub cores: u32,
+    /// Memory of the pool in bytes.
+    pub pool_memory_bytes: u64,
+}
+
+/// A running attempt: a fact of memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// Which one, from 1.
+    pub number: u32,
+    /// The process that does the work now.
+    pub pid: Option<u32>,
+    /// How far it is.
+    pub progress: Option<Progress>,
+    /// The plan of a training run.
+    pub plan: Option<TrainPlan>,
+    /// The last loss.
+    pub last_loss: Option<f64>,
+    /// What it was admitted with, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// The serving process of a base version: a fact of memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Serving {
+    /// Raised with each process.
+    pub generation: u64,
+    /// Whether it answers.
+    pub state: ServiceState,
+    /// Processes started again since the daemon started.
+    pub restarts: u32,
+    /// Tries in a row that ended before or soon after answering.
+    pub failures: u32,
+    /// Adapters that it has loaded.
+    pub adapters: BTreeSet<VersionId>,
+    /// Slots it was started with, for each adapter.
+    pub slots: u32,
+    /// Context it was started with.
+    pub context_tokens: u32,
+    /// Requests in slots.
+    pub active: u32,
+    /// Requests waiting.
+    pub waiting: u32,
+    /// Resident bytes.
+    pub memory_bytes: u64,
+}
+
+/// Everything.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Facts that never change.
+    pub fixed: Arc<Fixed>,
+    /// Jobs.
+    pub jobs: Map<JobId, Arc<JobRecord>>,
+    /// Running attempts.
+    pub attempts: Map<JobId, Attempt>,
+    /// Models.
+    pub models: Map<ModelId, Arc<ModelRecord>>,
+    /// Versions.
+    pub versions: Map<VersionId, Arc<VersionRecord>>,
+    /// Datasets.
+    pub datasets: Map<DatasetId, Arc<DatasetRecord>>,
+    /// Dataset versions.
+    pub dataset_versions: Map<DatasetVersionId, Arc<DatasetVersionRecord>>,
+    /// Suites.
+    pub suites: Map<SuiteId, Arc<SuiteRecord>>,
+    /// Evaluations.
+    pub evaluations: Map<EvaluationId, Arc<EvaluationRecord>>,
+    /// Services.
+    pub services: Map<ServiceId, Arc<ServiceRecord>>,
+    /// Serving processes by base version.
+    pub serving: Map<VersionId, Serving>,
+    /// Requests closed since the daemon started.
+    pub service_requests: Map<ServiceId, u64>,
+    /// Applications.
+    pub applications: Map<ApplicationId, Arc<ApplicationRecord>>,
+    /// Keys.
+    pub keys: Map<KeyId, Arc<KeyRecord>>,
+    /// Usage of all time, open rows included.
+    pub usage: Map<ApplicationId, Usage>,
+    /// Open ledger rows as last committed.
+    pub open_rows: Map<LedgerId, LedgerRow>,
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// Where HTTP listens.
+    pub http: Arc<Vec<String>>,
+    /// Whether the daemon is stopping.
+    pub stopping: bool,
+}
+
+fn load<T: serde::de::DeserializeOwned, K: Ord>(
+    store: &Store,
+    table: Table,
+    id: impl Fn(&T) -> K,
+) -> Result<Map<K, Arc<T>>, StoreError> {
+    let records: Vec<T> = codec::read_all(table, &store.prefix(table, b"")?)?;
+    Ok(Arc::new(records.into_iter().map(|r| (id(&r), Arc::new(r))).collect()))
+}
+
+impl State {
+    /// Reads all records. Facts of memory start empty: nothing runs yet.
+    pub fn load(store: &Store, fixed: Fixed) -> Result<State, StoreError> {
+        let mut usage: BTreeMap<ApplicationId, Usage> = BTreeMap::new();
+        for (key, value) in store.prefix(Table::UsageDays, b"")? {
+            let day: Usage = codec::read(Table::UsageDays, &key, &value)?;
+            let id: [u8; 16] = key.get(..16).and_then(|k| k.try_into().ok()).unwrap_or_default();
+            let sum = usage.entry(ApplicationId::from_bytes(id)).or_default();
+            *sum = add(*sum, day);
+        }
+        Ok(State {
+            fixed: Arc::new(fixed),
+            jobs: load(store, Table::Jobs, |r: &JobRecord| r.id)?,
+            attempts: Map::default(),
+            models: load(store, Table::Models, |r: &ModelRecord| r.id)?,
+            versions: load(store, Table::Versions, |r: &VersionRecord| r.id)?,
+            datasets: load(store, Table::Datasets, |r: &DatasetRecord| r.id)?,
+            dataset_versions: load(store, Table::DatasetVersions, |r: &DatasetVersionRecord| r.id)?,
+            suites: load(store, Table::Suites, |r: &SuiteRecord| r.id)?,
+            evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
+            services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,
+            serving: Map::default(),
+            service_requests: Map::default(),
+            applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
+            keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
+            usage: Arc::new(usage),
+            open_rows: Map::default(),
+            machine: Arc::default(),
+            http: Arc::default(),
+            stopping: false,
+        })
+    }
+
+    /// A model by name.
+    pub fn model(&self, name: &str) -> Option<&Arc<ModelRecord>> {
+        self.models.values().find(|m| m.name == name)
+    }
+
+    /// Versions of a model, oldest first.
+    pub fn versions_of(&self, model: ModelId) -> Vec<&Arc<VersionRecord>> {
+        let mut versions: Vec<_> = self.versions.values().filter(|v| v.model == model).collect();
+        versions.sort_by_key(|v| v.number);
+        versions
+    }
+
+    /// A version by `name`, `name@number` or `name:alias`.
+    pub fn version(&self, reference: &str) -> Result<&Arc<VersionRecord>, Failure> {
+        let missing = || Failure::not_found("version", reference);
+        let (name, number, alias) = match (reference.split_once('@'), reference.split_once(':')) {
+            (Some((name, number)), _) => (name, Some(number), None),
+            (None, Some((name, alias))) => (name, None, Some(alias)),
+            (None, None) => (reference, None, None),
+        };
+        let model = self.model(name).ok_or_else(|| Failure::not_found("model", name))?;
+        let versions = self.versions_of(model.id);
+        match (number, alias) {
+            (Some(number), _) => {
+                let number: u32 = number.parse().map_err(|_| missing())?;
+                versions.into_iter().find(|v| v.number == number).ok_or_else(missing)
+            }
+            (None, Some(alias)) => {
+                let alias = model.aliases.iter().find(|a| a.name == alias).ok_or_else(missing)?;
+                self.versions.get(&alias.version).ok_or_else(missing)
+            }
+            (None, None) => versions.into_iter().next_back().ok_or_else(missing),
+        }
+    }
+
+    /// `name@number` of a version.
+    pub fn version_reference(&self, id: VersionId) -> String {
+        let Some(version) = self.versions.get(&id) else { return id.to_string() };
+        let name = self.models.get(&version.model).map_or("?", |m| m.name.as_str());
+        format!("{name}@{}", version.number)
+    }
+
+    /// The complete model that a version runs on: itself, or an adapter's base.
+    pub fn base_of(&self, version: &VersionRecord) -> VersionId {
+        match version.weights {
+            Weights::Base => version.id,
+            Weights::Adapter { base, .. } => base,
+        }
+    }
+
+    /// A dataset by name.
+    pub fn dataset(&self, name: &str) -> Option<&Arc<DatasetRecord>> {
+        self.datasets.values().find(|d| d.name == name)
+    }
+
+    /// Versions of a dataset, oldest first.
+    pub fn dataset_versions_of(&self, dataset: DatasetId) -> Vec<&Arc<DatasetVersionRecord>> {
+        let mut versions: Vec<_> = self.dataset_versions.values().filter(|v| v.dataset == dataset).collect();
+        versions.sort_by_key(|v| v.number);
+        versions
+    }
+
+    /// A dataset version by `name` or `name@number`.
+    pub fn dataset_version(&self, reference: &str) -> Result<&Arc<DatasetVersionRecord>, Failure> {
+        let (name, number) = match reference.split_once('@') {
+            Some((name, number)) => (name, Some(number)),
+            None => (reference, None),
+        };
+        let missing = || Failure::not_found("dataset version", reference);
+        let dataset = self.dataset(name).ok_or_else(|| Failure::not_found("dataset", name))?;
+        let versions = self.dataset_versions_of(dataset.id);
+        match number {
+            Some(number) => {
+                let number: u32 = number.parse().map_err(|_| missing())?;
+                versions.into_iter().find(|v| v.number == number).ok_or_else(missing)
+            }
+            None => versions.into_iter().next_back().ok_or_else(missing),
+        }
+    }
+
+    /// A service by name.
+    pub fn service(&self, name: &str) -> Result<&Arc<ServiceRecord>, Failure> {
+        self.services.values().find(|s| s.name == name).ok_or_else(|| Failure::not_found("service", name))
+    }
+
+    /// An application by name.
+    pub fn application(&self, name: &str) -> Result<&Arc<ApplicationRecord>, Failure> {
+        self.applications.values().find(|a| a.name == name).ok_or_else(|| Failure::not_found("application", name))
+    }
+
+    /// A suite by name.
+    pub fn suite(&self, name: &str) -> Result<&Arc<SuiteRecord>, Failure> {
+        self.suites.values().find(|s| s.name == name).ok_or_else(|| Failure::not_found("suite", name))
+    }
+
+    /// A job by id.
+    pub fn job(&self, id: JobId) -> Result<&Arc<JobRecord>, Failure> {
+        self.jobs.get(&id).ok_or_else(|| Failure::not_found("job", &id.to_string()))
+    }
+
+    /// Bytes that attempts and serving processes hold or were admitted with.
+    pub fn committed_bytes(&self) -> u64 {
+        let attempts: u64 = self.attempts.values().map(|a| a.memory_bytes).sum();
+        let serving: u64 = self
+            .serving
+            .iter()
+            .filter(|(_, s)| matches!(s.state, ServiceState::On | ServiceState::Starting))
+            .map(|(base, s)| s.memory_bytes.max(self.serve_bytes(*base, s.slots, s.context_tokens)))
+            .sum();
+        attempts + serving
+    }
+
+    /// An estimate of what serving a base takes: file, keys and values, and working memory.
+    pub fn serve_bytes(&self, base: VersionId, slots: u32, context_tokens: u32) -> u64 {
+        let Some(version) = self.versions.get(&base) else { return 0 };
+        let kv = version.facts.kv_bytes_per_token * u64::from(slots) * u64::from(context_tokens);
+        version.facts.size_bytes + kv + (64 << 20)
+    }
+
+    fn fit(&self, version: &VersionRecord) -> Fit {
+        let base = self.versions.get(&self.base_of(version));
+        let facts = base.map_or(&version.facts, |b| &b.facts);
+        Fit {
+            serve_bytes: facts.size_bytes + facts.kv_bytes_per_token * 2048 + (64 << 20),
+            train_bytes: train_bytes_estimate(facts.parameters, facts.size_bytes, facts.layers, facts.embedding, 512),
+            pool_bytes: self.fixed.pool_memory_bytes,
+        }
+    }
+}
+
+/// A rough size of LoRA training before the file was opened: the file, a transposed copy of about two bytes a
+/// weight, and activations of one window (research/training.md section 6). The trainer's own plan is exact.
+pub fn train_bytes_estimate(parameters: u64, size_bytes: u64, layers: u32, embedding: u32, window_tokens: u64) -> u64 {
+    let activations = 4 * window_tokens * u64::from(layers) * u64::from(embedding) * 16;
+    size_bytes + 2 * parameters + activations + (128 << 20)
+}
+
+fn add(a: Usage, b: Usage) -> Usage {
+    Usage {
+        requests: a.requests + b.requests,
+        prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+        cached_tokens: a.cached_tokens + b.cached_tokens,
+        completion_tokens: a.completion_tokens + b.completion_tokens,
+        amount: a.amount + b.amount,
+    }
+}
+
+// What clients see.
+impl State {
+    /// A model with its versions.
+    pub fn model_view(&self, id: ModelId) -> Option<ModelView> {
+        let record = self.models.get(&id)?;
+        let versions = self.versions_of(id).into_iter().map(|v| self.version_view(v)).collect();
+        Some(ModelView { record: (**record).clone(), versions })
+    }
+
+    fn version_view(&self, version: &Arc<VersionRecord>) -> VersionView {
+        let newest = self.evaluations.values().rev().find(|e| e.version == version.id && e.score.is_some());
+        VersionView {
+            record: (**version).clone(),
+            reference: self.version_reference(version.id),
+            base_reference: match version.weights {
+                Weights::Base => None,
+                Weights::Adapter { base, .. } => Some(self.version_reference(base)),
+            },
+            services: self.services.values().filter(|s| s.version == version.id).map(|s| s.name.clone()).collect(),
+            score: newest.and_then(|e| {
+                Some((self.suites.get(&e.suite)?.name.clone(), e.score?))
+            }),
+            fit: self.fit(version),
+        }
+    }
+
+    /// A dataset with its versions.
+    pub fn dataset_view(&self, id: DatasetId) -> Option<DatasetView> {
+        let record = self.datasets.get(&id)?;
+        let versions = self.dataset_versions_of(id).into_iter().map(|v| (**v).clone()).collect();
+        Some(DatasetView { record: (**record).clone(), versions })
+    }
+
+    /// A job with its facts of memory.
+    pub fn job_view(&self, id: JobId) -> Option<JobView> {
+        let record = self.jobs.get(&id)?;
+        let attempt = self.attempts.get(&id);
+        let shown = match (&record.state, attempt, record.wish) {
+            (JobState::Succeeded(_), ..) => ShownState::Succeeded,
+            (JobState::Failed(_), ..) => ShownState::Failed,
+            (JobState::Cancelled, ..) => ShownState::Cancelled,
+            (JobState::Queued, Some(_), _) => ShownState::Running,
+            (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
+            (JobState::Queued, None, _) => ShownState::Queued,
+        };
+        let waits_for = if shown == ShownState::Queued { self.waits_for(record) } else { String::new() };
+        Some(JobView {
+            record: (**record).clone(),
+            shown,
+            waits_for,
+            progress: attempt.and_then(|a| a.progress.clone()),
+            plan: attempt.and_then(|a| a.plan),
+            last_loss: attempt.and_then(|a| a.last_loss),
+            pid: attempt.and_then(|a| a.pid),
+        })
+    }
+
+    fn waits_for(&self, job: &JobRecord) -> String {
+        match crate::jobs::admit(self, job) {
+            Ok(_) => "its turn".to_owned(),
+            Err(reason) => reason,
+        }
+    }
+
+    /// A service with its facts of memory.
+    pub fn service_view(&self, id: ServiceId) -> Option<ServiceView> {
+        let record = self.services.get(&id)?;
+        let serving = self.versions.get(&record.version).and_then(|v| self.serving.get(&self.base_of(v)));
+        let adapter_missing = serving.is_some_and(|s| {
+            self.versions.get(&record.version).is_some_and(|v| {
+                matches!(v.weights, Weights::Adapter { .. }) && !s.adapters.contains(&v.id)
+            })
+        });
+        let state = match serving {
+            _ if !record.wanted => ServiceState::Off,
+            None => ServiceState::Starting,
+            Some(s) if s.state == ServiceState::On && adapter_missing => ServiceState::Starting,
+            Some(s) => s.state.clone(),
+        };
+        Some(ServiceView {
+            record: (**record).clone(),
+            version_reference: self.version_reference(record.version),
+            state,
+            active: serving.map_or(0, |s| s.active),
+            waiting: serving.map_or(0, |s| s.waiting),
+            restarts: serving.map_or(0, |s| s.restarts),
+            requests: self.service_requests.get(&id).copied().unwrap_or(0),
+            memory_bytes: serving.map_or(0, |s| s.memory_bytes),
+        })
+    }
+
+    /// An application with its keys and usage.
+    pub fn application_view(&self, id: ApplicationId) -> Option<ApplicationView> {
+        let record = self.applications.get(&id)?;
+        let services = match &record.services {
+            Services::All => self.services.values().map(|s| s.name.clone()).collect(),
+            Services::Listed(ids) => {
+                ids.iter().filter_map(|id| self.services.get(id)).map(|s| s.name.clone()).collect()
+            }
+        };
+        let mut usage = self.usage.get(&id).copied().unwrap_or_default();
+        self.open_rows.values().filter(|r| r.application == id).for_each(|r| usage.add(r));
+        Some(ApplicationView {
+            record: (**record).clone(),
+            services,
+            keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
+            usage,
+        })
+    }
+
+    /// The newest jobs, newest first.
+    pub fn job_views(&self, count: usize) -> Vec<JobView> {
+        self.jobs.keys().rev().take(count).filter_map(|id| self.job_view(*id)).collect()
+    }
+
+    /// Everything that a mirror needs.
+    pub fn snapshot(&self, seq: u64, person: &str) -> Snapshot {
+        Snapshot {
+            epoch: self.fixed.epoch,
+            seq,
+            at_ms: crate::clock::now_ms(),
+            person: person.to_owned(),
+            machine: (*self.machine).clone(),
+            models: self.models.keys().filter_map(|id| self.model_view(*id)).collect(),
+            datasets: self.datasets.keys().filter_map(|id| self.dataset_view(*id)).collect(),
+            jobs: self.job_views(SNAPSHOT_JOBS_MAX),
+            services: self.services.keys().filter_map(|id| self.service_view(*id)).collect(),
+            applications: self.applications.keys().filter_map(|id| self.application_view(*id)).collect(),
+            suites: self.suites.values().map(|s| (**s).clone()).collect(),
+            evaluations: self.evaluations.values().rev().map(|e| (**e).clone()).collect(),
+            http: (*self.http).clone(),
+            currency: self.fixed.currency.clone(),
+        }
+    }
+}

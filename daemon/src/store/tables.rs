@@ -1,0 +1,62 @@
+//! The tables of the store, and nothing else. Keys sort as their bytes do; what a key is made of stands
+//! beside each table. Values begin with a format byte (see [`super::codec`]).
+
+use redb::TableDefinition;
+
+/// Every table has bytes for keys and bytes for values; `Option` is never a redb type.
+pub(super) type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// Names a table.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Table { $($(#[$doc])* $name,)* }
+        impl Table {
+            /// All of them.
+            pub const ALL: &'static [Table] = &[$(Table::$name,)*];
+            /// The name inside the store. Never changed.
+            pub const fn name(self) -> &'static str { match self { $(Table::$name => $text,)* } }
+            pub(super) const fn definition(self) -> Definition { TableDefinition::new(self.name()) }
+        }
+    };
+}
+tables! {
+    /// word → value: schema number, epoch, currency, zone.
+    Meta = "meta";
+    /// job id → JobRecord.
+    Jobs = "jobs";
+    /// job id, seq (u64 BE) → JobEvent.
+    JobEvents = "job_events";
+    /// job id, series (u8), step (u64 BE) → f64 LE. The last attempt wins.
+    Metrics = "metrics";
+    /// model id → ModelRecord.
+    Models = "models";
+    /// version id → VersionRecord.
+    Versions = "versions";
+    /// dataset id → DatasetRecord.
+    Datasets = "datasets";
+    /// dataset version id → DatasetVersionRecord.
+    DatasetVersions = "dataset_versions";
+    /// suite id → SuiteRecord.
+    Suites = "suites";
+    /// evaluation id → EvaluationRecord.
+    Evaluations = "evaluations";
+    /// evaluation id, row id (u64 BE) → EvaluationRow.
+    EvaluationRows = "evaluation_rows";
+    /// service id → ServiceRecord.
+    Services = "services";
+    /// application id → ApplicationRecord.
+    Applications = "applications";
+    /// key id → KeyRecord.
+    Keys = "keys";
+    /// application id, ledger id → LedgerRow. The application is in the key itself, so that no scan crosses it.
+    Ledger = "ledger";
+    /// ledger id → application id: rows that are open.
+    OpenRows = "open_rows";
+    /// application id, day (10 bytes), service id → Usage.
+    UsageDays = "usage_days";
+    /// seq (u64 BE) → AuditRow.
+    Audit = "audit";
+    /// SHA-256 of person and idempotency text → time, payload hash, answer.
+    Idempotency = "idempotency";
+}

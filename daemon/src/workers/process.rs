@@ -1,0 +1,226 @@
+//! Starting and ending child processes. All are started by one thread that never ends, because the parent-death
+//! signal that a child asks for follows the *thread* that started it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::{oneshot, watch};
+
+/// Starts that may wait for the spawner; a full queue makes the asking task wait.
+const WAITING_MAX: usize = 64;
+/// Bytes of a log that go into a failure.
+const LOG_TAIL_BYTES: u64 = 8 * 1024;
+
+/// Which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// `hone-worker MODE`: ggml.
+    Worker(&'static str),
+    /// `honed MODE`: data, fetch.
+    Daemon(&'static str),
+}
+
+/// A running child.
+pub struct Process {
+    /// Its process id.
+    pub pid: u32,
+    /// Names the process even when its id is used again.
+    handle: OwnedFd,
+    exit: watch::Receiver<Option<ExitStatus>>,
+    log: PathBuf,
+}
+
+struct Start {
+    program: Program,
+    log: PathBuf,
+    answer: oneshot::Sender<std::io::Result<(Process, UnixStream)>>,
+}
+
+/// Asks the spawner thread for processes. Cheap to clone.
+#[derive(Clone)]
+pub struct Spawner {
+    starts: mpsc::SyncSender<Start>,
+}
+
+impl Spawner {
+    /// Starts the spawner thread. It ends with the process.
+    pub fn start() -> std::io::Result<Spawner> {
+        let (starts, queue) = mpsc::sync_channel::<Start>(WAITING_MAX);
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            for start in queue {
+                let result = spawn(start.program, &start.log);
+                // An asker that went away drops the process, which ends when its fd 0 closes.
+                let _ = start.answer.send(result);
+            }
+            // Every sender is gone: the daemon is ending. Stay until it has: see the file's header.
+            loop {
+                std::thread::park();
+            }
+        })?;
+        Ok(Spawner { starts })
+    }
+
+    /// Starts a child with its frames on fd 0 and its words at the end of `log`.
+    pub async fn spawn(&self, program: Program, log: &Path) -> Result<(Process, UnixStream), Failure> {
+        let (answer, result) = oneshot::channel();
+        let start = Start { program, log: log.to_owned(), answer };
+        let starts = self.starts.clone();
+        let sent = tokio::task::spawn_blocking(move || starts.send(start)).await;
+        let failed = |reason: String| {
+            Failure::new(FailureCode::WorkerDied, format!("{} could not be started: {reason}", name(program)))
+                .hint(HintCode::ReadLog)
+        };
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(failed("the daemon is ending".into()));
+        }
+        match result.await {
+            Ok(Ok(started)) => Ok(started),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed("the spawner is gone".into())),
+        }
+    }
+}
+
+fn name(program: Program) -> String {
+    match program {
+        Program::Worker(mode) => format!("hone-worker {mode}"),
+        Program::Daemon(mode) => format!("honed {mode}"),
+    }
+}
+
+fn path(program: Program) -> std::io::Result<(PathBuf, &'static str)> {
+    let own = std::env::current_exe()?;
+    match program {
+        Program::Worker(mode) => {
+            let beside = own.with_file_name("hone-worker");
+            Ok((std::env::var_os("HONE_WORKER").map_or(beside, PathBuf::from), mode))
+        }
+        Program::Daemon(mode) => Ok((own, mode)),
+    }
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn spawn(program: Program, log: &Path) -> std::io::Result<(Process, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let words = open_log(log)?;
+    let (path, mode) = path(program)?;
+    let mut command = Command::new(path);
+    command
+        .arg(mode)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(words.try_clone()?))
+        .stderr(Stdio::from(words))
+        .current_dir("/")
+        .process_group(0)
+        .env_clear()
+        .env("HONE_PARENT_PID", std::process::id().to_string());
+    // What a child may know of our environment, and no more: no secret of the caller's shell gets there.
+    let kept: &[&str] = match program {
+        Program::Daemon("fetch") => &[
+            "PATH", "HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY",
+            "NO_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CACHE_DIR", "PIP_CERT",
+            "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HONE_PYTHON",
+        ],
+        _ => &["PATH", "LANG", "HONE_TEST_FAULT"],
+    };
+    for word in kept {
+        if let Some(value) = std::env::var_os(word) {
+            command.env(word, value);
+        }
+    }
+    let mut child = command.spawn()?;
+    let pid = child.id();
+    let handle = Pid::from_raw(pid.cast_signed())
+        .ok_or_else(|| std::io::Error::other("a process without an id"))
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).map_err(Into::into));
+    let handle = match handle {
+        Ok(handle) => handle,
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+    };
+    let (told, exit) = watch::channel(None);
+    std::thread::Builder::new().name(format!("reap-{pid}")).stack_size(64 * 1024).spawn(move || {
+        let status = child.wait().unwrap_or_default();
+        let _ = told.send(Some(status));
+    })?;
+    Ok((Process { pid, handle, exit, log: log.to_owned() }, ours))
+}
+
+impl Process {
+    /// Ends it at once. Nothing happens when it has ended already.
+    pub fn kill(&self) {
+        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) -> ExitStatus {
+        let mut exit = self.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(status) => status.unwrap_or_default(),
+            Err(_) => ExitStatus::default(),
+        }
+    }
+
+    /// The failure of a child that ended without saying why: how it ended and its last words.
+    pub async fn death(&self) -> Failure {
+        let status = self.ended().await;
+        let how = match (status.signal(), status.code()) {
+            (Some(9), _) => "was killed (SIGKILL: by a person, or by the system when memory ran out)".to_owned(),
+            (Some(6), _) => "aborted (SIGABRT)".to_owned(),
+            (Some(11), _) => "crashed (SIGSEGV)".to_owned(),
+            (Some(7), _) => "crashed (SIGBUS: a mapped file changed under it)".to_owned(),
+            (Some(4), _) => "met an instruction this processor lacks (SIGILL): build hone on this machine".to_owned(),
+            (Some(signal), _) => format!("was ended by signal {signal}"),
+            (None, Some(code)) => format!("ended with status {code} and no reason"),
+            (None, None) => "ended".to_owned(),
+        };
+        let tail = tail(&self.log, LOG_TAIL_BYTES);
+        let last: Vec<&str> = tail.lines().rev().filter(|l| !l.trim().is_empty()).take(3).collect();
+        let words = if last.is_empty() {
+            String::new()
+        } else {
+            format!("; last words: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | "))
+        };
+        Failure::new(FailureCode::WorkerDied, format!("the worker (pid {}) {how}{words}", self.pid))
+            .at(self.log.display().to_string())
+            .arg("pid", self.pid)
+            .hint(HintCode::ReadLog)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The last `bytes` of a file as text.
+pub fn tail(path: &Path, bytes: u64) -> String {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(bytes)))?;
+        let mut tail = Vec::new();
+        file.take(bytes).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,172 @@
+//! `bench-train MODEL.gguf`: speed of a LoRA training step against the frozen products alone, measured in the same
+//! run, for all tokens as targets and for a quarter of them. Prints raw samples, memory, what the limit is, and ends
+//! with one line of JSON. It trains on random tokens: speed does not depend on what they say.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use hone_kernels::train::{TokenRow, TrainParams, Trainer, measure};
+use serde_json::json;
+
+/// Rows of one pass in this benchmark.
+const BATCH_ROWS: u32 = 4;
+/// Tokens of each row.
+const SEQ_LEN: u32 = 128;
+/// Timed steps of each case, after one that is not timed.
+const SAMPLES: usize = 3;
+/// Shapes of the starter: outputs, inputs, columns.
+const SHAPES: [(usize, usize, usize); 5] =
+    [(576, 576, 512), (1536, 576, 512), (576, 1536, 512), (49152, 576, 128), (576, 49152, 128)];
+
+fn main() -> anyhow::Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    let Some(model) = args.next().map(PathBuf::from) else {
+        bail!("which model? usage: bench-train MODEL.gguf [--types] [--operations]");
+    };
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get() as u32);
+    println!("model {} | threads {threads} | rank 8, 7 projections, {BATCH_ROWS}x{SEQ_LEN} tokens a step", model.display());
+    let options: Vec<_> = args.collect();
+    let profile = options.iter().any(|option| option == "--operations");
+    if options.iter().any(|option| option == "--types") {
+        print_types(threads as usize)?;
+    }
+    let peak = measure::peak_gflop_s(threads as usize, 5);
+    println!("F32 multiply-add from registers: {peak:.0} GFLOP/s (the physical limit of F32 kernels)");
+    let all = run_case(&model, threads, 1, profile)?;
+    let quarter = run_case(&model, threads, 4, false)?;
+    let rss_mib = peak_rss_mib()?;
+    println!("peak resident memory of the process: {rss_mib:.0} MiB");
+    println!(
+        "limit: the frozen products take {:.0} % of a step and run at {:.0} of {peak:.0} GFLOP/s; what is left is attention, adapters and passes over memory",
+        100.0 * all.own_share, all.own_gflop_s
+    );
+    println!(
+        "{}",
+        json!({
+            "bench": "train",
+            "figures": {
+                "tokens_per_s_all_targets": all.tokens_per_s,
+                "tokens_per_s_quarter_targets": quarter.tokens_per_s,
+                "ceiling_tokens_per_s_all_targets": all.ceiling_tokens_per_s,
+                "ceiling_tokens_per_s_quarter_targets": quarter.ceiling_tokens_per_s,
+                "ggml_f16_products_gflop_s": all.ceiling_gflop_s,
+                "own_products_gflop_s": all.own_gflop_s,
+                "peak_gflop_s": peak,
+                "flop_per_token_all_targets": all.flop_per_token,
+                "peak_rss_mib": rss_mib,
+                "load_s": all.load_s,
+            },
+            "ratios": {
+                "share_of_mul_mat_ceiling_all_targets": all.share,
+                "share_of_mul_mat_ceiling_quarter_targets": quarter.share,
+                "own_products_share_of_step": all.own_share,
+                "own_products_share_of_f32_peak": all.own_gflop_s / peak,
+            }
+        })
+    );
+    Ok(())
+}
+
+struct Case {
+    tokens_per_s: f64,
+    ceiling_tokens_per_s: f64,
+    ceiling_gflop_s: f64,
+    own_gflop_s: f64,
+    flop_per_token: f64,
+    share: f64,
+    own_share: f64,
+    load_s: f64,
+}
+
+/// One token of every `every` is a target.
+fn run_case(model: &std::path::Path, threads: u32, every: usize, profile: bool) -> anyhow::Result<Case> {
+    let params = TrainParams {
+        threads,
+        seq_len: SEQ_LEN,
+        batch_rows: BATCH_ROWS,
+        max_steps: Some(SAMPLES as u64 + 1),
+        epochs: SAMPLES as u32 + 1,
+        ..TrainParams::default()
+    };
+    let rows = (0..BATCH_ROWS as usize).map(|row| random_row(row, every)).collect();
+    let started = std::time::Instant::now();
+    let mut trainer = Trainer::new(model, rows, params)?;
+    let load_s = started.elapsed().as_secs_f64();
+    let compared = trainer.compare_with_products(SAMPLES)?;
+    let (tokens, flop) = (compared.tokens, compared.flop);
+    if profile {
+        for (name, seconds, count) in trainer.time_operations()? {
+            println!("  {:>8.1} ms  {count:>5} x {name}", seconds * 1e3);
+        }
+    }
+    let plan = trainer.plan();
+    let (step, ceiling, own) = (median(&compared.step_s), median(&compared.ggml_s), median(&compared.own_s));
+    let case = Case {
+        tokens_per_s: tokens as f64 / step,
+        ceiling_tokens_per_s: tokens as f64 / ceiling,
+        ceiling_gflop_s: flop / ceiling / 1e9,
+        own_gflop_s: flop / own / 1e9,
+        flop_per_token: flop / tokens as f64,
+        share: ceiling / step,
+        own_share: own / step,
+        load_s,
+    };
+    println!();
+    println!("one target in {every} tokens | load {load_s:.2} s | memory planned: weights {:.0}, adapter {:.0}, activations {:.0} MiB",
+        mib(plan.memory.weights), mib(plan.memory.adapter), mib(plan.memory.activations));
+    println!("  step, s                             {}", raw(&compared.step_s));
+    println!("  same products, ggml_mul_mat F16, s  {}", raw(&compared.ggml_s));
+    println!("  same products, own kernel, s        {}", raw(&compared.own_s));
+    println!(
+        "  {:.0} tokens/s | ggml_mul_mat alone {:.0} tokens/s ({:.1} GFLOP/s), share {:.0} % | own products {:.1} GFLOP/s, {:.0} % of the step | {:.0} MFLOP per token in products",
+        case.tokens_per_s,
+        case.ceiling_tokens_per_s,
+        case.ceiling_gflop_s,
+        100.0 * case.share,
+        case.own_gflop_s,
+        100.0 * case.own_share,
+        case.flop_per_token / 1e6
+    );
+    Ok(case)
+}
+
+fn random_row(row: usize, every: usize) -> TokenRow {
+    let len = SEQ_LEN as usize;
+    let tokens = (0..len).map(|at| ((row * 7919 + at * 104_729) % 40_000) as i32).collect();
+    // With all targets the first token is the only one that nothing predicts.
+    let trained = (0..len).map(|at| at % every == every - 1 || every == 1).collect();
+    TokenRow { row_id: row as u64, tokens, trained }
+}
+
+fn print_types(threads: usize) -> anyhow::Result<()> {
+    println!("ggml_mul_mat, GFLOP/s, best of 12");
+    for speed in measure::type_speeds(threads, &SHAPES, 12)? {
+        println!(
+            "  {:>6} x {:>6} x {:>4}  {:<5} {:>7.1}",
+            speed.outputs, speed.inputs, speed.columns, speed.type_name, speed.gflop_s
+        );
+    }
+    Ok(())
+}
+
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+fn raw(samples: &[f64]) -> String {
+    samples.iter().map(|sample| format!("{sample:.3}")).collect::<Vec<_>>().join(" ")
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}
+
+fn peak_rss_mib() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse().context("VmHWM is not a number")?;
+    Ok(kib / 1024.0)
+}

@@ -1,0 +1,105 @@
+//! Our own CPU kernels, as ggml custom operations: they run on ggml's threads inside its graphs, have no barrier and no
+//! work buffer, and are emitted only when the backend is the CPU and the processor has what they need. Everywhere else
+//! the same graph is built from ggml's own operations. Each output value is computed by one thread in a fixed order,
+//! so results do not depend on the number of threads.
+
+#[cfg(target_arch = "x86_64")]
+mod glu;
+#[cfg(target_arch = "x86_64")]
+mod product;
+
+use crate::ggml::{Graph, Tensor};
+
+/// Values of a panel: as many outputs as two AVX2 registers hold.
+pub(crate) const PANEL: usize = 16;
+
+/// Whether this processor has AVX2, FMA and F16C, which the kernels are written for.
+pub(crate) fn available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("fma")
+            && std::arch::is_x86_feature_detected!("f16c")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// One term M X of a sum of products.
+#[derive(Clone, Copy)]
+pub(crate) struct Term {
+    /// M, either packed (see [`packed_dims`]) or F32 [outputs, inner], outputs contiguous.
+    pub(crate) matrix: Tensor,
+    /// X, F32 [inner, columns], or [columns, inner] for [`outer`].
+    pub(crate) columns: Tensor,
+}
+
+/// Dimensions of the packed F16 form of a matrix: for each panel of 16 outputs, `inner` runs of its 16 values.
+pub(crate) fn packed_dims(outputs: usize, inner: usize) -> [usize; 2] {
+    [PANEL * inner, outputs / PANEL]
+}
+
+/// Whether a matrix of so many outputs can be a term.
+pub(crate) fn fits(outputs: usize) -> bool {
+    outputs.is_multiple_of(PANEL)
+}
+
+/// Sum of `terms`, plus `start` if given: F32 of `dims`. Matrices are repeated over dimensions 2 and 3 as needed.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn sum_of_products(graph: &Graph, dims: [usize; 4], start: Option<Tensor>, terms: &[Term]) -> Tensor {
+    let flags = if start.is_some() { product::HAS_START } else { 0 };
+    let mut operands: Vec<Tensor> = start.into_iter().collect();
+    operands.extend(terms.iter().flat_map(|term| [term.matrix, term.columns]));
+    graph.custom(dims, &operands, product::run, flags)
+}
+
+/// `into` += M X^T, in place.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
+    graph.custom_inplace(into, &[term.matrix, term.columns], product::run, product::TURNED | product::HAS_START)
+}
+
+/// M X^T: F32 of `dims`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn outer(graph: &Graph, dims: [usize; 4], term: Term) -> Tensor {
+    graph.custom(dims, &[term.matrix, term.columns], product::run, product::TURNED)
+}
+
+/// Gradients of silu(gate) * up for the output gradient `gradient`: those of gate and up.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn swiglu_back(graph: &Graph, gradient: Tensor, gate: Tensor, up: Tensor) -> (Tensor, Tensor) {
+    let [width, columns, ..] = gate.dims();
+    let both = graph.custom([width, columns, 2, 1], &[gradient, gate, up], glu::run, 0);
+    let part = |index: usize| graph.view_2d(both, width, columns, width, index * width * columns);
+    (part(0), part(1))
+}
+
+/// Never called: [`available`] is false on other processors.
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere {
+    use super::{Graph, Tensor, Term};
+
+    pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn add_outer(_: &Graph, _: Tensor, _: Term) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn outer(_: &Graph, _: [usize; 4], _: Term) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn swiglu_back(_: &Graph, _: Tensor, _: Tensor, _: Tensor) -> (Tensor, Tensor) {
+        unreachable!("no kernels for this processor")
+    }
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use elsewhere::{add_outer, outer, sum_of_products, swiglu_back};
+
+/// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
+#[cfg(target_arch = "x86_64")]
+fn share(total: usize, index: usize, count: usize) -> std::ops::Range<usize> {
+    total * index / count..total * (index + 1) / count
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;

@@ -1,0 +1,18 @@
+//! The engine room of hone: model files, training, and what the worker needs to serve. Reading order: `gguf` (files),
+//! `ggml` (owners over the native library, the only place that calls it for training), `arch` (architectures as
+//! data), `train` (LoRA training). This crate never opens the store, never listens, and knows no wire format.
+
+pub mod arch;
+mod cpu;
+mod ggml;
+pub mod gguf;
+#[cfg(test)]
+mod reference;
+pub mod train;
+pub mod serve;
+pub mod vocab;
+pub mod template;
+pub mod inspect;
+
+pub use ggml::{BackendError, log_to_stderr};
+pub mod worker;

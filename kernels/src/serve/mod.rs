@@ -1,0 +1,25 @@
+//! Generation and scoring over llama.cpp: continuous batching, prefix reuse, sampling, stop strings
+//! and the token counts that metering rests on.
+//!
+//! `llama` owns the C objects, `request` says what can be asked and what comes back, `sampling` picks
+//! tokens, `text` turns tokens into text that may be shown, `slot` is one sequence, `lane` is one
+//! context with its slots, `engine` decides what is computed next.
+//!
+//! What never lives here: frames, sockets, prices, chat templates.
+
+pub mod engine;
+pub mod lane;
+pub mod llama;
+pub mod request;
+pub mod sampling;
+pub mod slot;
+pub mod text;
+pub mod threads;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineParams, EngineStats};
+pub use llama::{KvType, LlamaError};
+pub use request::{EngineError, EngineEvent, Finish, GenRequest, Refusal, ScoreRequest};
+pub use sampling::Sampling;

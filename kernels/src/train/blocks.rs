@@ -1,0 +1,211 @@
+//! The blocks of a decoder, each with its forward and its hand-written backward side by side, and the graph of one
+//! pass composed of them. Shapes in comments are fastest dimension first; T is the flat run of tokens. Nothing here
+//! reads data or decides about steps.
+
+mod attention;
+mod feed_forward;
+mod head;
+mod linear;
+
+use crate::arch::{Arch, Config, RopePairs};
+use crate::cpu::{self, Term};
+use crate::ggml::{Backend, BackendError, Graph, GraphMemory, Rope, Tensor};
+
+use super::batch::{Inputs, Shape};
+use super::lora::Lora;
+use super::weights::{LayerWeights, ModelWeights};
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Losses and gradients.
+    Train,
+    /// Losses.
+    Evaluate,
+    /// Logits of every target's place.
+    Logits,
+}
+
+/// What the blocks build on.
+pub(crate) struct Builder<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a ModelWeights,
+    pub(crate) lora: &'a Lora,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) shape: Shape,
+    pub(crate) rope: Rope,
+}
+
+impl Builder<'_> {
+    fn layer(&self, layer: usize) -> &LayerWeights {
+        &self.weights.layers[layer]
+    }
+
+    /// Product of a frozen matrix, forward or transposed, of `outputs` with `x`.
+    fn frozen_product(&self, matrix: Tensor, outputs: usize, x: Tensor) -> Tensor {
+        if self.weights.packed {
+            let dims = [outputs, x.dims()[1], 1, 1];
+            cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns: x }])
+        } else {
+            self.graph.mul_mat(matrix, x)
+        }
+    }
+
+    /// x / rms(x) * weight.
+    fn norm(&self, x: Tensor, weight: Tensor) -> Tensor {
+        self.graph.mul(self.graph.rms_norm(x, self.config.norm_eps), weight)
+    }
+
+    /// Gradient of [`Builder::norm`] with respect to `x`.
+    fn norm_back(&self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor {
+        self.graph.rms_norm_back(self.graph.mul(gradient, weight), x, self.config.norm_eps)
+    }
+}
+
+/// What a layer's backward needs of its forward.
+struct LayerSaved {
+    attention: attention::Saved,
+    feed_forward: feed_forward::Saved,
+}
+
+fn layer_forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, LayerSaved) {
+    let (middle, attention) = attention::forward(b, layer, x);
+    let (out, feed_forward) = feed_forward::forward(b, layer, middle);
+    (out, LayerSaved { attention, feed_forward })
+}
+
+fn layer_backward(b: &Builder<'_>, layer: usize, saved: &LayerSaved, gradient: Tensor) -> Option<Tensor> {
+    let gradient = feed_forward::backward(b, layer, &saved.feed_forward, gradient);
+    attention::backward(b, layer, &saved.attention, gradient)
+}
+
+/// The graph of one pass with the memory of its temporary tensors.
+pub(crate) struct Pass {
+    graph: Graph,
+    memory: GraphMemory,
+    logits: Option<Tensor>,
+}
+
+/// Everything that decides a pass graph.
+pub(crate) struct PassSpec<'a> {
+    pub(crate) arch: &'a Arch,
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a ModelWeights,
+    pub(crate) lora: &'a Lora,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) shape: Shape,
+    pub(crate) mode: Mode,
+    /// See `TrainParams::recompute_every`.
+    pub(crate) recompute_every: usize,
+}
+
+impl Pass {
+    pub(crate) fn new(backend: &Backend, spec: &PassSpec<'_>) -> Result<Pass, BackendError> {
+        let (graph, logits) = build(spec)?;
+        let memory = GraphMemory::new(backend, &graph)?;
+        Ok(Pass { graph, memory, logits })
+    }
+
+    pub(crate) fn compute(&self, backend: &Backend) -> Result<(), BackendError> {
+        backend.compute(&self.graph)
+    }
+
+    /// Wall time of every node with its operation; frozen products are named by their type.
+    pub(crate) fn time_nodes(&self, backend: &Backend) -> Result<Vec<(String, f64)>, BackendError> {
+        let nodes = self.graph.time_nodes(backend)?.into_iter();
+        let named = nodes.map(|(name, operand, seconds)| match operand.map(|operand| operand.dims()) {
+            Some([input, output, ..]) if name == "MUL_MAT" => (format!("MUL_MAT {input}x{output}"), seconds),
+            _ => (name, seconds),
+        });
+        Ok(named.collect())
+    }
+
+    /// Logits [vocab, targets] of a pass in [`Mode::Logits`].
+    pub(crate) fn logits(&self) -> Option<Vec<f32>> {
+        self.logits.map(Tensor::to_vec)
+    }
+
+    /// Bytes of temporary tensors.
+    pub(crate) fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+}
+
+fn build(spec: &PassSpec<'_>) -> Result<(Graph, Option<Tensor>), BackendError> {
+    let chunks = spec.shape.targets.div_ceil(spec.shape.chunk);
+    let graph = Graph::new(NODES_PER_LAYER * spec.config.layers + NODES_PER_CHUNK * chunks + NODES_REST)?;
+    let mode = match spec.arch.rope {
+        RopePairs::Neighbours => 0,
+        RopePairs::Halves => 2,
+    };
+    let config = spec.config;
+    let rope = Rope { dims: config.rope_dims, mode, base: config.rope_base, scale: config.rope_scale };
+    let b = Builder {
+        graph: &graph,
+        config,
+        weights: spec.weights,
+        lora: spec.lora,
+        inputs: spec.inputs,
+        shape: spec.shape,
+        rope,
+    };
+    let mut x = graph.get_rows(spec.weights.embedding, spec.inputs.tokens);
+    // A segment is a run of layers whose activations exist at the same time.
+    let keep_all = spec.recompute_every == 0 || spec.mode != Mode::Train;
+    let segment = if keep_all { config.layers } else { spec.recompute_every };
+    let mut segment_inputs = Vec::new();
+    let mut saved: Vec<LayerSaved> = Vec::new();
+    for layer in 0..config.layers {
+        if layer % segment == 0 {
+            segment_inputs.push(x);
+            saved.clear();
+        }
+        let (out, layer_saved) = layer_forward(&b, layer, x);
+        graph.run(out);
+        saved.push(layer_saved);
+        x = out;
+    }
+    let logits = match spec.mode {
+        Mode::Logits => Some(head::logits(&b, x)),
+        Mode::Evaluate => {
+            head::forward(&b, x);
+            None
+        }
+        Mode::Train => {
+            let gradient = head::forward_backward(&b, x);
+            backward(&b, segment, &segment_inputs, saved, gradient);
+            None
+        }
+    };
+    Ok((graph, logits))
+}
+
+/// Layers from the last to the first; the last segment's activations are still there, the others are computed again.
+fn backward(b: &Builder<'_>, segment: usize, inputs: &[Tensor], mut saved: Vec<LayerSaved>, gradient: Tensor) {
+    let mut gradient = Some(gradient);
+    for (index, &input) in inputs.iter().enumerate().rev() {
+        let first = index * segment;
+        let layers = first..(first + segment).min(b.config.layers);
+        if index + 1 < inputs.len() {
+            saved.clear();
+            let mut x = input;
+            for layer in layers.clone() {
+                let (out, layer_saved) = layer_forward(b, layer, x);
+                saved.push(layer_saved);
+                x = out;
+            }
+        }
+        for layer in layers.rev() {
+            let incoming = gradient.take().expect("only the first layer, which is the last to run, returns none");
+            gradient = layer_backward(b, layer, &saved[layer - first], incoming);
+        }
+    }
+}
+
+/// Upper bound of nodes of one layer: forward, the same again when recomputed, and backward.
+const NODES_PER_LAYER: usize = 320;
+/// Upper bound of nodes of one chunk of the head.
+const NODES_PER_CHUNK: usize = 40;
+/// Upper bound of all other nodes.
+const NODES_REST: usize = 128;

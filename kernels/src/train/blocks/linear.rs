@@ -1,0 +1,111 @@
+//! Matrices that read the same input, frozen, each with its adapter: y = W x + s B A x. A group's A matrices lie one
+//! after the other, so one product serves all of them.
+
+use crate::cpu::{self, Term};
+use crate::ggml::Tensor;
+
+use super::super::lora::{Adapter, Group};
+use super::Builder;
+
+/// Outputs in the order of the group's members, and the adapters' inner values for the backward.
+pub(crate) struct GroupForward {
+    pub(crate) outputs: Vec<Tensor>,
+    /// s A x: [rank * adapted members, T]; `None` when no member is adapted.
+    inner: Option<Tensor>,
+}
+
+impl Builder<'_> {
+    /// The A matrices of a group as one [input, rank * members], of the values or of the gradient.
+    fn a_of(&self, flat: Tensor, members: &[Adapter]) -> Tensor {
+        let first = members[0];
+        self.graph.view_2d(flat, first.input, self.lora.layout.rank * members.len(), first.input, first.a)
+    }
+
+    /// B^T of an adapter, [output, rank], of the values or of the gradient.
+    fn b_of(&self, flat: Tensor, adapter: Adapter) -> Tensor {
+        self.graph.view_2d(flat, adapter.output, self.lora.layout.rank, adapter.output, adapter.b)
+    }
+
+    /// Adds M X^T to a part of the flat gradient, M [outputs, T], X [columns, T].
+    fn add_outer(&self, into: Tensor, m: Tensor, x: Tensor) {
+        let g = self.graph;
+        g.run(if self.weights.packed {
+            cpu::add_outer(g, into, Term { matrix: m, columns: x })
+        } else {
+            g.add_inplace(into, g.out_prod(m, x))
+        });
+    }
+
+    /// The part [rank, T] of the inner values that belongs to the adapted member at `position`.
+    fn inner_of(&self, inner: Tensor, position: usize) -> Tensor {
+        let [stride, tokens, ..] = inner.dims();
+        let rank = self.lora.layout.rank;
+        self.graph.view_2d(inner, rank, tokens, stride, position * rank)
+    }
+}
+
+/// `x` [input, T] -> one [output, T] per member, added to `start` if given.
+pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, start: Option<Tensor>) -> GroupForward {
+    let g = b.graph;
+    let adapters = b.lora.layout.group(layer, group);
+    let inner = (!adapters.members.is_empty())
+        .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
+    let outputs = group.members().iter().map(|&projection| {
+        let matrix = b.layer(layer).projection(projection).forward;
+        let adapter = inner.zip(adapters.position(projection)).map(|(inner, position)| Term {
+            matrix: b.b_of(b.lora.values, adapters.members[position]),
+            columns: b.inner_of(inner, position),
+        });
+        if b.weights.packed {
+            let terms: Vec<Term> = [Term { matrix, columns: x }].into_iter().chain(adapter).collect();
+            let dims = [b.config.projection_dims(projection).1, x.dims()[1], 1, 1];
+            return cpu::sum_of_products(g, dims, start, &terms);
+        }
+        let y = g.mul_mat(matrix, x);
+        let y = adapter.map_or(y, |term| g.add(y, g.out_prod(term.matrix, g.transpose(term.columns))));
+        start.map_or(y, |start| g.add(start, y))
+    });
+    GroupForward { outputs: outputs.collect(), inner }
+}
+
+/// Adds the gradients of A and B to the flat gradient and returns the gradient of `x`, or nothing where the caller
+/// does not need it. With u = s A x: dB^T += dy u^T, du = s B^T dy, dA += x du^T, dx = W^T dy + A^T du.
+pub(crate) fn backward(
+    b: &Builder<'_>,
+    layer: usize,
+    group: Group,
+    saved: &GroupForward,
+    x: Tensor,
+    gradients: &[Tensor],
+    input_needed: bool,
+) -> Option<Tensor> {
+    let g = b.graph;
+    let adapters = b.lora.layout.group(layer, group);
+    let mut inner_gradient: Option<Tensor> = None;
+    for (&projection, &dy) in group.members().iter().zip(gradients) {
+        let (Some(inner), Some(position)) = (saved.inner, adapters.position(projection)) else { continue };
+        let adapter = adapters.members[position];
+        b.add_outer(b.b_of(b.lora.gradient, adapter), dy, b.inner_of(inner, position));
+        let du = g.mul_mat(b.b_of(b.lora.values, adapter), dy);
+        inner_gradient = Some(inner_gradient.map_or(du, |earlier| g.concat(earlier, du)));
+    }
+    let inner_gradient = inner_gradient.map(|gradient| g.scale(gradient, b.lora.layout.scale()));
+    if let Some(du) = inner_gradient {
+        b.add_outer(b.a_of(b.lora.gradient, &adapters.members), x, du);
+    }
+    if !input_needed {
+        return None;
+    }
+    let frozen = group.members().iter().zip(gradients).map(|(&projection, &dy)| Term {
+        matrix: b.layer(layer).projection(projection).transposed,
+        columns: dy,
+    });
+    let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
+    if b.weights.packed {
+        let terms: Vec<Term> = frozen.chain(adapter).collect();
+        return Some(cpu::sum_of_products(g, x.dims(), None, &terms));
+    }
+    let frozen = frozen.map(|term| g.mul_mat(term.matrix, term.columns));
+    let adapter = adapter.map(|term| g.out_prod(term.matrix, g.transpose(term.columns)));
+    frozen.chain(adapter).reduce(|sum, part| g.add(sum, part))
+}

@@ -1,0 +1,244 @@
+//! The trained parameters: every A and B^T of the run as views of one flat F32 buffer, with gradient and moments in
+//! the same layout. One optimiser operation and one norm serve them all, and a checkpoint is three flat files.
+//!
+//! Layout, per layer: for each group of projections that read the same input, the A matrices [input, rank] of its
+//! adapted members one after the other (so that one product serves the group), then their B^T matrices
+//! [output, rank]. The weight change is (alpha / rank) B A (<https://arxiv.org/abs/2106.09685>).
+
+use crate::arch::{Config, Projection};
+use crate::ggml::{Backend, BackendError, Buffer, Context, F32, Graph, GraphMemory, Tensor};
+use crate::gguf::{GgufWriter, Value};
+
+use super::packing::SplitMix;
+use super::params::TrainParams;
+
+/// Row length of the flat buffers; ggml's optimiser shares rows among threads.
+const FLAT_ROW: usize = 1024;
+/// AdamW's decay of the first moment.
+const BETA1: f64 = 0.9;
+/// AdamW's decay of the second moment.
+const BETA2: f64 = 0.999;
+/// Added to the root of the second moment.
+const EPSILON: f32 = 1e-8;
+
+/// Projections that read the same input.
+pub(crate) const GROUPS: [&[Projection]; 4] = [
+    &[Projection::Q, Projection::K, Projection::V],
+    &[Projection::O],
+    &[Projection::Gate, Projection::Up],
+    &[Projection::Down],
+];
+
+/// Index into [`GROUPS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    AttentionInput,
+    AttentionOutput,
+    FeedForwardInput,
+    FeedForwardOutput,
+}
+
+impl Group {
+    pub(crate) fn members(self) -> &'static [Projection] {
+        GROUPS[self as usize]
+    }
+}
+
+/// One adapted matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Adapter {
+    pub(crate) projection: Projection,
+    pub(crate) layer: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// First value of A in the flat buffers.
+    pub(crate) a: usize,
+    /// First value of B^T in the flat buffers.
+    pub(crate) b: usize,
+}
+
+/// The adapted members of one group of one layer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GroupAdapters {
+    pub(crate) members: Vec<Adapter>,
+}
+
+impl GroupAdapters {
+    /// Position of `projection` among the adapted members.
+    pub(crate) fn position(&self, projection: Projection) -> Option<usize> {
+        self.members.iter().position(|adapter| adapter.projection == projection)
+    }
+}
+
+/// Which matrices are adapted and where their values lie.
+#[derive(Debug, Clone)]
+pub(crate) struct LoraLayout {
+    pub(crate) rank: usize,
+    pub(crate) alpha: f32,
+    groups: Vec<[GroupAdapters; 4]>,
+    /// Number of trained values.
+    pub(crate) values: usize,
+}
+
+impl LoraLayout {
+    pub(crate) fn new(config: &Config, params: &TrainParams) -> LoraLayout {
+        let rank = params.rank as usize;
+        let mut values = 0;
+        let mut groups = Vec::with_capacity(config.layers);
+        for layer in 0..config.layers {
+            groups.push(GROUPS.map(|projections| {
+                let chosen = projections.iter().filter(|projection| params.targets.contains(projection));
+                let mut members: Vec<Adapter> = chosen
+                    .map(|&projection| {
+                        let (input, output) = config.projection_dims(projection);
+                        Adapter { projection, layer, input, output, a: 0, b: 0 }
+                    })
+                    .collect();
+                for adapter in &mut members {
+                    adapter.a = values;
+                    values += adapter.input * rank;
+                }
+                for adapter in &mut members {
+                    adapter.b = values;
+                    values += adapter.output * rank;
+                }
+                GroupAdapters { members }
+            }));
+        }
+        LoraLayout { rank, alpha: params.alpha, groups, values }
+    }
+
+    pub(crate) fn group(&self, layer: usize, group: Group) -> &GroupAdapters {
+        &self.groups[layer][group as usize]
+    }
+
+    pub(crate) fn adapters(&self) -> impl Iterator<Item = &Adapter> {
+        self.groups.iter().flatten().flat_map(|group| group.members.iter())
+    }
+
+    /// Factor on the adapters' output.
+    pub(crate) fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
+    }
+
+    /// Values of the flat buffers, with padding.
+    pub(crate) fn padded(&self) -> usize {
+        self.values.next_multiple_of(FLAT_ROW)
+    }
+
+    /// First values of a run: A uniform in +-1/sqrt(input) (as PEFT's Kaiming initialisation comes out), B zero, so
+    /// that the first step starts at the base model.
+    pub(crate) fn initial(&self, seed: u64) -> Vec<f32> {
+        let mut values = vec![0.0; self.padded()];
+        let mut random = SplitMix::new(seed ^ 0x6c6f_7261);
+        for adapter in self.adapters() {
+            let bound = 1.0 / (adapter.input as f32).sqrt();
+            for value in &mut values[adapter.a..][..adapter.input * self.rank] {
+                *value = random.symmetric() * bound;
+            }
+        }
+        values
+    }
+}
+
+/// The flat buffers and the optimiser.
+pub(crate) struct Lora {
+    pub(crate) layout: LoraLayout,
+    /// F32 [FLAT_ROW, rows] each.
+    pub(crate) values: Tensor,
+    pub(crate) gradient: Tensor,
+    pub(crate) first_moment: Tensor,
+    pub(crate) second_moment: Tensor,
+    numbers: Tensor,
+    factor: Tensor,
+    host: Vec<f32>,
+    update: Graph,
+    memory: GraphMemory,
+    buffer: Buffer,
+    _context: Context,
+}
+
+impl Lora {
+    pub(crate) fn new(backend: &Backend, layout: LoraLayout, seed: u64) -> Result<Lora, BackendError> {
+        let context = Context::new(8, 0)?;
+        let flat = || context.tensor(F32, &[FLAT_ROW, layout.padded() / FLAT_ROW]);
+        let (values, gradient, first_moment, second_moment) = (flat(), flat(), flat(), flat());
+        let (numbers, factor) = (context.tensor(F32, &[7]), context.tensor(F32, &[1]));
+        let buffer = backend.allocate(&context, "adapter, gradient and moments")?;
+        values.write(&layout.initial(seed));
+        gradient.clear();
+        first_moment.clear();
+        second_moment.clear();
+        let update = Graph::new(16)?;
+        update.mark_parameter(values);
+        update.run(update.adamw(values, update.mul(gradient, factor), first_moment, second_moment, numbers));
+        let memory = GraphMemory::new(backend, &update)?;
+        let host = vec![0.0; layout.padded()];
+        Ok(Lora { layout, values, gradient, first_moment, second_moment, numbers, factor, host, update, memory, buffer, _context: context })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.bytes() + self.memory.bytes() + size_of_val(self.host.as_slice())
+    }
+
+    /// Euclidean norm of the whole gradient, summed in F64.
+    pub(crate) fn gradient_norm(&mut self) -> f64 {
+        self.gradient.read(&mut self.host);
+        // Four sums of fixed membership let the processor overlap them without making the order depend on anything.
+        let mut sums = [0.0f64; 4];
+        for four in self.host.chunks_exact(4) {
+            for (sum, &value) in sums.iter_mut().zip(four) {
+                *sum += f64::from(value) * f64::from(value);
+            }
+        }
+        sums.iter().sum::<f64>().sqrt()
+    }
+
+    /// One AdamW update (<https://arxiv.org/abs/1711.05101>). `updates` counts this one. The gradient is the flat buffer
+    /// times `mean`; `norm` is its norm, and if it is longer than `clip_norm` (if not 0) it is scaled down to it.
+    pub(crate) fn update(
+        &self,
+        backend: &Backend,
+        updates: u64,
+        learning_rate: f32,
+        params: &TrainParams,
+        norm: f64,
+        mean: f64,
+    ) -> Result<(), BackendError> {
+        let limit = f64::from(params.clip_norm);
+        let clip = if limit > 0.0 && norm > limit { limit / norm } else { 1.0 };
+        let correction = |beta: f64| (1.0 / (1.0 - beta.powf(updates as f64))) as f32;
+        self.factor.write(&[(clip * mean) as f32]);
+        self.numbers.write(&[
+            learning_rate,
+            BETA1 as f32,
+            BETA2 as f32,
+            EPSILON,
+            params.weight_decay,
+            correction(BETA1),
+            correction(BETA2),
+        ]);
+        backend.compute(&self.update)
+    }
+
+    /// Adds the adapter's tensors and the metadata that llama.cpp reads to `writer`: `lora_a` [input, rank] and
+    /// `lora_b` [rank, output], F32.
+    pub(crate) fn describe(&self, architecture: &str, writer: &mut GgufWriter) {
+        writer
+            .meta("general.type", Value::Str("adapter".to_owned()))
+            .meta("general.architecture", Value::Str(architecture.to_owned()))
+            .meta("adapter.type", Value::Str("lora".to_owned()))
+            .meta("adapter.lora.alpha", Value::F32(self.layout.alpha));
+        let values = self.values.to_vec::<f32>();
+        let rank = self.layout.rank;
+        for adapter in self.layout.adapters() {
+            let name = adapter.projection.tensor_name(adapter.layer);
+            let a = &values[adapter.a..][..adapter.input * rank];
+            let b_turned = &values[adapter.b..][..adapter.output * rank];
+            let b: Vec<f32> =
+                (0..adapter.output * rank).map(|at| b_turned[(at % rank) * adapter.output + at / rank]).collect();
+            writer.tensor_f32(&format!("{name}.lora_a"), &[adapter.input as u64, rank as u64], a);
+            writer.tensor_f32(&format!("{name}.lora_b"), &[rank as u64, adapter.output as u64], &b);
+        }
+    }
+}

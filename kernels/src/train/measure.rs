@@ -1,0 +1,235 @@
+//! How close a step is to the machine's limit: the frozen products of a pass run alone (what a step cannot go below
+//! with these kernels), ggml's products by storage type, and the processor's peak. For the bench and for choosing
+//! storage types; no part of training.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::Instant;
+
+use crate::arch::Config;
+use crate::cpu::{self, Term};
+use crate::ggml::{self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor};
+
+use super::batch::Shape;
+use super::lora::GROUPS;
+use super::packing::SplitMix;
+use super::weights::{Frozen, ModelWeights};
+
+/// A step beside the frozen products of its passes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Comparison {
+    /// Tokens of rows in the last step.
+    pub tokens: u64,
+    /// Floating point operations of the products of one pass (a multiply-add is two).
+    pub flop: f64,
+    /// Wall time of each step in seconds.
+    pub step_s: Vec<f64>,
+    /// Wall time of the products of one pass by the run's own kernel.
+    pub own_s: Vec<f64>,
+    /// Wall time of the same products by `ggml_mul_mat` on F16.
+    pub ggml_s: Vec<f64>,
+}
+
+/// A product: frozen matrix, its outputs, inner dimension, and columns of activations.
+struct Product {
+    matrix: Tensor,
+    outputs: usize,
+    inner: usize,
+    columns: usize,
+}
+
+/// Which kernel computes the products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// The run's own, on the run's own weights.
+    Own,
+    /// `ggml_mul_mat` on F16, ggml's fastest type here. Products of one shape share a matrix, which stays in cache
+    /// better than a model would and so flatters the ceiling.
+    GgmlF16,
+}
+
+/// The frozen products of one pass, alone in a graph.
+pub(super) struct ProductsGraph {
+    graph: Graph,
+    _memory: GraphMemory,
+    _buffer: Buffer,
+    _context: Context,
+    flop: f64,
+}
+
+impl ProductsGraph {
+    pub(super) fn new(
+        backend: &Backend,
+        config: &Config,
+        weights: &ModelWeights,
+        shape: Shape,
+        kernel: Kernel,
+    ) -> Result<ProductsGraph, BackendError> {
+        let products = products_of(config, weights, shape);
+        let context = Context::new(2 * products.len(), 0)?;
+        let graph = Graph::new(2 * products.len() + 16)?;
+        // One tensor per size serves all products of that size, as in a step the input was just written.
+        let mut tensors: Vec<Tensor> = Vec::new();
+        let mut tensor = |kind, dims: [usize; 2]| {
+            let known = tensors.iter().find(|t| t.kind() == kind && t.dims()[..2] == dims).copied();
+            known.unwrap_or_else(|| {
+                tensors.push(context.tensor(kind, &dims));
+                tensors[tensors.len() - 1]
+            })
+        };
+        let operands: Vec<(Tensor, Tensor)> = products
+            .iter()
+            .map(|product| {
+                let columns = tensor(F32, [product.inner, product.columns]);
+                let matrix = match kernel {
+                    Kernel::Own => product.matrix,
+                    Kernel::GgmlF16 => tensor(F16, [product.inner, product.outputs]),
+                };
+                (matrix, columns)
+            })
+            .collect();
+        let buffer = backend.allocate(&context, "operands of the products")?;
+        let mut random = SplitMix::new(7);
+        for tensor in tensors {
+            let values: Vec<f32> = (0..tensor.elements()).map(|_| random.symmetric()).collect();
+            let mut stored = vec![0; tensor.bytes()];
+            ggml::encode(tensor.kind(), &values, tensor.dims()[0], &mut stored);
+            tensor.write_bytes(&stored, 0);
+        }
+        let mut flop = 0.0;
+        for (product, (matrix, columns)) in products.iter().zip(operands) {
+            flop += 2.0 * (product.outputs * product.inner * product.columns) as f64;
+            graph.run(if kernel == Kernel::Own && weights.packed {
+                let dims = [product.outputs, product.columns, 1, 1];
+                cpu::sum_of_products(&graph, dims, None, &[Term { matrix, columns }])
+            } else {
+                graph.mul_mat(matrix, columns)
+            });
+        }
+        let memory = GraphMemory::new(backend, &graph)?;
+        Ok(ProductsGraph { graph, _memory: memory, _buffer: buffer, _context: context, flop })
+    }
+
+    pub(super) fn flop(&self) -> f64 {
+        self.flop
+    }
+
+    /// Wall time of one run in seconds.
+    pub(super) fn time(&self, backend: &Backend) -> Result<f64, BackendError> {
+        let started = Instant::now();
+        backend.compute(&self.graph)?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+/// Forward products of every layer and of the head, and the backward ones that a step needs.
+fn products_of(config: &Config, weights: &ModelWeights, shape: Shape) -> Vec<Product> {
+    let mut products = Vec::new();
+    let mut both = |frozen: Frozen, (inner, outputs): (usize, usize), columns: usize, backward: bool| {
+        products.push(Product { matrix: frozen.forward, outputs, inner, columns });
+        if backward {
+            products.push(Product { matrix: frozen.transposed, outputs: inner, inner: outputs, columns });
+        }
+    };
+    for layer in 0..config.layers {
+        for (index, group) in GROUPS.iter().enumerate() {
+            // Behind the last attention only target places are computed, and below the first layer nothing is trained.
+            let trimmed = layer + 1 == config.layers && index > 0;
+            let columns = if trimmed { shape.targets } else { shape.tokens };
+            for &projection in *group {
+                let frozen = weights.layers[layer].projection(projection);
+                both(frozen, config.projection_dims(projection), columns, layer > 0 || index > 0);
+            }
+        }
+    }
+    for first in (0..shape.targets).step_by(shape.chunk) {
+        both(weights.head, (config.width, config.vocab), shape.chunk.min(shape.targets - first), true);
+    }
+    products
+}
+
+/// Speed of `ggml_mul_mat` for one shape and storage type.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TypeSpeed {
+    /// Rows of the weight (outputs).
+    pub outputs: usize,
+    /// Inputs.
+    pub inputs: usize,
+    /// Columns of activations.
+    pub columns: usize,
+    /// Storage type.
+    pub type_name: &'static str,
+    /// Best of the samples, in 10^9 operations per second.
+    pub gflop_s: f64,
+}
+
+/// Best speed of ggml's product for each storage type and shape (outputs, inputs, columns), `samples` runs each.
+pub fn type_speeds(
+    threads: usize,
+    shapes: &[(usize, usize, usize)],
+    samples: usize,
+) -> Result<Vec<TypeSpeed>, BackendError> {
+    let backend = Backend::cpu(threads)?;
+    let mut speeds = Vec::new();
+    for &(outputs, inputs, columns) in shapes {
+        for kind in [F32, F16, BF16, Q8_0, Q4_0, Q4_1] {
+            let context = Context::new(4, 0)?;
+            let weight = context.tensor(kind, &[inputs, outputs]);
+            let input = context.tensor(F32, &[inputs, columns]);
+            let _buffer = backend.allocate(&context, "a product")?;
+            let mut random = SplitMix::new(7);
+            let values: Vec<f32> = (0..inputs * outputs).map(|_| random.symmetric()).collect();
+            let mut stored = vec![0; weight.bytes()];
+            ggml::encode(kind, &values, inputs, &mut stored);
+            weight.write_bytes(&stored, 0);
+            let values: Vec<f32> = (0..inputs * columns).map(|_| random.symmetric()).collect();
+            input.write(&values);
+            let graph = Graph::new(4)?;
+            graph.run(graph.mul_mat(weight, input));
+            let _memory = GraphMemory::new(&backend, &graph)?;
+            let mut best = f64::INFINITY;
+            for _ in 0..samples {
+                let started = Instant::now();
+                backend.compute(&graph)?;
+                best = best.min(started.elapsed().as_secs_f64());
+            }
+            let flop = 2.0 * (outputs * inputs * columns) as f64;
+            speeds.push(TypeSpeed { outputs, inputs, columns, type_name: ggml::type_name(kind), gflop_s: flop / best / 1e9 });
+        }
+    }
+    Ok(speeds)
+}
+
+/// Rounds of the peak loop; about 20 ms.
+const PEAK_ROUNDS: usize = 4_000_000;
+/// Independent sums that hide the latency of a multiply-add, in vectors of 8.
+const PEAK_SUMS: usize = 12;
+
+/// Multiply-adds in F32 that `threads` threads do per second from registers alone, in 10^9 operations: the physical
+/// limit for F32 kernels as this program is compiled. Best of `samples`.
+pub fn peak_gflop_s(threads: usize, samples: usize) -> f64 {
+    let flop = 2.0 * (PEAK_ROUNDS * PEAK_SUMS * 8 * threads) as f64;
+    let mut best = f64::INFINITY;
+    for _ in 0..samples {
+        let started = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| black_box(peak_loop(black_box(0.999), black_box(1e-3))));
+            }
+        });
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    flop / best / 1e9
+}
+
+fn peak_loop(factor: f32, term: f32) -> f32 {
+    let mut sums = [[0.5f32; 8]; PEAK_SUMS];
+    for _ in 0..PEAK_ROUNDS {
+        for sum in &mut sums {
+            for value in sum.iter_mut() {
+                *value = value.mul_add(factor, term);
+            }
+        }
+    }
+    sums.iter().flatten().sum()
+}

@@ -1,0 +1,244 @@
+//! The settings of a training run, their limits, and the learning rate of each step as a pure function. Nothing here
+//! reads files or touches ggml.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Projection;
+
+/// Largest LoRA rank; a larger one is refused (it would no longer be low).
+pub const RANK_MAX: u32 = 256;
+/// Longest row in tokens; a longer setting is refused.
+pub const SEQ_LEN_MAX: u32 = 65_536;
+/// Most rows of `seq_len` tokens in one pass; a larger setting is refused.
+pub const BATCH_ROWS_MAX: u32 = 1_024;
+/// Most passes per update; a larger setting is refused.
+pub const ACCUMULATION_MAX: u32 = 1_024;
+/// Most epochs; a larger setting is refused.
+pub const EPOCHS_MAX: u32 = 1_000;
+/// Most threads; a larger setting is refused.
+pub const THREADS_MAX: u32 = 256;
+
+/// How the learning rate falls after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// To zero in a straight line.
+    Linear,
+    /// To zero along half a cosine.
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+/// What happens to a row that is longer than `seq_len`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LongRows {
+    /// It is left out and counted as refused.
+    Refuse,
+    /// Its first `seq_len` tokens are kept and it is counted as cut.
+    Cut,
+}
+
+/// How the frozen weights are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Weights {
+    /// The fastest form for this CPU.
+    Auto,
+    /// F32 copies of everything: the exact gradient of the dequantised model, slow and large; for checks.
+    Exact,
+    /// The file's own types forward and Q8_0 backward: the least memory.
+    Small,
+}
+
+/// Settings of a LoRA training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainParams {
+    /// Rank of the adapters.
+    pub rank: u32,
+    /// The adapter's output is multiplied by alpha / rank.
+    pub alpha: f32,
+    /// Which matrices get an adapter.
+    pub targets: Vec<Projection>,
+    /// Peak learning rate of AdamW.
+    pub learning_rate: f32,
+    /// How it falls.
+    pub schedule: Schedule,
+    /// Share of all steps in which the rate climbs from zero to the peak, 0 to 1.
+    pub warmup_ratio: f32,
+    /// Passes over the rows.
+    pub epochs: u32,
+    /// Ends the run after so many updates; the schedule is laid over the shorter run.
+    pub max_steps: Option<u64>,
+    /// Longest row in tokens.
+    pub seq_len: u32,
+    /// One pass computes `batch_rows * seq_len` tokens, filled with as many rows as fit.
+    pub batch_rows: u32,
+    /// Passes per update; the loss is the mean over the target tokens of all of them.
+    pub accumulation: u32,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f32,
+    /// The gradient is scaled down to this Euclidean norm when it is longer; 0 switches clipping off.
+    pub clip_norm: f32,
+    /// Decides the adapters' first values and the order of rows.
+    pub seed: u64,
+    /// Threads that compute.
+    pub threads: u32,
+    /// 0 keeps all activations; k keeps every k-th layer's input and computes the rest again in the backward pass
+    /// (less memory, about a fifth more time).
+    pub recompute_every: u32,
+    /// What happens to rows longer than `seq_len`.
+    pub long_rows: LongRows,
+    /// How the frozen weights are kept.
+    pub weights: Weights,
+}
+
+impl Default for TrainParams {
+    fn default() -> TrainParams {
+        TrainParams {
+            rank: 8,
+            alpha: 16.0,
+            targets: Projection::ALL.to_vec(),
+            learning_rate: 1e-3,
+            schedule: Schedule::Linear,
+            warmup_ratio: 0.05,
+            epochs: 1,
+            max_steps: None,
+            seq_len: 256,
+            batch_rows: 2,
+            accumulation: 1,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            seed: 1,
+            threads: 2,
+            recompute_every: 0,
+            long_rows: LongRows::Refuse,
+            weights: Weights::Auto,
+        }
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {field}: {problem}")]
+pub struct ParamsError {
+    /// The field of [`TrainParams`].
+    pub field: &'static str,
+    /// What is wrong and what is possible.
+    pub problem: String,
+}
+
+impl TrainParams {
+    /// Checks every field against its limits; the error names the field.
+    pub fn validate(&self) -> Result<(), ParamsError> {
+        let fail = |field, problem: String| Err(ParamsError { field, problem });
+        for (field, value, least, most) in [
+            ("rank", self.rank, 1, RANK_MAX),
+            ("epochs", self.epochs, 1, EPOCHS_MAX),
+            ("seq_len", self.seq_len, 2, SEQ_LEN_MAX),
+            ("batch_rows", self.batch_rows, 1, BATCH_ROWS_MAX),
+            ("accumulation", self.accumulation, 1, ACCUMULATION_MAX),
+            ("threads", self.threads, 1, THREADS_MAX),
+        ] {
+            if value < least || value > most {
+                return fail(field, format!("{value} is outside {least} to {most}"));
+            }
+        }
+        for (field, value, most) in [
+            ("alpha", self.alpha, 4096.0),
+            ("learning_rate", self.learning_rate, 1.0),
+            ("weight_decay", self.weight_decay, 1.0),
+            ("clip_norm", self.clip_norm, 1e6),
+            ("warmup_ratio", self.warmup_ratio, 1.0),
+        ] {
+            if !(value >= 0.0 && value <= most) {
+                return fail(field, format!("{value} is outside 0 to {most}"));
+            }
+        }
+        if self.alpha == 0.0 {
+            return fail("alpha", "0 would switch the adapter off".to_owned());
+        }
+        if self.learning_rate == 0.0 {
+            return fail("learning_rate", "0 would learn nothing".to_owned());
+        }
+        if self.max_steps == Some(0) {
+            return fail("max_steps", "0 steps train nothing; leave it out for no limit".to_owned());
+        }
+        if self.targets.is_empty() {
+            return fail("targets", "choose at least one of q, k, v, o, gate, up, down".to_owned());
+        }
+        let repeated = self.targets.iter().enumerate().find(|(at, target)| self.targets[..*at].contains(target));
+        if let Some((_, target)) = repeated {
+            return fail("targets", format!("{} is listed twice", target.name()));
+        }
+        Ok(())
+    }
+
+    /// Tokens that one pass computes.
+    pub fn batch_tokens(&self) -> usize {
+        self.batch_rows as usize * self.seq_len as usize
+    }
+
+    /// Learning rate of update `step` (0-based) of `total`: it climbs linearly through the warm-up, whose last step
+    /// has the peak, then falls as the schedule says; the last step's rate is still above zero.
+    pub fn learning_rate_at(&self, step: u64, total: u64) -> f32 {
+        let warmup = (f64::from(self.warmup_ratio) * total as f64).round() as u64;
+        let peak = f64::from(self.learning_rate);
+        if step < warmup {
+            return (peak * (step + 1) as f64 / warmup as f64) as f32;
+        }
+        let rest = total.saturating_sub(warmup).max(1) as f64;
+        let done = ((step - warmup) as f64 / rest).min(1.0);
+        let factor = match self.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear => 1.0 - done,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+        };
+        (peak * factor) as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bad_field_is_named() {
+        type Spoil = fn(&mut TrainParams);
+        let cases: [(&str, Spoil); 10] = [
+            ("rank", |p| p.rank = 0),
+            ("alpha", |p| p.alpha = f32::NAN),
+            ("learning_rate", |p| p.learning_rate = 0.0),
+            ("warmup_ratio", |p| p.warmup_ratio = 1.5),
+            ("epochs", |p| p.epochs = 0),
+            ("max_steps", |p| p.max_steps = Some(0)),
+            ("seq_len", |p| p.seq_len = 1),
+            ("threads", |p| p.threads = 0),
+            ("targets", |p| p.targets = vec![]),
+            ("targets", |p| p.targets = vec![Projection::Q, Projection::Q]),
+        ];
+        for (field, spoil) in cases {
+            let mut params = TrainParams::default();
+            params.validate().unwrap();
+            spoil(&mut params);
+            assert_eq!(params.validate().unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn the_rate_climbs_and_falls() {
+        let mut params = TrainParams { learning_rate: 1.0, warmup_ratio: 0.1, ..TrainParams::default() };
+        let rates: Vec<f32> = (0..100).map(|step| params.learning_rate_at(step, 100)).collect();
+        assert_eq!(rates[0], 0.1);
+        assert_eq!(rates[9], 1.0);
+        assert_eq!(rates[10], 1.0);
+        assert!((rates[55] - 0.5).abs() < 1e-6 && rates[99] > 0.0);
+        params.schedule = Schedule::Cosine;
+        assert!((params.learning_rate_at(55, 100) - 0.5).abs() < 1e-6);
+        params.schedule = Schedule::Constant;
+        assert_eq!(params.learning_rate_at(99, 100), 1.0);
+        params.warmup_ratio = 0.0;
+        assert_eq!(params.learning_rate_at(0, 1), 1.0);
+    }
+}

@@ -1,0 +1,54 @@
+//! Forward logits against llama.cpp and against the naive F64 model.
+
+use super::llama_cpp::{difference, logits};
+use super::models::{dequantised, params as base, starter, tiny, tiny_rows};
+use crate::gguf::GgufFile;
+use crate::reference::{Adapters, Reference};
+use crate::train::{TokenRow, TrainParams, Trainer, Weights};
+
+fn trainer(model: &std::path::Path, row: &TokenRow, weights: Weights) -> Trainer {
+    let params = TrainParams { weights, batch_rows: 1, ..base() };
+    Trainer::new(model, vec![row.clone()], params).unwrap()
+}
+
+#[test]
+fn tiny_logits_equal_llama_cpp_and_the_naive_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 3);
+    let row = &tiny_rows(&[41], 5)[0];
+    let ours = trainer(&model, row, Weights::Exact).logits(&row.tokens).unwrap();
+    let naive = Reference::load(&GgufFile::open(&model).unwrap()).logits(&Adapters::new(), &row.tokens);
+    let naive: Vec<Vec<f32>> = naive.iter().map(|row| row.iter().map(|&value| value as f32).collect()).collect();
+    let (largest, rms) = difference(&ours, &naive);
+    println!("tiny, ours - naive F64: max {largest:.2e}, rms {rms:.2e}");
+    assert!(largest < 2e-4 && rms < 2e-5, "{largest} {rms}");
+    let (largest, rms) = difference(&ours, &logits(&model, None, &row.tokens));
+    println!("tiny, ours - llama.cpp: max {largest:.2e}, rms {rms:.2e}");
+    assert!(largest < 2e-4 && rms < 2e-5, "{largest} {rms}");
+}
+
+/// Any 48 tokens of the starter's vocabulary will do: the comparison is between two engines.
+fn starter_row() -> TokenRow {
+    let tokens: Vec<i32> = (0..48).map(|at| (at * at * 31 + at * 577 + 11) % 40_000).collect();
+    TokenRow { row_id: 1, trained: vec![true; tokens.len()], tokens }
+}
+
+#[test]
+fn starter_logits_equal_llama_cpp() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, row) = (starter(), starter_row());
+    let exact = folder.path().join("starter-f32.gguf");
+    dequantised(&model, &exact);
+    let theirs = logits(&exact, None, &row.tokens);
+    let ours = trainer(&model, &row, Weights::Exact).logits(&row.tokens).unwrap();
+    let (largest, rms) = difference(&ours, &theirs);
+    println!("starter, F32 weights in both: max {largest:.2e}, rms {rms:.2e}");
+    assert!(largest < 5e-3 && rms < 5e-4, "{largest} {rms}");
+    let fast = trainer(&model, &row, Weights::Auto).logits(&row.tokens).unwrap();
+    let (largest, rms) = difference(&fast, &theirs);
+    println!("starter, our fast copies against F32: max {largest:.2e}, rms {rms:.2e}");
+    assert!(largest < 0.5 && rms < 0.1, "{largest} {rms}");
+    let (largest, rms) = difference(&fast, &logits(&model, None, &row.tokens));
+    println!("starter, our fast copies against llama.cpp on the file: max {largest:.2e}, rms {rms:.2e}");
+    assert!(largest < 4.0 && rms < 0.6, "{largest} {rms}");
+}

@@ -1,0 +1,133 @@
+//! The hand-written gradient against finite differences of the naive F64 model, and the fast weight forms against
+//! the exact one.
+
+use std::path::Path;
+
+use super::models::{chat_row, params as base, starter, tiny, tiny_rows};
+use crate::arch::Projection;
+use crate::gguf::GgufFile;
+use crate::reference::{AdapterValues, Adapters, Reference};
+use crate::train::lora::Adapter;
+use crate::train::packing::SplitMix;
+use crate::train::{TokenRow, TrainParams, Trainer, Weights};
+
+/// Step of the central difference; F64 leaves its error near 1e-9.
+const STEP: f64 = 1e-4;
+
+fn params(weights: Weights) -> TrainParams {
+    TrainParams { weights, rank: 3, alpha: 5.0, seq_len: 48, batch_rows: 2, ..base() }
+}
+
+/// A trainer whose B matrices are random instead of zero, so that A has a gradient.
+fn shaken(model: &Path, rows: &[TokenRow], params: TrainParams, spread: f32) -> (Trainer, Vec<f32>) {
+    let mut trainer = Trainer::new(model, rows.to_vec(), params).unwrap();
+    let (lora, _) = trainer.parts();
+    let mut values = lora.values.to_vec::<f32>();
+    let mut random = SplitMix::new(77);
+    let rank = lora.layout.rank;
+    let adapters: Vec<Adapter> = lora.layout.adapters().copied().collect();
+    for adapter in &adapters {
+        for value in &mut values[adapter.b..][..adapter.output * rank] {
+            *value = random.symmetric() * spread;
+        }
+    }
+    lora.values.write(&values);
+    (trainer, values)
+}
+
+fn adapters_of(trainer: &mut Trainer, values: &[f32]) -> Adapters {
+    let (lora, _) = trainer.parts();
+    let (rank, scale) = (lora.layout.rank, f64::from(lora.layout.scale()));
+    let part = |from: usize, len: usize| values[from..from + len].iter().map(|&value| f64::from(value)).collect();
+    let entries = lora.layout.adapters().map(|adapter| {
+        let a = part(adapter.a, adapter.input * rank);
+        let b = part(adapter.b, adapter.output * rank);
+        ((adapter.layer, adapter.projection), AdapterValues { a, b, rank, scale })
+    });
+    entries.collect()
+}
+
+fn naive_loss(reference: &Reference, adapters: &Adapters, rows: &[TokenRow]) -> f64 {
+    let sums = rows.iter().map(|row| reference.loss(adapters, &row.tokens, &row.trained));
+    let (loss, count) = sums.fold((0.0, 0), |(loss, count), (more, targets)| (loss + more, count + targets));
+    loss / count as f64
+}
+
+/// Checks the loss and, for every adapted matrix, the slope along its own gradient and its largest entry's.
+fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
+    let (mut trainer, values) = shaken(model, rows, params, 0.05);
+    let (loss, gradient) = trainer.loss_and_gradient();
+    let reference = Reference::load(&GgufFile::open(model).unwrap());
+    let adapters = adapters_of(&mut trainer, &values);
+    let naive = naive_loss(&reference, &adapters, rows);
+    assert!((loss - naive).abs() < 1e-5 * naive, "loss {loss}, naive {naive}");
+    let layout = trainer.parts().0.layout.clone();
+    let mut worst = 0.0f64;
+    for adapter in layout.adapters() {
+        for (is_b, from, len) in
+            [(false, adapter.a, adapter.input * layout.rank), (true, adapter.b, adapter.output * layout.rank)]
+        {
+            let own = &gradient[from..from + len];
+            let norm = own.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+            assert!(norm > 1e-6, "{adapter:?} has a gradient");
+            let along = |direction: &dyn Fn(usize) -> f64| {
+                let at = |step: f64| {
+                    let mut moved = adapters.clone();
+                    let entry = moved.get_mut(&(adapter.layer, adapter.projection)).unwrap();
+                    let part = if is_b { &mut entry.b } else { &mut entry.a };
+                    part.iter_mut().enumerate().for_each(|(index, value)| *value += step * direction(index));
+                    naive_loss(&reference, &moved, rows)
+                };
+                (at(STEP) - at(-STEP)) / (2.0 * STEP)
+            };
+            let slope = along(&|index| f64::from(own[index]) / norm);
+            let top = (0..len).max_by(|&a, &b| own[a].abs().total_cmp(&own[b].abs())).unwrap();
+            let entry = along(&|index| if index == top { 1.0 } else { 0.0 });
+            let gap = ((slope - norm) / norm).abs().max(((entry - f64::from(own[top])) / norm).abs());
+            assert!(gap < 1e-3, "{adapter:?} b={is_b}: norm {norm}, slope {slope}, entry {} {entry}", own[top]);
+            worst = worst.max(gap);
+        }
+    }
+    println!("worst relative gap to finite differences {worst:.1e}");
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 11);
+    // Several rows of unequal length share a pass, with padding, and the last pass is partly empty.
+    let rows = tiny_rows(&[17, 30, 9, 23], 8);
+    check(&model, &rows, TrainParams { accumulation: 2, ..params(Weights::Exact) });
+}
+
+#[test]
+fn the_gradient_holds_for_some_projections_only_and_with_recomputation() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 12);
+    let rows = tiny_rows(&[21, 14], 9);
+    let targets = vec![Projection::Q, Projection::V, Projection::Up];
+    check(&model, &rows, TrainParams { targets, recompute_every: 1, ..params(Weights::Exact) });
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[test]
+fn fast_weight_forms_keep_the_gradient_of_the_starter() {
+    let model = starter();
+    let answer = "Rivers dissolve minerals from rocks and carry them to the sea, where water evaporates and salt stays.";
+    let rows = [chat_row(&model, 1, "Why is the sea salty?", answer, 48)];
+    let gradient = |weights| {
+        let params = TrainParams { weights, seq_len: 48, batch_rows: 1, ..base() };
+        let (mut trainer, _) = shaken(&model, &rows, params, 0.01);
+        trainer.loss_and_gradient().1
+    };
+    let exact = gradient(Weights::Exact);
+    let fast = cosine(&gradient(Weights::Auto), &exact);
+    let small = cosine(&gradient(Weights::Small), &exact);
+    println!("gradient cosine against F32: fast {fast:.6}, small {small:.6}");
+    assert!(fast >= 0.997, "{fast}");
+    assert!(small >= 0.99, "{small}");
+}

@@ -1,0 +1,670 @@
+//! A run: load, step, evaluate, save. The graph and all memory of a step are made when the run is made; a step takes
+//! none. Which rows a step sees is a pure function of settings and step number, so the step number is the whole cursor.
+//!
+//! Loss of a step: the mean negative log-likelihood over the target tokens of all its passes together. Every target
+//! weighs 1 / (targets of the step), so a pass with few targets counts for few, whatever the accumulation.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use crate::arch::{self, Arch, Config, Projection};
+use crate::ggml::Backend;
+use crate::gguf::{GgufError, GgufFile, GgufWriter, Value};
+
+use super::batch::{Inputs, Shape};
+use super::blocks::{Mode, Pass, PassSpec};
+use super::checkpoint::{self, Identity, State};
+use super::lora::{Lora, LoraLayout};
+use super::measure::{Comparison, Kernel, ProductsGraph};
+use super::packing::{self, Document, Layout, MicroBatch, Prepared, TokenRow};
+use super::params::TrainParams;
+use super::weights::{ModelWeights, WeightForm};
+use super::{TrainError, hex};
+
+/// Bytes of the model file that are hashed at a time.
+const HASH_BUFFER_BYTES: usize = 1 << 20;
+
+/// Weight of every target while gradients flow back; the update divides by it and by the number of targets. Products
+/// with F16 copies round what flows through them to F16, whose smallest normal number is 6e-5: with the mean's weight
+/// of one over thousands of targets most of a gradient would fall below it.
+const GRADIENT_SCALE: f32 = 256.0;
+
+/// What a run will do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Rows that take part.
+    pub rows: usize,
+    /// Their tokens, once.
+    pub tokens: u64,
+    /// Their target tokens, once.
+    pub targets: u64,
+    /// Rows cut to `seq_len`.
+    pub cut: usize,
+    /// Rows left out because they are longer than `seq_len`.
+    pub refused: usize,
+    /// Rows left out because they have no target.
+    pub without_target: usize,
+    /// Passes in the whole run.
+    pub passes: u64,
+    /// Tokens that a pass computes.
+    pub pass_tokens: usize,
+    /// Share of computed tokens that belong to rows, 0 to 1, over the whole run.
+    pub fill: f64,
+    /// Updates in the whole run.
+    pub steps: u64,
+    /// Trained values.
+    pub parameters: u64,
+    /// Memory that the run takes.
+    pub memory: MemoryBytes,
+}
+
+/// Memory of a run in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryBytes {
+    /// Frozen weights in both forms.
+    pub weights: u64,
+    /// Adapter, gradient, moments and what the update needs.
+    pub adapter: u64,
+    /// Temporary tensors of a pass, and its inputs.
+    pub activations: u64,
+}
+
+impl MemoryBytes {
+    /// All of it.
+    pub fn total(self) -> u64 {
+        self.weights + self.adapter + self.activations
+    }
+}
+
+/// What one update did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepMetrics {
+    /// The update, 1-based.
+    pub step: u64,
+    /// Mean negative log-likelihood per target token, before the update.
+    pub loss: f64,
+    /// Euclidean norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Rate used.
+    pub learning_rate: f32,
+    /// Tokens of rows computed (padding is not counted).
+    pub tokens: u64,
+    /// Targets among them.
+    pub target_tokens: u64,
+    /// Passes over the rows so far, with fraction.
+    pub epoch: f64,
+    /// Wall time.
+    pub step_ms: f64,
+    /// `tokens` per second of wall time.
+    pub tokens_per_s: f64,
+}
+
+/// How a call of [`Trainer::step`] ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum StepOutcome {
+    /// An update was made.
+    Updated(StepMetrics),
+    /// The stop check asked to stop; nothing was updated and the step will be repeated.
+    Stopped,
+    /// All updates had been made before.
+    Finished,
+}
+
+/// Loss of one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowLoss {
+    /// The row.
+    pub row_id: u64,
+    /// Sum of its targets' negative log-likelihoods.
+    pub loss_sum: f64,
+    /// Its targets.
+    pub targets: u64,
+}
+
+/// Losses without an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Sum over all targets.
+    pub loss_sum: f64,
+    /// Targets.
+    pub targets: u64,
+    /// Each row that took part, in the order given.
+    pub rows: Vec<RowLoss>,
+    /// Rows cut to `seq_len`.
+    pub cut: usize,
+    /// Rows left out because they are longer than `seq_len`.
+    pub refused: usize,
+    /// Rows left out because they have no target.
+    pub without_target: usize,
+}
+
+impl Evaluation {
+    /// Mean loss per target token.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.targets as f64
+    }
+
+    /// exp(loss).
+    pub fn perplexity(&self) -> f64 {
+        self.loss().exp()
+    }
+}
+
+/// The passes of a run, an epoch at a time.
+struct Stream {
+    documents: Vec<Document>,
+    layout: Layout,
+    seed: u64,
+    /// Passes up to and including each epoch.
+    ends: Vec<u64>,
+    /// Passes that the run uses.
+    passes: u64,
+    steps: u64,
+    shape: Shape,
+    /// Tokens of rows in all passes that the run uses.
+    tokens: u64,
+    current: Option<(usize, Vec<MicroBatch>)>,
+}
+
+impl Stream {
+    fn new(documents: Vec<Document>, params: &TrainParams) -> Stream {
+        let layout = Layout::new(&documents, params.batch_tokens());
+        let per_step = u64::from(params.accumulation);
+        let most = params.max_steps.map_or(u64::MAX, |steps| steps.saturating_mul(per_step));
+        let mut stream = Stream {
+            documents,
+            layout,
+            seed: params.seed,
+            ends: Vec::new(),
+            passes: 0,
+            steps: 0,
+            shape: Shape::of(layout, [].iter()),
+            tokens: 0,
+            current: None,
+        };
+        for epoch in 0..params.epochs as usize {
+            if stream.passes >= most {
+                break;
+            }
+            let batches = stream.pack(epoch);
+            let used = (batches.len() as u64).min(most - stream.passes);
+            stream.shape = stream.shape.join(Shape::of(layout, batches.iter()));
+            stream.tokens += batches[..used as usize].iter().map(|batch| batch.tokens as u64).sum::<u64>();
+            stream.passes += used;
+            stream.ends.push(stream.ends.last().copied().unwrap_or(0) + batches.len() as u64);
+        }
+        stream.steps = stream.passes.div_ceil(per_step);
+        stream
+    }
+
+    fn pack(&self, epoch: usize) -> Vec<MicroBatch> {
+        let order = packing::shuffled(self.documents.len(), self.seed, epoch as u64);
+        packing::pack(&self.documents, &order, self.layout)
+    }
+
+    /// Pass `index` of the run.
+    fn pass(&mut self, index: u64) -> &MicroBatch {
+        let epoch = self.ends.partition_point(|&end| end <= index);
+        if self.current.as_ref().is_none_or(|(loaded, _)| *loaded != epoch) {
+            self.current = Some((epoch, self.pack(epoch)));
+        }
+        let begin = if epoch == 0 { 0 } else { self.ends[epoch - 1] };
+        let (_, batches) = self.current.as_ref().expect("just loaded");
+        &batches[(index - begin) as usize]
+    }
+
+    /// Passes over the rows after `passes` passes.
+    fn epochs_done(&self, passes: u64) -> f64 {
+        let epoch = self.ends.partition_point(|&end| end <= passes);
+        if epoch == self.ends.len() {
+            return epoch as f64;
+        }
+        let begin = if epoch == 0 { 0 } else { self.ends[epoch - 1] };
+        epoch as f64 + (passes - begin) as f64 / (self.ends[epoch] - begin) as f64
+    }
+}
+
+/// A training run.
+pub struct Trainer {
+    params: TrainParams,
+    rows: Vec<TokenRow>,
+    prepared: Prepared,
+    stream: Stream,
+    identity: Identity,
+    steps_done: u64,
+    note: Option<String>,
+    file: GgufFile,
+    arch: &'static Arch,
+    config: Config,
+    pass: Pass,
+    inputs: Inputs,
+    lora: Lora,
+    weights: ModelWeights,
+    backend: Backend,
+}
+
+/// Checks rows and settings against the model.
+fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) -> Result<Prepared, TrainError> {
+    for row in rows {
+        let fail = |problem: String| Err(TrainError::Row { row_id: row.row_id, problem });
+        if row.tokens.len() != row.trained.len() {
+            return fail(format!("{} tokens but {} target marks", row.tokens.len(), row.trained.len()));
+        }
+        let foreign = row.tokens.iter().find(|&&token| token < 0 || token as usize >= config.vocab);
+        if let Some(token) = foreign {
+            return fail(format!("token {token} is not in the model's vocabulary of {}", config.vocab));
+        }
+    }
+    let prepared = packing::prepare(rows, params.seq_len as usize, params.long_rows);
+    if prepared.documents.is_empty() {
+        return Err(TrainError::NoRows {
+            rows: rows.len(),
+            refused: prepared.refused,
+            without_target: prepared.without_target,
+        });
+    }
+    Ok(prepared)
+}
+
+/// What a run would do, from the model's header alone; memory is estimated within about a quarter.
+pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> Result<Plan, TrainError> {
+    params.validate()?;
+    let file = GgufFile::open(model_path)?;
+    let (_, config) = arch::recognise(&file)?;
+    let prepared = admit(rows, params, &config)?;
+    let stream = Stream::new(prepared.documents.clone(), params);
+    let backend = Backend::cpu(params.threads as usize)?;
+    let form = WeightForm::choose(&backend, params.weights, &config);
+    let layout = LoraLayout::new(&config, params);
+    let memory = estimate_memory(&file, &config, form, &layout, stream.shape, params);
+    Ok(plan_of(&prepared, &stream, &layout, memory))
+}
+
+fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout, memory: MemoryBytes) -> Plan {
+    Plan {
+        rows: prepared.documents.len(),
+        tokens: prepared.tokens,
+        targets: prepared.targets,
+        cut: prepared.cut,
+        refused: prepared.refused,
+        without_target: prepared.without_target,
+        passes: stream.passes,
+        pass_tokens: stream.shape.tokens,
+        fill: stream.tokens as f64 / (stream.passes * stream.shape.tokens as u64) as f64,
+        steps: stream.steps,
+        parameters: layout.values as u64,
+        memory,
+    }
+}
+
+/// Bytes of a run by formula: both forms of the weights, five flat buffers and the host's copy, and the activations
+/// that one token keeps: per layer about 8 widths, 4 feed-forward widths, 3 key widths, the attention probabilities.
+fn estimate_memory(
+    file: &GgufFile,
+    config: &Config,
+    form: WeightForm,
+    lora: &LoraLayout,
+    shape: Shape,
+    params: &TrainParams,
+) -> MemoryBytes {
+    let matrices: usize = (Projection::ALL.iter())
+        .map(|&projection| config.projection_dims(projection))
+        .map(|(input, output)| input * output)
+        .sum::<usize>()
+        * config.layers
+        + config.width * config.vocab;
+    let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
+    let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
+    let (forward, transposed) = form.matrix_bytes(matrices);
+    let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
+    let kept_layers = match params.recompute_every as usize {
+        0 => config.layers,
+        every => every.min(config.layers),
+    };
+    let keys = config.kv_heads * config.head_dim;
+    let per_token = 8 * config.width + 4 * config.feed_forward + 3 * keys;
+    let attention = config.heads * shape.lane_len * shape.places();
+    let layer_values = shape.tokens * per_token + attention;
+    let inputs = config.layers.div_ceil(kept_layers) * shape.tokens * config.width;
+    let head = 2 * shape.chunk * config.vocab;
+    MemoryBytes {
+        weights: forward + transposed as u64,
+        adapter: 6 * 4 * lora.padded() as u64,
+        activations: 4 * (kept_layers * layer_values + layer_values + inputs + head) as u64,
+    }
+}
+
+impl Trainer {
+    /// Loads the model and prepares everything for the first step.
+    pub fn new(model_path: &Path, rows: Vec<TokenRow>, params: TrainParams) -> Result<Trainer, TrainError> {
+        params.validate()?;
+        let file = GgufFile::open(model_path)?;
+        let (arch, config) = arch::recognise(&file)?;
+        let prepared = admit(&rows, &params, &config)?;
+        let stream = Stream::new(prepared.documents.clone(), &params);
+        let backend = Backend::cpu(params.threads as usize)?;
+        let form = WeightForm::choose(&backend, params.weights, &config);
+        // Hashing the file and building the copies both want its bytes; together they read it once from disk.
+        let (model_sha256, weights) = thread::scope(|scope| {
+            let hash = scope.spawn(|| file_sha256(&file.path));
+            let weights = ModelWeights::load(&backend, &file, &config, form, params.threads as usize);
+            (hash.join().expect("hashing does not panic"), weights)
+        });
+        let (model_sha256, weights) = (model_sha256?, weights?);
+        let identity =
+            Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
+        let lora = Lora::new(&backend, LoraLayout::new(&config, &params), params.seed)?;
+        let inputs = Inputs::new(&backend, &config, stream.shape)?;
+        let spec = PassSpec {
+            arch,
+            config: &config,
+            weights: &weights,
+            lora: &lora,
+            inputs: &inputs,
+            shape: stream.shape,
+            mode: Mode::Train,
+            recompute_every: params.recompute_every as usize,
+        };
+        let pass = Pass::new(&backend, &spec)?;
+        Ok(Trainer {
+            params,
+            rows,
+            prepared,
+            stream,
+            identity,
+            steps_done: 0,
+            note: None,
+            file,
+            arch,
+            config,
+            pass,
+            inputs,
+            lora,
+            weights,
+            backend,
+        })
+    }
+
+    /// Continues from the checkpoint in `dir`, which must be of the same model, rows and settings (threads may
+    /// differ). At equal threads on the same kind of CPU the continued run is bit-identical to an uninterrupted one;
+    /// otherwise [`Trainer::resume_note`] says what differs.
+    pub fn resume(
+        model_path: &Path,
+        rows: Vec<TokenRow>,
+        params: TrainParams,
+        dir: &Path,
+    ) -> Result<Trainer, TrainError> {
+        let mut trainer = Trainer::new(model_path, rows, params)?;
+        let loaded = checkpoint::read(dir, &trainer.params, &trainer.identity, trainer.lora.layout.padded())?;
+        trainer.lora.values.write(&loaded.state.values);
+        trainer.lora.first_moment.write(&loaded.state.first_moment);
+        trainer.lora.second_moment.write(&loaded.state.second_moment);
+        trainer.steps_done = loaded.state.steps_done;
+        trainer.note = loaded.note;
+        Ok(trainer)
+    }
+
+    /// Why a resumed run may differ in the last bits from an uninterrupted one; `None` when it will not.
+    pub fn resume_note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Updates in the whole run.
+    pub fn steps_total(&self) -> u64 {
+        self.stream.steps
+    }
+
+    /// Updates made so far.
+    pub fn steps_done(&self) -> u64 {
+        self.steps_done
+    }
+
+    /// SHA-256 of the model file.
+    pub fn model_sha256(&self) -> &str {
+        &self.identity.model_sha256
+    }
+
+    /// What the run does and the memory that it has taken.
+    pub fn plan(&self) -> Plan {
+        let memory = MemoryBytes {
+            weights: self.weights.bytes() as u64,
+            adapter: self.lora.bytes() as u64,
+            activations: (self.pass.bytes() + self.inputs.bytes()) as u64,
+        };
+        plan_of(&self.prepared, &self.stream, &self.lora.layout, memory)
+    }
+
+    /// One update. `stop` is asked before every pass; when it says yes, nothing is updated.
+    pub fn step(&mut self, stop: &dyn Fn() -> bool) -> Result<StepOutcome, TrainError> {
+        if self.steps_done == self.stream.steps {
+            return Ok(StepOutcome::Finished);
+        }
+        let started = Instant::now();
+        let first = self.steps_done * u64::from(self.params.accumulation);
+        let passes = first..(first + u64::from(self.params.accumulation)).min(self.stream.passes);
+        let Some(sums) = self.accumulate(passes.clone(), stop)? else { return Ok(StepOutcome::Stopped) };
+        let step = self.steps_done + 1;
+        let loss = sums.loss / sums.targets as f64;
+        self.require_finite(step, "the loss", loss)?;
+        let mean = 1.0 / (f64::from(GRADIENT_SCALE) * sums.targets as f64);
+        let grad_norm = self.lora.gradient_norm() * mean;
+        self.require_finite(step, "the gradient norm", grad_norm)?;
+        let learning_rate = self.params.learning_rate_at(self.steps_done, self.stream.steps);
+        self.lora.update(&self.backend, step, learning_rate, &self.params, grad_norm, mean)?;
+        self.steps_done = step;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(StepOutcome::Updated(StepMetrics {
+            step,
+            loss,
+            grad_norm,
+            learning_rate,
+            tokens: sums.tokens,
+            target_tokens: sums.targets,
+            epoch: self.stream.epochs_done(passes.end),
+            step_ms: seconds * 1e3,
+            tokens_per_s: sums.tokens as f64 / seconds,
+        }))
+    }
+
+    /// Losses and the gradient of some passes; every target weighs `GRADIENT_SCALE`.
+    fn accumulate(
+        &mut self,
+        passes: std::ops::Range<u64>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Sums>, TrainError> {
+        let mut sums = Sums::default();
+        for index in passes.clone() {
+            let batch = self.stream.pass(index);
+            sums.targets += batch.targets as u64;
+            sums.tokens += batch.tokens as u64;
+        }
+        let shape = self.stream.shape;
+        self.lora.gradient.clear();
+        for index in passes {
+            if stop() {
+                return Ok(None);
+            }
+            let batch = self.stream.pass(index);
+            self.inputs.fill(&self.rows, batch, &self.config, shape, GRADIENT_SCALE);
+            self.pass.compute(&self.backend)?;
+            sums.loss += self.inputs.target_losses(batch.targets).sum::<f64>();
+        }
+        Ok(Some(sums))
+    }
+
+    fn require_finite(&self, step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
+        if value.is_finite() { Ok(()) } else { Err(TrainError::NotFinite { step, what, value }) }
+    }
+
+    /// Losses of `rows` under the adapter as it is, without an update; `None` when `stop`, asked before every pass,
+    /// said yes. The settings' `seq_len` and `long_rows` apply.
+    pub fn evaluate(&self, rows: &[TokenRow], stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>, TrainError> {
+        let prepared = admit(rows, &self.params, &self.config)?;
+        let layout = Layout::new(&prepared.documents, self.params.batch_tokens());
+        let order: Vec<usize> = (0..prepared.documents.len()).collect();
+        let batches = packing::pack(&prepared.documents, &order, layout);
+        let shape = Shape::of(layout, batches.iter());
+        let (mut inputs, pass) = self.side_pass(shape, Mode::Evaluate)?;
+        let mut by_row: Vec<Option<RowLoss>> = vec![None; rows.len()];
+        for batch in &batches {
+            if stop() {
+                return Ok(None);
+            }
+            inputs.fill(rows, batch, &self.config, shape, 1.0);
+            pass.compute(&self.backend)?;
+            let mut losses = inputs.target_losses(batch.targets);
+            for piece in &batch.pieces {
+                let document = piece.document;
+                by_row[document.row] = Some(RowLoss {
+                    row_id: rows[document.row].row_id,
+                    loss_sum: losses.by_ref().take(document.targets).sum(),
+                    targets: document.targets as u64,
+                });
+            }
+        }
+        let rows: Vec<RowLoss> = by_row.into_iter().flatten().collect();
+        Ok(Some(Evaluation {
+            loss_sum: rows.iter().map(|row| row.loss_sum).sum(),
+            targets: rows.iter().map(|row| row.targets).sum(),
+            rows,
+            cut: prepared.cut,
+            refused: prepared.refused,
+            without_target: prepared.without_target,
+        }))
+    }
+
+    /// Logits of one row under the adapter as it is: `vocab` values for each position but the last.
+    pub fn logits(&self, tokens: &[i32]) -> Result<Vec<f32>, TrainError> {
+        let row = TokenRow { row_id: 0, tokens: tokens.to_vec(), trained: vec![true; tokens.len()] };
+        let params = TrainParams { seq_len: self.params.seq_len.max(tokens.len() as u32), ..self.params.clone() };
+        let rows = [row];
+        let prepared = admit(&rows, &params, &self.config)?;
+        let layout = Layout::new(&prepared.documents, tokens.len());
+        let batches = packing::pack(&prepared.documents, &[0], layout);
+        let shape = Shape::of(layout, batches.iter());
+        let (mut inputs, pass) = self.side_pass(shape, Mode::Logits)?;
+        inputs.fill(&rows, &batches[0], &self.config, shape, 1.0);
+        pass.compute(&self.backend)?;
+        Ok(pass.logits().expect("a pass in this mode has logits"))
+    }
+
+    /// Inputs and graph of a pass beside the run's own.
+    fn side_pass(&self, shape: Shape, mode: Mode) -> Result<(Inputs, Pass), TrainError> {
+        let inputs = Inputs::new(&self.backend, &self.config, shape)?;
+        let spec = PassSpec {
+            arch: self.arch,
+            config: &self.config,
+            weights: &self.weights,
+            lora: &self.lora,
+            inputs: &inputs,
+            shape,
+            mode,
+            recompute_every: 0,
+        };
+        let pass = Pass::new(&self.backend, &spec)?;
+        Ok((inputs, pass))
+    }
+
+    /// Writes the run's state into the new folder `dir`: afterwards it is complete there or absent.
+    pub fn checkpoint(&self, dir: &Path) -> Result<(), TrainError> {
+        let state = State {
+            steps_done: self.steps_done,
+            steps_total: self.stream.steps,
+            values: self.lora.values.to_vec(),
+            first_moment: self.lora.first_moment.to_vec(),
+            second_moment: self.lora.second_moment.to_vec(),
+        };
+        Ok(checkpoint::write(dir, &self.params, &self.identity, &state)?)
+    }
+
+    /// Writes the adapter as a GGUF file that llama.cpp loads over the same base. `meta` adds entries, for instance
+    /// `hone.base.sha256` and `hone.template.sha256`.
+    pub fn save_adapter(&self, path: &Path, name: &str, meta: &[(String, String)]) -> Result<(), TrainError> {
+        let mut writer = GgufWriter::new();
+        self.lora.describe(self.arch.name, &mut writer);
+        writer.meta("general.name", Value::Str(name.to_owned()));
+        for (key, value) in meta {
+            writer.meta(key, Value::Str(value.clone()));
+        }
+        Ok(writer.write(path)?)
+    }
+
+    /// Makes `samples` updates after one that is not timed, and after each times the frozen products of one pass alone,
+    /// by the run's own kernel and by ggml's; alternating, so that a slow spell of the machine falls on all of them.
+    pub fn compare_with_products(&mut self, samples: usize) -> Result<Comparison, TrainError> {
+        let graph = |kernel| ProductsGraph::new(&self.backend, &self.config, &self.weights, self.stream.shape, kernel);
+        let (own, ggml) = (graph(Kernel::Own)?, graph(Kernel::GgmlF16)?);
+        let mut comparison = Comparison { flop: own.flop(), ..Comparison::default() };
+        for sample in 0..=samples {
+            let outcome = self.step(&|| false)?;
+            let (own_s, ggml_s) = (own.time(&self.backend)?, ggml.time(&self.backend)?);
+            if let (StepOutcome::Updated(metrics), true) = (outcome, sample > 0) {
+                comparison.tokens = metrics.tokens;
+                comparison.step_s.push(metrics.step_ms / 1e3);
+                comparison.own_s.push(own_s);
+                comparison.ggml_s.push(ggml_s);
+            }
+        }
+        Ok(comparison)
+    }
+
+    /// Wall time of one pass by operation, in seconds with the number of nodes, longest first. Nodes run one by one,
+    /// which adds the waking of the threads to each.
+    pub fn time_operations(&self) -> Result<Vec<(String, f64, usize)>, TrainError> {
+        let mut sums: Vec<(String, f64, usize)> = Vec::new();
+        for (name, seconds) in self.pass.time_nodes(&self.backend)? {
+            match sums.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + seconds, *count + 1),
+                None => sums.push((name, seconds, 1)),
+            }
+        }
+        sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+        Ok(sums)
+    }
+
+    /// Where the model's header was read from.
+    pub fn model_path(&self) -> &PathBuf {
+        &self.file.path
+    }
+
+    #[cfg(test)]
+    pub(super) fn parts(&mut self) -> (&mut Lora, &Config) {
+        (&mut self.lora, &self.config)
+    }
+
+    /// Loss and gradient of the first step, without an update.
+    #[cfg(test)]
+    pub(super) fn loss_and_gradient(&mut self) -> (f64, Vec<f32>) {
+        let last = u64::from(self.params.accumulation).min(self.stream.passes);
+        let sums = self.accumulate(0..last, &|| false).unwrap().unwrap();
+        let mean = 1.0 / (GRADIENT_SCALE * sums.targets as f32);
+        let gradient = self.lora.gradient.to_vec::<f32>();
+        (sums.loss / sums.targets as f64, gradient.into_iter().map(|value| value * mean).collect())
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    targets: u64,
+    tokens: u64,
+}
+
+fn file_sha256(path: &Path) -> Result<String, GgufError> {
+    use std::io::Read;
+    let io = |source| GgufError::Io { action: "read", path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; HASH_BUFFER_BYTES];
+    loop {
+        let read = file.read(&mut buffer).map_err(io)?;
+        if read == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&buffer[..read]);
+    }
+}

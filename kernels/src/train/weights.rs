@@ -1,0 +1,357 @@
+//! The frozen weights in the forms that the graph wants: forward as the file has them or as copies, and transposed for
+//! the gradient with respect to a layer's input. Built once at load, on all threads. Nothing here is trained.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::arch::{Config, Projection};
+use crate::cpu;
+use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Q8_0, Tensor, Type};
+use crate::gguf::{GgufError, GgufFile, TensorInfo};
+
+use super::TrainError;
+use super::params::Weights;
+
+/// Edge of the square blocks in which a matrix is transposed, so that both sides stay in cache.
+const TRANSPOSE_BLOCK: usize = 32;
+/// Values that a thread brings into form at a time.
+const STRIP_VALUES: usize = 1 << 19;
+
+/// Forms of the frozen weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightForm {
+    /// Both directions in F16 panels for our own kernels.
+    Packed,
+    /// ggml's types: the forward copies (`None` uses the file's own data) and the transposed ones.
+    Ggml(Option<Type>, Type),
+}
+
+impl WeightForm {
+    /// The form for this CPU. Measured with `bench-train --types` on the starter's shapes, two AVX2 threads, GFLOP/s:
+    /// ggml_mul_mat F16 128 to 157, F32 90 to 108, BF16 92 to 105, Q8_0 92 to 107, Q4_1 48 to 64 of a peak of 190;
+    /// our panels reach more, keep activations in F32 and take adapters and sums along. With AVX512-BF16 ggml's BF16
+    /// product is about as fast and grows with the vectors. Without F16C only F32 is quick.
+    pub(crate) fn choose(backend: &Backend, weights: Weights, config: &Config) -> WeightForm {
+        let has = |name| ggml::has_cpu_feature(backend, name);
+        let queries = config.heads * config.head_dim;
+        let sizes = [config.width, config.feed_forward, queries, config.kv_heads * config.head_dim, config.head_dim, config.vocab];
+        match weights {
+            Weights::Exact => WeightForm::Ggml(Some(F32), F32),
+            Weights::Small => WeightForm::Ggml(None, Q8_0),
+            Weights::Auto if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
+            Weights::Auto if cpu::available() && sizes.iter().all(|&size| cpu::fits(size)) => WeightForm::Packed,
+            Weights::Auto if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
+            Weights::Auto => WeightForm::Ggml(Some(F32), F32),
+        }
+    }
+
+    /// For checkpoints: runs with the same name compute the same bits at equal threads.
+    pub(crate) fn name(self) -> String {
+        match self {
+            WeightForm::Packed => "hone-cpu avx2 packed=f16".to_owned(),
+            WeightForm::Ggml(forward, transposed) => {
+                let forward = forward.map_or("file", ggml::type_name);
+                format!("ggml-cpu forward={forward} transposed={}", ggml::type_name(transposed))
+            }
+        }
+    }
+
+    /// Bytes of a matrix forward (`None`: in the file) and transposed.
+    pub(crate) fn matrix_bytes(self, elements: usize) -> (Option<usize>, usize) {
+        let stored = |kind| ggml::row_bytes(kind, ggml::block_elements(kind)) * elements / ggml::block_elements(kind);
+        match self {
+            WeightForm::Packed => (Some(2 * elements), 2 * elements),
+            WeightForm::Ggml(forward, transposed) => (forward.map(stored), stored(transposed)),
+        }
+    }
+}
+
+/// A frozen matrix [input, output] and its transposed copy [output, input], or both as panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Frozen {
+    pub(crate) forward: Tensor,
+    pub(crate) transposed: Tensor,
+}
+
+/// The frozen weights of one layer.
+pub(crate) struct LayerWeights {
+    pub(crate) attention_norm: Tensor,
+    pub(crate) feed_forward_norm: Tensor,
+    projections: [Frozen; 7],
+}
+
+impl LayerWeights {
+    pub(crate) fn projection(&self, projection: Projection) -> Frozen {
+        self.projections[projection as usize]
+    }
+}
+
+/// All frozen weights of a model.
+pub(crate) struct ModelWeights {
+    /// [width, vocab] in the file's type; rows are read, never multiplied unless it is also the head.
+    pub(crate) embedding: Tensor,
+    pub(crate) output_norm: Tensor,
+    pub(crate) head: Frozen,
+    /// F32 [rope_dims / 2].
+    pub(crate) rope_factors: Option<Tensor>,
+    /// Whether the matrices are panels for our own kernels.
+    pub(crate) packed: bool,
+    pub(crate) layers: Vec<LayerWeights>,
+    buffer: Buffer,
+    _context: Context,
+}
+
+/// One tensor to be brought into its form.
+struct Job<'a> {
+    info: &'a TensorInfo,
+    tensor: Tensor,
+    form: Form,
+    transposed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Rows,
+    Panels,
+}
+
+/// Describes tensors now; [`build`] fills them afterwards.
+struct Planner<'a> {
+    file: &'a GgufFile,
+    context: Context,
+    jobs: Vec<Job<'a>>,
+}
+
+impl<'a> Planner<'a> {
+    fn info(&self, name: &str) -> Result<&'a TensorInfo, TrainError> {
+        let info = self.file.require_tensor(name)?;
+        if ggml::can_decode(info.type_id) {
+            return Ok(info);
+        }
+        let problem = format!("storage type {} cannot be decoded; quantise the model to another type", info.type_name);
+        Err(TrainError::Model { path: self.file.path.clone(), field: name.to_owned(), problem })
+    }
+
+    /// A tensor in type `kind`, or in the file's own; rows that are no whole number of blocks fall back to F32.
+    fn rows(&mut self, name: &str, kind: Option<Type>, transposed: bool) -> Result<Tensor, TrainError> {
+        let info = self.info(name)?;
+        let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
+        let (row, rows) = if transposed { (output, input) } else { (input, output) };
+        let mut kind = kind.unwrap_or(info.type_id);
+        if !row.is_multiple_of(ggml::block_elements(kind)) {
+            kind = F32;
+        }
+        let tensor = self.context.tensor(kind, &[row, rows]);
+        self.jobs.push(Job { info, tensor, form: Form::Rows, transposed });
+        Ok(tensor)
+    }
+
+    fn panels(&mut self, name: &str, transposed: bool) -> Result<Tensor, TrainError> {
+        let info = self.info(name)?;
+        let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
+        let dims = if transposed { cpu::packed_dims(input, output) } else { cpu::packed_dims(output, input) };
+        let tensor = self.context.tensor(F16, &dims);
+        self.jobs.push(Job { info, tensor, form: Form::Panels, transposed });
+        Ok(tensor)
+    }
+
+    fn frozen(&mut self, name: &str, form: WeightForm) -> Result<Frozen, TrainError> {
+        Ok(match form {
+            WeightForm::Packed => Frozen { forward: self.panels(name, false)?, transposed: self.panels(name, true)? },
+            WeightForm::Ggml(forward, transposed) => {
+                Frozen { forward: self.rows(name, forward, false)?, transposed: self.rows(name, Some(transposed), true)? }
+            }
+        })
+    }
+}
+
+impl ModelWeights {
+    /// Reads the tensors of `file` and builds the forms that `form` asks for, on `threads` threads.
+    pub(crate) fn load(
+        backend: &Backend,
+        file: &GgufFile,
+        config: &Config,
+        form: WeightForm,
+        threads: usize,
+    ) -> Result<ModelWeights, TrainError> {
+        let tensors = 8 + config.layers * (2 + 2 * Projection::ALL.len());
+        let mut planner = Planner { file, context: Context::new(tensors, 0)?, jobs: Vec::with_capacity(tensors) };
+        let embedding = planner.rows("token_embd.weight", None, false)?;
+        let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
+        let head_name = if config.tied_head { "token_embd.weight" } else { "output.weight" };
+        let head = match form {
+            WeightForm::Ggml(None, transposed) if config.tied_head => {
+                Frozen { forward: embedding, transposed: planner.rows(head_name, Some(transposed), true)? }
+            }
+            _ => planner.frozen(head_name, form)?,
+        };
+        let rope_factors =
+            if config.rope_factors { Some(planner.rows("rope_freqs.weight", Some(F32), false)?) } else { None };
+        let mut layers = Vec::with_capacity(config.layers);
+        for layer in 0..config.layers {
+            let mut projections = Vec::with_capacity(Projection::ALL.len());
+            for projection in Projection::ALL {
+                projections.push(planner.frozen(&projection.tensor_name(layer), form)?);
+            }
+            layers.push(LayerWeights {
+                attention_norm: planner.rows(&format!("blk.{layer}.attn_norm.weight"), Some(F32), false)?,
+                feed_forward_norm: planner.rows(&format!("blk.{layer}.ffn_norm.weight"), Some(F32), false)?,
+                projections: projections.try_into().ok().expect("one entry per projection was pushed"),
+            });
+        }
+        let Planner { context, jobs, .. } = planner;
+        let buffer = backend.allocate(&context, "the frozen weights")?;
+        build(file, &jobs, threads)?;
+        let packed = form == WeightForm::Packed;
+        Ok(ModelWeights { embedding, output_norm, head, rope_factors, packed, layers, buffer, _context: context })
+    }
+
+    /// Bytes of memory taken.
+    pub(crate) fn bytes(&self) -> usize {
+        self.buffer.bytes()
+    }
+}
+
+/// Brings the jobs' tensors into form on `threads` threads; the first error ends the rest.
+fn build(file: &GgufFile, jobs: &[Job<'_>], threads: usize) -> Result<(), TrainError> {
+    let io = |source| GgufError::Io { action: "read", path: file.path.clone(), source };
+    let source = File::open(&file.path).map_err(io)?;
+    let strips: Vec<Strip<'_>> = jobs.iter().flat_map(Strip::of).collect();
+    let next = AtomicUsize::new(0);
+    let failure: Mutex<Option<std::io::Error>> = Mutex::new(None);
+    thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                let mut scratch = Scratch::default();
+                while let Some(strip) = strips.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = scratch.build(&source, strip) {
+                        next.store(strips.len(), Ordering::Relaxed);
+                        *failure.lock().expect("no thread panics while it holds the lock") = Some(error);
+                    }
+                }
+            });
+        }
+    });
+    match failure.into_inner().expect("the threads have ended") {
+        Some(error) => Err(io(error).into()),
+        None => Ok(()),
+    }
+}
+
+/// Some rows of a job: what a thread does at a time, so that its memory is bounded whatever the size of the matrix.
+struct Strip<'a> {
+    job: &'a Job<'a>,
+    first: usize,
+    rows: usize,
+}
+
+impl<'a> Strip<'a> {
+    fn of(job: &'a Job<'a>) -> impl Iterator<Item = Strip<'a>> {
+        let (input, output) = (job.info.dim(0) as usize, job.info.dim(1) as usize);
+        // A transposed strip becomes a piece of every row of the copy, which must be whole blocks or panels.
+        let unit = match job.form {
+            Form::Panels => cpu::PANEL,
+            Form::Rows => ggml::block_elements(job.tensor.kind()),
+        };
+        let rows = (STRIP_VALUES / input).max(1).next_multiple_of(unit);
+        (0..output).step_by(rows).map(move |first| Strip { job, first, rows: rows.min(output - first) })
+    }
+}
+
+/// A thread's own memory while it brings tensors into form.
+#[derive(Default)]
+struct Scratch {
+    stored: Vec<u8>,
+    values: Vec<f32>,
+    turned: Vec<f32>,
+    encoded: Vec<u8>,
+}
+
+impl Scratch {
+    fn build(&mut self, source: &File, strip: &Strip<'_>) -> std::io::Result<()> {
+        let Job { info, tensor, form, transposed } = *strip.job;
+        let input = info.dim(0) as usize;
+        let row_bytes = ggml::row_bytes(info.type_id, input);
+        self.stored.resize(strip.rows * row_bytes, 0);
+        source.read_exact_at(&mut self.stored, info.offset_bytes + (strip.first * row_bytes) as u64)?;
+        if form == Form::Rows && !transposed && tensor.kind() == info.type_id {
+            tensor.write_bytes(&self.stored, strip.first * row_bytes);
+            return Ok(());
+        }
+        self.values.resize(strip.rows * input, 0.0);
+        ggml::decode(info.type_id, &self.stored, &mut self.values);
+        match (form, transposed) {
+            (Form::Rows, false) => self.copy_rows(strip, input),
+            (Form::Rows, true) => self.turn_rows(strip, input),
+            (Form::Panels, false) => self.pack(strip, input),
+            (Form::Panels, true) => self.pack_turned(strip, input),
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self, turned: bool, kind: Type, row: usize) {
+        let values = if turned { &self.turned } else { &self.values };
+        self.encoded.resize(ggml::row_bytes(kind, row) * (values.len() / row), 0);
+        ggml::encode(kind, values, row, &mut self.encoded);
+    }
+
+    fn copy_rows(&mut self, strip: &Strip<'_>, input: usize) {
+        let tensor = strip.job.tensor;
+        self.encode(false, tensor.kind(), input);
+        tensor.write_bytes(&self.encoded, strip.first * tensor.strides()[1]);
+    }
+
+    /// A piece of every row of the transposed copy.
+    fn turn_rows(&mut self, strip: &Strip<'_>, input: usize) {
+        let tensor = strip.job.tensor;
+        self.turned.resize(strip.rows * input, 0.0);
+        transpose(&self.values, input, &mut self.turned, strip.rows);
+        self.encode(true, tensor.kind(), strip.rows);
+        let before = ggml::row_bytes(tensor.kind(), strip.first);
+        for (row, piece) in self.encoded.chunks_exact(ggml::row_bytes(tensor.kind(), strip.rows)).enumerate() {
+            tensor.write_bytes(piece, row * tensor.strides()[1] + before);
+        }
+    }
+
+    /// Whole panels: 16 rows of the strip become one, turned so that their values of one input lie together.
+    fn pack(&mut self, strip: &Strip<'_>, input: usize) {
+        let tensor = strip.job.tensor;
+        self.turned.resize(strip.rows * input, 0.0);
+        let panel = cpu::PANEL * input;
+        for (source, out) in self.values.chunks_exact(panel).zip(self.turned.chunks_exact_mut(panel)) {
+            transpose(source, input, out, cpu::PANEL);
+        }
+        self.encode(true, F16, panel);
+        tensor.write_bytes(&self.encoded, strip.first / cpu::PANEL * tensor.strides()[1]);
+    }
+
+    /// A piece of every panel of the transposed copy: the strip's rows are inner steps, 16 of their values a run.
+    fn pack_turned(&mut self, strip: &Strip<'_>, input: usize) {
+        let tensor = strip.job.tensor;
+        self.encode(false, F16, input);
+        let run = ggml::row_bytes(F16, cpu::PANEL);
+        for panel in 0..input / cpu::PANEL {
+            self.stored.clear();
+            for row in self.encoded.chunks_exact(ggml::row_bytes(F16, input)) {
+                self.stored.extend_from_slice(&row[panel * run..][..run]);
+            }
+            tensor.write_bytes(&self.stored, panel * tensor.strides()[1] + strip.first * run);
+        }
+    }
+}
+
+/// `source` has `rows` rows of `width` values; `out` gets `width` rows of `rows` values.
+fn transpose(source: &[f32], width: usize, out: &mut [f32], rows: usize) {
+    for first_row in (0..rows).step_by(TRANSPOSE_BLOCK) {
+        for first_column in (0..width).step_by(TRANSPOSE_BLOCK) {
+            for column in first_column..(first_column + TRANSPOSE_BLOCK).min(width) {
+                for row in first_row..(first_row + TRANSPOSE_BLOCK).min(rows) {
+                    out[column * rows + row] = source[row * width + column];
+                }
+            }
+        }
+    }
+}

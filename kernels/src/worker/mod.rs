@@ -1,0 +1,81 @@
+//! `hone-worker`: the child process in which everything native runs. One mode per life: `inspect`,
+//! `tokenize`, `train` or `serve`; frames over fd 0, words for people on stderr.
+//!
+//! `child` performs a child's first acts and owns the frames; `facts` turns what this crate knows into
+//! the protocol's words; each mode has its file.
+//!
+//! What never lives here: numbers of its own. Everything is computed in the library beside it.
+
+pub mod child;
+mod facts;
+mod inspect;
+mod serve;
+mod tokenize;
+mod train;
+
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::worker::FromWorker;
+
+use child::{Channel, Limits, StartError};
+
+/// Exit status when the process was not started as a child of the daemon, or with a wrong mode.
+pub const EXIT_USAGE: u8 = 64;
+/// Exit status after a task that failed and said so.
+pub const EXIT_TASK_FAILED: u8 = 1;
+
+/// A mode of the worker: its name, its limits and what it runs.
+struct Mode {
+    name: &'static str,
+    limits: Limits,
+    run: fn(&Channel) -> Result<(), Failure>,
+}
+
+const MODES: [Mode; 4] = [
+    Mode {
+        name: "inspect",
+        limits: Limits::READER,
+        run: inspect::run,
+    },
+    Mode {
+        name: "tokenize",
+        limits: Limits::READER,
+        run: tokenize::run,
+    },
+    Mode {
+        name: "train",
+        limits: Limits::COMPUTE,
+        run: train::run,
+    },
+    Mode {
+        name: "serve",
+        limits: Limits::COMPUTE,
+        run: serve::run,
+    },
+];
+
+/// Runs the mode called `name` to its end. The answer is the exit status.
+pub fn run(name: &str) -> Result<u8, StartError> {
+    let Some(mode) = MODES.iter().find(|m| m.name == name) else {
+        let known: Vec<&str> = MODES.iter().map(|m| m.name).collect();
+        eprintln!("hone-worker: no mode {name:?}; modes: {}", known.join(", "));
+        return Ok(EXIT_USAGE);
+    };
+    let channel = child::start(mode.limits)?;
+    let result = child::check_processor().and_then(|()| (mode.run)(&channel));
+    match result {
+        Ok(()) => Ok(0),
+        Err(failure) => {
+            eprintln!("hone-worker {name}: {failure}");
+            channel.send(&FromWorker::Failed(failure));
+            Ok(EXIT_TASK_FAILED)
+        }
+    }
+}
+
+/// A first message that this mode does not take.
+fn wrong_task(mode: &str) -> Failure {
+    Failure::new(
+        FailureCode::BadFrame,
+        format!("hone-worker {mode} was given a task of another mode"),
+    )
+}

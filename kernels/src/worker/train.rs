@@ -1,0 +1,346 @@
+//! `hone-worker train`: rows to tokens, steps, checkpoints, held-out loss, and the adapter.
+//!
+//! What never lives here: the mathematics (see `crate::train`), the queue, the store.
+//!
+//! A checkpoint is written when a stop is asked for, every `checkpoint_steps`, when
+//! `checkpoint_interval_ms` have passed since the last one, and at the end. What lies in
+//! `checkpoints/` beyond the step that is resumed was never accepted and is removed first.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hone_protocol::dataset::Row;
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::train as wire;
+use hone_protocol::value::{Hash, Metric};
+use hone_protocol::worker::{FromWorker, ToWorker, TrainTask};
+use sha2::{Digest, Sha256};
+
+use super::child::{Busy, Channel};
+use super::{facts, wrong_task};
+use crate::arch::Projection;
+use crate::inspect::{self, BASE_KEY, TEMPLATE_KEY};
+use crate::serve::threads::physical_cores;
+use crate::template::{ChatTemplate, LossOn};
+use crate::train::{LongRows, Plan, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, preflight};
+use crate::vocab::Vocab;
+
+/// Longest line of a rows file; a longer one ends the job.
+const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Steps whose mean loss stands for the run's result.
+const LAST_STEPS: usize = 10;
+
+pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
+    let Some(ToWorker::Train(task)) = channel.recv() else {
+        return Err(wrong_task("train"));
+    };
+    let mut work = channel.work();
+    work.progress("phase.tokenize", 0, 0);
+    let path = Path::new(&task.model_path);
+    let found = inspect::inspect(path).map_err(facts::of_inspect)?;
+    let vocab = Vocab::load(path).map_err(facts::of_vocab)?;
+    let template = facts::template(&found, &vocab)?;
+    let rows = read_rows(Path::new(&task.rows_path), &vocab, &template, &mut work)?;
+    let held_out = read_rows(Path::new(&task.held_out_path), &vocab, &template, &mut work)?;
+    let params = params(&task.params);
+    if task.plan_only {
+        let plan = preflight(path, &rows, &params).map_err(facts::of_train)?;
+        channel.send(&FromWorker::Planned(planned(&plan, &params, held_out.len())));
+        return Ok(());
+    }
+    work.progress("phase.load", 0, 0);
+    let checkpoints = Path::new(&task.folder).join("checkpoints");
+    clear_leftovers(&checkpoints, task.resume.as_ref().map(|(_, step)| *step))?;
+    let trainer = match &task.resume {
+        None => Trainer::new(path, rows, params.clone()),
+        Some((folder, _)) => Trainer::resume(path, rows, params.clone(), Path::new(folder)),
+    }
+    .map_err(facts::of_train)?;
+    if let Some(note) = trainer.resume_note() {
+        eprintln!("hone-worker train: {note}");
+    }
+    channel.send(&FromWorker::Planned(planned(&trainer.plan(), &params, held_out.len())));
+    let saved_at = trainer.steps_done();
+    Run {
+        channel,
+        task: &task,
+        template_sha256: Hash(template.sha256()),
+        trainer,
+        held_out,
+        checkpoints,
+        saved_at,
+        saved_time: Instant::now(),
+        stop: Cell::new(false),
+        tokens: 0,
+        seconds: 0.0,
+        last: VecDeque::new(),
+    }
+    .to_the_end(&mut work)
+}
+
+struct Run<'c> {
+    channel: &'c Channel,
+    task: &'c TrainTask,
+    template_sha256: Hash,
+    trainer: Trainer,
+    held_out: Vec<TokenRow>,
+    checkpoints: PathBuf,
+    /// Step of the newest checkpoint.
+    saved_at: u64,
+    saved_time: Instant,
+    /// Whether the daemon asked to stop.
+    stop: Cell<bool>,
+    tokens: u64,
+    seconds: f64,
+    /// Sum of loss and targets of the last steps.
+    last: VecDeque<(f64, u64)>,
+}
+
+impl Run<'_> {
+    fn to_the_end(mut self, work: &mut Busy<'_>) -> Result<(), Failure> {
+        let total = self.trainer.steps_total();
+        loop {
+            work.progress("phase.train", self.trainer.steps_done(), total);
+            let (channel, stop, moving) = (self.channel, &self.stop, &*work);
+            let asked = || {
+                moving.tick();
+                stop_asked(channel, stop)
+            };
+            let outcome = match asked() {
+                true => StepOutcome::Stopped,
+                false => self.trainer.step(&asked).map_err(facts::of_train)?,
+            };
+            match outcome {
+                StepOutcome::Updated(step) => {
+                    self.report(&step);
+                    self.evaluate(step.step, work)?;
+                    if self.checkpoint_is_due(step.step) {
+                        self.checkpoint(work)?;
+                    }
+                }
+                StepOutcome::Stopped => {
+                    self.checkpoint(work)?;
+                    self.channel.send(&FromWorker::Stopped);
+                    return Ok(());
+                }
+                StepOutcome::Finished => break,
+            }
+        }
+        self.checkpoint(work)?;
+        work.progress("phase.save", 0, 0);
+        let meta = [
+            (BASE_KEY.to_owned(), self.task.model_sha256.to_string()),
+            (TEMPLATE_KEY.to_owned(), self.template_sha256.to_string()),
+        ];
+        let adapter = Path::new(&self.task.folder).join("adapter.gguf");
+        self.trainer.save_adapter(&adapter, &self.task.name, &meta).map_err(facts::of_train)?;
+        let (loss, targets) = self.last.iter().fold((0.0, 0), |(loss, targets), (l, t)| (loss + l, targets + t));
+        self.channel.send(&FromWorker::Trained {
+            steps: self.trainer.steps_done(),
+            tokens: self.tokens,
+            loss: Metric::from(loss / targets as f64),
+            tokens_per_s: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
+        });
+        Ok(())
+    }
+
+    fn report(&mut self, step: &crate::train::StepMetrics) {
+        self.tokens += step.tokens;
+        self.seconds += step.step_ms / 1e3;
+        self.last.push_back((step.loss * step.target_tokens as f64, step.target_tokens));
+        if self.last.len() > LAST_STEPS {
+            self.last.pop_front();
+        }
+        self.channel.send(&FromWorker::Step(wire::StepMetrics {
+            step: step.step,
+            loss: Metric::from(step.loss),
+            grad_norm: Metric::from(step.grad_norm),
+            learning_rate: Metric::from(f64::from(step.learning_rate)),
+            tokens: step.tokens,
+            target_tokens: step.target_tokens,
+            epoch: step.epoch,
+            step_ms: step.step_ms,
+        }));
+    }
+
+    /// Held-out loss every `evaluate_steps` and after the last step, where there are rows for it.
+    fn evaluate(&self, step: u64, work: &Busy<'_>) -> Result<(), Failure> {
+        let every = self.task.params.evaluate_steps;
+        let last = step == self.trainer.steps_total();
+        if every == 0 || self.held_out.is_empty() || !(step.is_multiple_of(every) || last) {
+            return Ok(());
+        }
+        let (channel, stop) = (self.channel, &self.stop);
+        let asked = || {
+            work.tick();
+            stop_asked(channel, stop)
+        };
+        let evaluation = self.trainer.evaluate(&self.held_out, &asked).map_err(facts::of_train)?;
+        if let Some(evaluation) = evaluation {
+            self.channel.send(&FromWorker::Evaluated { step, loss: Metric::from(evaluation.loss()) });
+        }
+        Ok(())
+    }
+
+    fn checkpoint_is_due(&self, step: u64) -> bool {
+        let every = self.task.params.checkpoint_steps;
+        let interval = Duration::from_millis(self.task.checkpoint_interval_ms);
+        (every > 0 && step.is_multiple_of(every)) || (!interval.is_zero() && self.saved_time.elapsed() >= interval)
+    }
+
+    /// Writes a checkpoint of the present step, unless there is one, and reports it.
+    fn checkpoint(&mut self, work: &mut Busy<'_>) -> Result<(), Failure> {
+        let step = self.trainer.steps_done();
+        if step == self.saved_at {
+            return Ok(());
+        }
+        work.progress("phase.save", 0, 0);
+        let folder = step.to_string();
+        let path = self.checkpoints.join(&folder);
+        self.trainer.checkpoint(&path).map_err(facts::of_train)?;
+        let manifest = path.join("manifest.json");
+        let bytes = std::fs::read(&manifest).map_err(|e| unreadable(&manifest, &e))?;
+        self.saved_at = step;
+        self.saved_time = Instant::now();
+        self.channel.send(&FromWorker::Checkpointed {
+            step,
+            folder,
+            manifest_sha256: Hash(Sha256::digest(&bytes).into()),
+        });
+        Ok(())
+    }
+}
+
+/// Whether a stop was asked for, now or before. A trainer takes no other message.
+fn stop_asked(channel: &Channel, stop: &Cell<bool>) -> bool {
+    while let Some(message) = channel.try_recv() {
+        match message {
+            ToWorker::StopAtCheckpoint => stop.set(true),
+            _ => eprintln!("hone-worker train: a message for another mode was passed over"),
+        }
+    }
+    stop.get()
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureCode::FileUnreadable, error.to_string()).at(path.display().to_string())
+}
+
+/// Removes checkpoints of steps after `kept`: the daemon never accepted them, and the run writes them
+/// again. Makes the folder where it is missing.
+fn clear_leftovers(folder: &Path, kept: Option<u64>) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder).map_err(|e| unreadable(folder, &e))?;
+    for entry in std::fs::read_dir(folder).map_err(|e| unreadable(folder, &e))? {
+        let path = entry.map_err(|e| unreadable(folder, &e))?.path();
+        let step = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse::<u64>().ok());
+        // What is no step number is an unfinished checkpoint.
+        if step.is_none_or(|step| kept.is_none_or(|kept| step > kept)) && path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|e| unreadable(&path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a JSONL file as tokens.
+fn read_rows(
+    path: &Path,
+    vocab: &Vocab,
+    template: &ChatTemplate,
+    work: &mut Busy<'_>,
+) -> Result<Vec<TokenRow>, Failure> {
+    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let total = file.metadata().map_err(|e| unreadable(path, &e))?.len();
+    let mut reader = BufReader::new(file);
+    let (mut rows, mut line, mut number, mut done) = (Vec::new(), Vec::new(), 0_u64, 0);
+    loop {
+        line.clear();
+        number += 1;
+        let place = || format!("{}:{number}", path.display());
+        let read =
+            reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| unreadable(path, &e))?;
+        if read == 0 {
+            return Ok(rows);
+        }
+        done += read as u64;
+        if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+            let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
+            return Err(Failure::new(FailureCode::BadFile, message).at(place()));
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let row: Row =
+            serde_json::from_slice(&line).map_err(|e| Failure::new(FailureCode::BadFile, e.to_string()).at(place()))?;
+        let rendered =
+            template.training_row(vocab, &facts::messages(&row.messages), LossOn::AllAssistantTurns).map_err(|e| {
+                let failure = facts::of_template(e).arg("row_id", row.row_id);
+                let place = format!("row {} ({})", row.row_id, failure.place);
+                failure.at(place)
+            })?;
+        rows.push(TokenRow { row_id: row.row_id, tokens: rendered.tokens, trained: rendered.trained });
+        work.progress("phase.tokenize", done, total);
+    }
+}
+
+fn params(wanted: &wire::TrainParams) -> TrainParams {
+    TrainParams {
+        rank: wanted.rank,
+        alpha: wanted.alpha,
+        targets: wanted.targets.iter().map(|t| projection(*t)).collect(),
+        learning_rate: wanted.learning_rate,
+        schedule: match wanted.schedule {
+            wire::Schedule::Linear => Schedule::Linear,
+            wire::Schedule::Cosine => Schedule::Cosine,
+            wire::Schedule::Constant => Schedule::Constant,
+        },
+        warmup_ratio: wanted.warmup_ratio,
+        epochs: wanted.epochs,
+        max_steps: (wanted.steps_max > 0).then_some(wanted.steps_max),
+        seq_len: wanted.sequence_tokens,
+        batch_rows: wanted.batch_windows,
+        accumulation: wanted.accumulation,
+        weight_decay: wanted.weight_decay,
+        clip_norm: wanted.clip_norm,
+        seed: wanted.seed,
+        threads: match wanted.threads {
+            0 => physical_cores() as u32,
+            threads => threads,
+        },
+        long_rows: match wanted.too_long {
+            wire::TooLong::LeaveOut => LongRows::Refuse,
+            wire::TooLong::Cut => LongRows::Cut,
+        },
+        ..TrainParams::default()
+    }
+}
+
+fn projection(target: wire::Target) -> Projection {
+    match target {
+        wire::Target::Q => Projection::Q,
+        wire::Target::K => Projection::K,
+        wire::Target::V => Projection::V,
+        wire::Target::O => Projection::O,
+        wire::Target::Gate => Projection::Gate,
+        wire::Target::Up => Projection::Up,
+        wire::Target::Down => Projection::Down,
+    }
+}
+
+fn planned(plan: &Plan, params: &TrainParams, held_out: usize) -> wire::TrainPlan {
+    wire::TrainPlan {
+        rows: plan.rows as u64,
+        rows_held_out: held_out as u64,
+        tokens: plan.tokens,
+        target_tokens: plan.targets,
+        rows_left_out: plan.refused as u64,
+        rows_cut: plan.cut as u64,
+        rows_without_targets: plan.without_target as u64,
+        windows: plan.passes.div_ceil(u64::from(params.epochs)),
+        steps: plan.steps,
+        memory_bytes: plan.memory.total(),
+    }
+}

@@ -1,0 +1,180 @@
+//! Applications, their keys, the ledger and bills.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ApplicationId, KeyId, LedgerId, ServiceId, VersionId};
+use crate::service::Price;
+use crate::value::{Hash, Pico};
+
+/// Who calls and who pays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationRecord {
+    /// Identity.
+    pub id: ApplicationId,
+    /// Unique name, `[a-z0-9._-]`; `owner` is always there and pays for jobs.
+    pub name: String,
+    /// Free display title, may be empty.
+    pub title: String,
+    /// What it may call.
+    pub services: Services,
+    /// When it was made, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// What an application may call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Services {
+    /// Every service, also later ones.
+    All,
+    /// These.
+    Listed(Vec<ServiceId>),
+}
+
+/// An API key. The secret itself is shown once and never stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Identity; its 26 characters are the middle part of the key's text.
+    pub id: KeyId,
+    /// Whose it is.
+    pub application: ApplicationId,
+    /// SHA-256 of the whole key text.
+    pub sha256: Hash,
+    /// What the person calls it, may be empty.
+    pub label: String,
+    /// When it was made, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// When it was revoked; requests fail from then on.
+    pub revoked_at_ms: Option<i64>,
+}
+
+/// A row of the ledger: one metered request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// Identity, and the `id` that the client was told (without its prefix).
+    pub id: LedgerId,
+    /// Who pays.
+    pub application: ApplicationId,
+    /// With which key; none for the socket.
+    pub key: Option<KeyId>,
+    /// What was called.
+    pub service: ServiceId,
+    /// What answered.
+    pub version: VersionId,
+    /// Opened, Unix milliseconds.
+    pub opened_at_ms: i64,
+    /// Billing day `YYYY-MM-DD` in the store's zone.
+    pub day: String,
+    /// Closed, Unix milliseconds; open rows carry a watermark.
+    pub closed_at_ms: Option<i64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Prompt tokens, cached ones included.
+    pub prompt_tokens: u64,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens sampled up to the last one whose bytes were written.
+    pub completion_tokens: u64,
+    /// The price at the time of opening.
+    pub price: Price,
+    /// What it costs: tokens × price, never rounded.
+    pub amount: Pico,
+    /// OpenAI `user`, may be empty.
+    pub user: String,
+    /// Time to the first token in milliseconds, when there was one.
+    pub first_token_ms: Option<u32>,
+}
+
+/// How a metered request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Still being answered.
+    Open,
+    /// Answered to its end.
+    Complete,
+    /// The client went away.
+    Disconnected,
+    /// The worker failed.
+    Failed,
+    /// The daemon ended in the middle; closed at the last watermark by the next start.
+    CutByRestart,
+}
+
+/// Computes what tokens cost. Pico-units: tokens × micro-units per million tokens, exactly.
+pub fn amount(price: &Price, prompt_tokens: u64, cached_tokens: u64, completion_tokens: u64) -> Pico {
+    let micros = |price: Option<u64>| i128::from(price.unwrap_or(0));
+    let input = micros(price.input_micros);
+    let cached = price.cached_micros.map_or(input, i128::from);
+    let fresh = i128::from(prompt_tokens.saturating_sub(cached_tokens));
+    // micro-units per 1e6 tokens = pico-units per token.
+    Pico(fresh * input + i128::from(cached_tokens) * cached + i128::from(completion_tokens) * micros(price.output_micros))
+}
+
+/// An application as lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ApplicationView {
+    /// The record.
+    pub record: ApplicationRecord,
+    /// Names of the services it may call.
+    pub services: Vec<String>,
+    /// Its keys, secrets unknown.
+    pub keys: Vec<KeyRecord>,
+    /// Usage of all time.
+    pub usage: Usage,
+}
+
+/// Sums over ledger rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Rows, open ones included.
+    pub requests: u64,
+    /// Prompt tokens, cached ones included.
+    pub prompt_tokens: u64,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u64,
+    /// Completion tokens.
+    pub completion_tokens: u64,
+    /// What they cost.
+    pub amount: Pico,
+}
+
+impl Usage {
+    /// Adds one ledger row.
+    pub fn add(&mut self, row: &LedgerRow) {
+        self.requests += 1;
+        self.prompt_tokens += row.prompt_tokens;
+        self.cached_tokens += row.cached_tokens;
+        self.completion_tokens += row.completion_tokens;
+        self.amount = self.amount + row.amount;
+    }
+}
+
+/// One line of a bill: one service on one day.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BillLine {
+    /// Billing day.
+    pub day: String,
+    /// Name of the service.
+    pub service: String,
+    /// The sums.
+    pub usage: Usage,
+    /// The amount rounded once, in units.
+    pub rounded: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_times_price_is_exact_and_zero_is_not_missing() {
+        let price = Price { input_micros: Some(1_500_000), cached_micros: Some(0), output_micros: Some(3_000_000) };
+        assert_eq!(amount(&price, 100, 40, 10), Pico(60 * 1_500_000 + 10 * 3_000_000));
+        let no_cached_price = Price { cached_micros: None, ..price };
+        assert_eq!(amount(&no_cached_price, 100, 40, 0), Pico(100 * 1_500_000));
+        assert_eq!(amount(&Price::default(), u64::MAX, 0, u64::MAX), Pico(0));
+    }
+}

@@ -1,0 +1,30 @@
+//! States and phases of jobs and services.
+use super::Message;
+
+pub(super) const MESSAGES: &[Message] = &[
+    ("state.queued", "queued", "排队"),
+    ("state.running", "running", "进行中"),
+    ("state.paused", "paused", "已暂停"),
+    ("state.succeeded", "succeeded", "完成"),
+    ("state.failed", "failed", "失败"),
+    ("state.cancelled", "cancelled", "已取消"),
+    ("state.off", "off", "已关闭"),
+    ("state.starting", "starting", "启动中"),
+    ("state.on", "on", "运行中"),
+    ("state.waiting", "waiting to retry", "等待重试"),
+    ("phase.fetch", "fetching", "下载中"),
+    ("phase.inspect", "inspecting", "检查中"),
+    ("phase.hash", "hashing", "校验中"),
+    ("phase.import", "importing", "导入中"),
+    ("phase.export", "preparing rows", "准备样本"),
+    ("phase.load", "loading the model", "加载模型"),
+    ("phase.tokenize", "tokenising", "分词中"),
+    ("phase.train", "training", "训练中"),
+    ("phase.evaluate", "evaluating", "评测中"),
+    ("phase.save", "saving", "保存中"),
+    ("phase.wait", "waiting", "等待中"),
+    ("kind.import_model", "import model", "导入模型"),
+    ("kind.import_dataset", "import dataset", "导入数据集"),
+    ("kind.train", "train", "训练"),
+    ("kind.evaluate", "evaluate", "评测"),
+];

@@ -1,0 +1,251 @@
+//! Datasets, their immutable versions, rows, and deterministic splits by row id.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DatasetId, DatasetVersionId, JobId};
+use crate::value::{Hash, Json};
+
+/// What a row is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Messages with roles.
+    Chat,
+    /// A prompt, a chosen and a rejected answer.
+    Preference,
+    /// Plain text.
+    Text,
+    /// A prompt with an expected answer.
+    Prompt,
+}
+
+/// A named set of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetRecord {
+    /// Identity.
+    pub id: DatasetId,
+    /// Unique name, `[a-z0-9._-]`.
+    pub name: String,
+    /// Free display title, may be empty.
+    pub title: String,
+    /// What its rows are.
+    pub shape: Shape,
+    /// Licence of the data; empty when unknown.
+    pub licence: String,
+    /// The next row id to give out; ids are never reused.
+    pub next_row_id: u64,
+    /// When it was made, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// An immutable state of a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetVersionRecord {
+    /// Identity.
+    pub id: DatasetVersionId,
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// 1, 2, 3… within the dataset.
+    pub number: u32,
+    /// Segments in order; rows are numbered through them.
+    pub segments: Vec<Segment>,
+    /// Rows in all.
+    pub rows: u64,
+    /// What the import kept and rejected.
+    pub import: ImportReport,
+    /// The job that made it.
+    pub job: Option<JobId>,
+    /// When it was made, Unix milliseconds.
+    pub created_at_ms: i64,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// One content-addressed Arrow file of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Hash and name of the blob.
+    pub sha256: Hash,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// Id of its first row; ids are consecutive within a segment.
+    pub first_row_id: u64,
+}
+
+/// What an import read, kept and rejected: `read = kept + rejected`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// The detected or chosen format.
+    pub format: String,
+    /// What was imported, as the person wrote it.
+    pub source: String,
+    /// Rows read.
+    pub read: u64,
+    /// Rows kept.
+    pub kept: u64,
+    /// Rows rejected.
+    pub rejected: u64,
+    /// Rows kept whose content equals an earlier row's.
+    pub duplicates: u64,
+    /// The first [`REJECTIONS_MAX`] rejections; all are counted.
+    pub rejections: Vec<Rejection>,
+}
+
+/// How many rejections are kept in full.
+pub const REJECTIONS_MAX: usize = 1000;
+
+/// One row that was not imported, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Line in the file, from 1.
+    pub line: u64,
+    /// The field, as a path: `messages[2].role`; empty for the line as a whole.
+    pub field: String,
+    /// Why, in English.
+    pub reason: String,
+}
+
+/// Which file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowFormat {
+    /// Look at the first rows.
+    Detect,
+    /// `{"messages":[{"role","content"}]}`.
+    OpenAi,
+    /// `{"conversations":[{"from","value"}]}`.
+    ShareGpt,
+    /// `{"instruction","input","output"}`.
+    Alpaca,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatasetSource {
+    /// A set that comes with hone.
+    Preset {
+        /// Its name, for example `support-desk`.
+        name: String,
+    },
+    /// A JSONL file on this machine.
+    Path {
+        /// Absolute path.
+        path: String,
+    },
+}
+
+/// One message of a chat row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its id within the dataset.
+    pub row_id: u64,
+    /// The messages, in order.
+    pub messages: Vec<ChatMessage>,
+    /// SHA-256 over the canonical JSON of the messages.
+    pub content_sha256: Hash,
+    /// The object as it was imported, unknown fields included.
+    pub original: Json,
+}
+
+/// A deterministic split by row id: the same row is on the same side in every version, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Percent of the rows that are held out, 0 to 90.
+    pub held_out_percent: u32,
+    /// Another seed, another split.
+    pub seed: u64,
+}
+
+/// One side of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Both sides.
+    All,
+    /// Rows to train on.
+    Train,
+    /// Rows that no training batch sees.
+    HeldOut,
+}
+
+impl Split {
+    /// Whether a row is held out. SplitMix64 (Steele, Lea, Flood 2014) over seed and id, modulo 100.
+    pub fn holds_out(&self, row_id: u64) -> bool {
+        let mut z = self.seed.wrapping_add(row_id.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % 100 < u64::from(self.held_out_percent)
+    }
+
+    /// Whether a row is on the given side.
+    pub fn includes(&self, part: Part, row_id: u64) -> bool {
+        match part {
+            Part::All => true,
+            Part::Train => !self.holds_out(row_id),
+            Part::HeldOut => self.holds_out(row_id),
+        }
+    }
+}
+
+/// A row as a model sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenderedRow {
+    /// The row.
+    pub row_id: u64,
+    /// The tokens in order.
+    pub tokens: Vec<RenderedToken>,
+    /// How many of them are trained on.
+    pub trained: u32,
+}
+
+/// One token of a rendered row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RenderedToken {
+    /// Its number in the vocabulary.
+    pub id: i32,
+    /// Its text; bytes that are not UTF-8 on their own are shown as `\xNN`.
+    pub text: String,
+    /// Whether the loss is taken on it.
+    pub trained: bool,
+    /// Whether it is template markup rather than a message's words.
+    pub markup: bool,
+}
+
+/// A dataset version as lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetView {
+    /// The record.
+    pub record: DatasetRecord,
+    /// Versions, oldest first.
+    pub versions: Vec<DatasetVersionRecord>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_is_a_function_of_seed_and_id_alone() {
+        let split = Split { held_out_percent: 15, seed: 7 };
+        let held: Vec<u64> = (0..40).filter(|id| split.holds_out(*id)).collect();
+        // Golden: changing the function would move rows between training and evaluation.
+        assert_eq!(held, (0..40).filter(|id| split.holds_out(*id)).collect::<Vec<_>>());
+        let share = (0..100_000).filter(|id| split.holds_out(*id)).count();
+        assert!((14_500..15_500).contains(&share), "{share}");
+        assert!(!Split { held_out_percent: 0, seed: 7 }.holds_out(3));
+    }
+}

@@ -1,0 +1,301 @@
+//! The training form as static data: used by the screens, `--help` and the docs alike, so that a field is
+//! described once. Never here: drawing, or the meaning of a value beyond its range.
+
+use crate::train::TrainParams;
+
+/// Which part of the form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartOfForm {
+    /// Name, base, method.
+    Basics,
+    /// How.
+    Training,
+    /// Rows.
+    Data,
+    /// What to make of the result.
+    Register,
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FieldKind {
+    /// A name to type or choose.
+    Text,
+    /// A whole number within bounds.
+    Whole {
+        /// Lowest.
+        low: u64,
+        /// Highest.
+        high: u64,
+    },
+    /// A number within bounds, stepped by a factor.
+    Real {
+        /// Lowest.
+        low: f64,
+        /// Highest.
+        high: f64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Any of these words, separated by commas.
+    Several(&'static [&'static str]),
+}
+
+/// Texts in both languages: English, Chinese.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Both {
+    /// English.
+    pub en: &'static str,
+    /// Simplified Chinese.
+    pub zh: &'static str,
+}
+
+/// One field.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Key in run files and on the command line.
+    pub key: &'static str,
+    /// Where it stands.
+    pub part: PartOfForm,
+    /// What it holds.
+    pub kind: FieldKind,
+    /// Its label.
+    pub label: Both,
+    /// What it is, in one sentence.
+    pub about: Both,
+    /// What too low does.
+    pub too_low: Both,
+    /// What too high does.
+    pub too_high: Both,
+    /// The default, as it is typed.
+    pub default: &'static str,
+}
+
+const fn both(en: &'static str, zh: &'static str) -> Both {
+    Both { en, zh }
+}
+const NONE: Both = both("", "");
+
+/// All fields, in the order of the form.
+pub const TRAIN_FORM: &[Field] = &[
+    Field {
+        key: "base", part: PartOfForm::Basics, kind: FieldKind::Text,
+        label: both("base model", "基础模型"),
+        about: both("The model version that the adapter is trained over; it stays as it is.", "适配器所基于的模型版本；它本身不会被改动。"),
+        too_low: NONE, too_high: NONE, default: "",
+    },
+    Field {
+        key: "rank", part: PartOfForm::Training, kind: FieldKind::Whole { low: 1, high: 256 },
+        label: both("LoRA rank", "LoRA 秩"),
+        about: both("How much the adapter can hold; 8 to 32 fits most work.", "适配器的容量；8 到 32 适合大多数任务。"),
+        too_low: both("cannot take on the style or facts", "学不会风格或事实"),
+        too_high: both("more memory and time, and it learns rows by heart", "占用更多内存和时间，并且会死记样本"),
+        default: "8",
+    },
+    Field {
+        key: "alpha", part: PartOfForm::Training, kind: FieldKind::Real { low: 0.5, high: 1024.0 },
+        label: both("LoRA alpha", "LoRA alpha"),
+        about: both("Strength of the adapter; the scale is alpha / rank, and twice the rank is usual.", "适配器的强度；缩放系数为 alpha / 秩，通常取秩的两倍。"),
+        too_low: both("the adapter hardly speaks", "适配器几乎不起作用"),
+        too_high: both("answers fall apart", "回答会变得混乱"),
+        default: "16",
+    },
+    Field {
+        key: "targets", part: PartOfForm::Training,
+        kind: FieldKind::Several(&["q", "k", "v", "o", "gate", "up", "down"]),
+        label: both("targets", "目标矩阵"),
+        about: both("Which matrices of each block get an adapter; all seven is usual.", "每个块中哪些矩阵带适配器；通常七个全选。"),
+        too_low: both("learns less", "学到的更少"),
+        too_high: both("all is the most there is", "全选即为上限"),
+        default: "q,k,v,o,gate,up,down",
+    },
+    Field {
+        key: "learning_rate", part: PartOfForm::Training, kind: FieldKind::Real { low: 1e-6, high: 1e-2 },
+        label: both("learning rate", "学习率"),
+        about: both("How big each correction is; 1e-4 to 5e-4 is usual for LoRA, small models take up to 2e-3.", "每次修正的幅度；LoRA 常用 1e-4 到 5e-4，小模型可到 2e-3。"),
+        too_low: both("the loss hardly moves", "损失几乎不动"),
+        too_high: both("the loss jumps or becomes NaN", "损失跳动或变成 NaN"),
+        default: "2e-4",
+    },
+    Field {
+        key: "schedule", part: PartOfForm::Training, kind: FieldKind::Choice(&["linear", "cosine", "constant"]),
+        label: both("schedule", "学习率调度"),
+        about: both("How the rate fades after the warm-up.", "预热之后学习率如何衰减。"),
+        too_low: NONE, too_high: NONE, default: "cosine",
+    },
+    Field {
+        key: "warmup_ratio", part: PartOfForm::Training, kind: FieldKind::Real { low: 0.0, high: 0.5 },
+        label: both("warm-up", "预热比例"),
+        about: both("Share of the steps over which the rate rises from zero.", "学习率从零升起所占的步数比例。"),
+        too_low: both("the first steps may do harm", "最初几步可能有害"),
+        too_high: both("little time is left at the full rate", "留给全速训练的时间太少"),
+        default: "0.05",
+    },
+    Field {
+        key: "epochs", part: PartOfForm::Training, kind: FieldKind::Whole { low: 1, high: 1000 },
+        label: both("epochs", "轮数"),
+        about: both("Full passes over the rows; 1 to 3 is usual.", "对全部样本的完整遍历次数；通常 1 到 3。"),
+        too_low: both("not learnt yet", "还没学会"),
+        too_high: both("rows are learnt by heart", "会死记样本"),
+        default: "2",
+    },
+    Field {
+        key: "steps_max", part: PartOfForm::Training, kind: FieldKind::Whole { low: 0, high: 10_000_000 },
+        label: both("most steps", "最多步数"),
+        about: both("Stop after this many updates, whatever the epochs say; 0 for no limit.", "到此更新次数即停，不论轮数；0 表示不限。"),
+        too_low: both("stops before it has learnt", "没学会就停了"), too_high: both("the epochs decide", "由轮数决定"),
+        default: "0",
+    },
+    Field {
+        key: "sequence_tokens", part: PartOfForm::Training, kind: FieldKind::Whole { low: 32, high: 32_768 },
+        label: both("window", "窗口长度"),
+        about: both("Length of a window in tokens; short rows are packed into it side by side.", "窗口的词元长度；短样本会并排装入。"),
+        too_low: both("longer rows are left out or cut", "较长的样本会被舍弃或截断"),
+        too_high: both("memory and time grow", "内存和时间增加"),
+        default: "512",
+    },
+    Field {
+        key: "too_long", part: PartOfForm::Training, kind: FieldKind::Choice(&["leave_out", "cut"]),
+        label: both("longer rows", "超长样本"),
+        about: both("What happens to rows longer than the window; either way they are counted.", "超过窗口的样本如何处理；两种方式都会计数。"),
+        too_low: NONE, too_high: NONE, default: "leave_out",
+    },
+    Field {
+        key: "batch_windows", part: PartOfForm::Training, kind: FieldKind::Whole { low: 1, high: 256 },
+        label: both("batch", "批大小"),
+        about: both("Windows in one pass; the first thing to lower when memory runs out.", "一次前向的窗口数；内存不足时首先调低。"),
+        too_low: both("noisy steps", "每步噪声大"), too_high: both("memory runs out", "内存不足"),
+        default: "1",
+    },
+    Field {
+        key: "accumulation", part: PartOfForm::Training, kind: FieldKind::Whole { low: 1, high: 256 },
+        label: both("accumulation", "梯度累积"),
+        about: both("Passes before one update: a bigger batch in the same memory.", "一次更新前的前向次数：同样内存下更大的批。"),
+        too_low: both("noisy steps", "每步噪声大"), too_high: both("fewer updates", "更新次数变少"),
+        default: "1",
+    },
+    Field {
+        key: "weight_decay", part: PartOfForm::Training, kind: FieldKind::Real { low: 0.0, high: 1.0 },
+        label: both("weight decay", "权重衰减"),
+        about: both("Pulls the adapter's weights towards zero; a mild brake on learning by heart.", "把适配器权重拉向零；轻微抑制死记。"),
+        too_low: both("none is fine for short runs", "短训练不用也可以"), too_high: both("nothing is kept", "什么也留不住"),
+        default: "0",
+    },
+    Field {
+        key: "clip_norm", part: PartOfForm::Training, kind: FieldKind::Real { low: 0.0, high: 1000.0 },
+        label: both("clip", "梯度裁剪"),
+        about: both("Caps what one bad batch can do; 0 for no cap.", "限制一个坏批次的影响；0 表示不限。"),
+        too_low: both("learning slows down", "学习变慢"), too_high: both("no protection", "没有保护"),
+        default: "1",
+    },
+    Field {
+        key: "seed", part: PartOfForm::Training, kind: FieldKind::Whole { low: 0, high: u64::MAX },
+        label: both("seed", "随机种子"),
+        about: both("Same seed, same machine and threads: the same run, bit by bit.", "相同的种子、机器和线程数：逐位相同的运行。"),
+        too_low: NONE, too_high: NONE, default: "42",
+    },
+    Field {
+        key: "dataset", part: PartOfForm::Data, kind: FieldKind::Text,
+        label: both("dataset", "数据集"),
+        about: both("The chat rows to train on; the loss is taken on every assistant turn.", "用于训练的对话样本；损失只计算助手的发言。"),
+        too_low: NONE, too_high: NONE, default: "",
+    },
+    Field {
+        key: "held_out_percent", part: PartOfForm::Data, kind: FieldKind::Whole { low: 0, high: 90 },
+        label: both("held out", "留出比例"),
+        about: both("Percent of the rows, chosen by id, that no training batch sees.", "按编号留出、训练看不到的样本百分比。"),
+        too_low: both("nothing to measure with", "没有可用于衡量的样本"), too_high: both("little to learn from", "可学的样本太少"),
+        default: "15",
+    },
+    Field {
+        key: "evaluate_steps", part: PartOfForm::Data, kind: FieldKind::Whole { low: 0, high: 1_000_000 },
+        label: both("evaluate every", "评测间隔"),
+        about: both("Steps between looks at the held-out loss; 0 for none.", "每隔多少步查看留出集损失；0 表示不看。"),
+        too_low: both("time goes into measuring", "时间都花在测量上"), too_high: both("overfitting is seen late", "过拟合发现得晚"),
+        default: "0",
+    },
+    Field {
+        key: "checkpoint_steps", part: PartOfForm::Register, kind: FieldKind::Whole { low: 0, high: 1_000_000 },
+        label: both("checkpoint every", "检查点间隔"),
+        about: both("Steps between checkpoints; 0 for every five minutes.", "每隔多少步保存检查点；0 表示每五分钟。"),
+        too_low: both("time goes into saving", "时间都花在保存上"), too_high: both("more work is lost in a crash", "崩溃时损失更多"),
+        default: "0",
+    },
+    Field {
+        key: "model", part: PartOfForm::Register, kind: FieldKind::Text,
+        label: both("register as", "登记为"),
+        about: both("Name of the model that gets the new version; empty for not yet.", "新版本所属的模型名；留空表示暂不登记。"),
+        too_low: NONE, too_high: NONE, default: "",
+    },
+    Field {
+        key: "publish", part: PartOfForm::Register, kind: FieldKind::Text,
+        label: both("then publish", "随后发布"),
+        about: both("Name of a service to publish the new version as; empty for no.", "把新版本发布成的服务名；留空表示不发布。"),
+        too_low: NONE, too_high: NONE, default: "",
+    },
+];
+
+/// The field of a key.
+pub fn field(key: &str) -> Option<&'static Field> {
+    TRAIN_FORM.iter().find(|f| f.key == key)
+}
+
+/// Checks a run's numbers against the form's ranges. Returns the key and an English sentence for the first that
+/// is outside.
+pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
+    let values: [(&'static str, f64); 14] = [
+        ("rank", f64::from(params.rank)),
+        ("alpha", f64::from(params.alpha)),
+        ("learning_rate", f64::from(params.learning_rate)),
+        ("warmup_ratio", f64::from(params.warmup_ratio)),
+        ("epochs", f64::from(params.epochs)),
+        ("steps_max", params.steps_max as f64),
+        ("sequence_tokens", f64::from(params.sequence_tokens)),
+        ("batch_windows", f64::from(params.batch_windows)),
+        ("accumulation", f64::from(params.accumulation)),
+        ("weight_decay", f64::from(params.weight_decay)),
+        ("clip_norm", f64::from(params.clip_norm)),
+        ("evaluate_steps", params.evaluate_steps as f64),
+        ("checkpoint_steps", params.checkpoint_steps as f64),
+        ("seed", params.seed as f64),
+    ];
+    for (key, value) in values {
+        let (low, high) = match field(key).map(|f| f.kind) {
+            Some(FieldKind::Whole { low, high }) => (low as f64, high as f64),
+            // One part in a million of slack: f32 cannot hold 1e-2 exactly.
+            Some(FieldKind::Real { low, high }) => (low * (1.0 - 1e-6), high * (1.0 + 1e-6)),
+            _ => continue,
+        };
+        if !(low..=high).contains(&value) {
+            return Err((key, format!("{key} is {value}; it must be between {low} and {high}")));
+        }
+    }
+    if params.targets.is_empty() {
+        return Err(("targets", "targets is empty; name at least one matrix".into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_inside_their_ranges_and_agree_with_the_form() {
+        let params = TrainParams::default();
+        assert_eq!(check(&params), Ok(()));
+        for (key, value) in [("rank", params.rank), ("epochs", params.epochs), ("sequence_tokens", params.sequence_tokens)] {
+            assert_eq!(field(key).unwrap().default, value.to_string(), "{key}");
+        }
+        assert_eq!(check(&TrainParams { learning_rate: 0.5, ..params }).unwrap_err().0, "learning_rate");
+    }
+
+    #[test]
+    fn every_field_speaks_both_languages() {
+        for field in TRAIN_FORM {
+            assert!(!field.label.zh.is_empty() && !field.about.zh.is_empty(), "{}", field.key);
+            assert_eq!(field.too_low.en.is_empty(), field.too_low.zh.is_empty(), "{}", field.key);
+            assert_eq!(field.too_high.en.is_empty(), field.too_high.zh.is_empty(), "{}", field.key);
+        }
+    }
+}

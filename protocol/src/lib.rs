@@ -1,0 +1,35 @@
+//! The words that hone's processes say to each other: plain data, framing to and from byte buffers,
+//! the message catalogue and the form schema. Lives here: every type on any wire or screen catalogue.
+//! Never here: I/O, threads, tokio, or a decision about facts.
+//!
+//! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
+//! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
+//! [`application`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod application;
+pub mod catalogue;
+pub mod dataset;
+pub mod evaluation;
+pub mod event;
+pub mod failure;
+pub mod form;
+pub mod frame;
+pub mod hello;
+pub mod id;
+pub mod job;
+pub mod model;
+pub mod paths;
+pub mod request;
+pub mod service;
+pub mod train;
+pub mod value;
+pub mod wire;
+pub mod worker;
+
+/// The number that both ends of a bincode connection must share. Raised on every change of a wire type.
+pub const PROTOCOL: u16 = 1;
+
+/// The version of hone itself, shown to people.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

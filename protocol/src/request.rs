@@ -1,0 +1,455 @@
+//! What a client may ask, and what it is told. Every act of the terminal client is one of these, so every act
+//! can be scripted. Reads are answered from the published snapshot or the store; the rest goes to the dispatcher.
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::{ApplicationView, BillLine, LedgerRow, Usage};
+use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
+use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
+use crate::event::{Event, Machine, Snapshot};
+use crate::failure::Failure;
+use crate::id::{EvaluationId, JobId, KeyId};
+use crate::job::{JobEvent, JobSpec, JobView};
+use crate::model::ModelView;
+use crate::service::{Price, ServiceView};
+use crate::train::{Point, TrainPlan, TrainSpec};
+use crate::worker::Sampling;
+
+/// From client to daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Up {
+    /// On JSON lines only, optional, first: who is asking. Frames say it in the hello.
+    Hello {
+        /// The person that acts are attributed to.
+        person: String,
+    },
+    /// Ask.
+    Ask {
+        /// Chosen by the client; the answer carries it.
+        id: u64,
+        /// Makes a repeated wish harmless: the same text with the same request gets the same answer for 7 days.
+        once: Option<String>,
+        /// The wish.
+        request: Request,
+    },
+    /// End the stream that belongs to an earlier request (a followed job, a chat answer).
+    Stop {
+        /// The id of that request.
+        id: u64,
+    },
+}
+
+/// From daemon to client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Down {
+    /// The answer to a request. The last message that carries its id.
+    Answer {
+        /// The request's id.
+        id: u64,
+        /// What it is.
+        answer: Result<Box<Answer>, Failure>,
+    },
+    /// A part of a longer answer: followed events, chat text.
+    Part {
+        /// The request's id.
+        id: u64,
+        /// The part.
+        part: StreamPart,
+    },
+    /// Everything a mirror needs; sent after `watch` and after a gap.
+    Snapshot(Box<Snapshot>),
+    /// A fact that changed, for watching clients.
+    Event(Box<Event>),
+}
+
+/// A part of a longer answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamPart {
+    /// A durable event of a followed job.
+    Job(JobEvent),
+    /// A piece of a chat answer.
+    Text {
+        /// The piece.
+        text: String,
+        /// Tokens sampled so far, up to the end of this piece.
+        tokens: u64,
+    },
+}
+
+/// A wish.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    // -- the daemon
+    /// Version, process, store, memory, listeners.
+    Status,
+    /// Get a snapshot now and events from then on.
+    Watch,
+    /// Checkpoint, stop workers and end.
+    Shutdown,
+    /// Who did what, newest first.
+    Audit {
+        /// At most this many.
+        count: u32,
+    },
+
+    // -- models
+    /// All models with their versions.
+    Models,
+    /// Point `model:alias` at a version.
+    SetAlias {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// `name@number`.
+        version: String,
+    },
+
+    // -- datasets
+    /// All datasets with their versions.
+    Datasets,
+    /// A window of rows.
+    Rows {
+        /// `name` or `name@number`.
+        dataset: String,
+        /// Index of the first row among the rows of the part.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+        /// The split.
+        split: Split,
+        /// Which side of it.
+        part: Part,
+    },
+    /// One row as a model sees it.
+    RenderRow {
+        /// `name` or `name@number`.
+        dataset: String,
+        /// Its id.
+        row_id: u64,
+        /// Model version whose template and vocabulary are used.
+        version: String,
+    },
+
+    // -- jobs
+    /// Do something.
+    Submit {
+        /// What.
+        spec: JobSpec,
+    },
+    /// All jobs, newest first.
+    Jobs {
+        /// At most this many.
+        count: u32,
+    },
+    /// One job.
+    Job {
+        /// Which.
+        job: JobId,
+    },
+    /// End a job.
+    Cancel {
+        /// Which.
+        job: JobId,
+    },
+    /// Stop a job at a checkpoint and keep it.
+    Pause {
+        /// Which.
+        job: JobId,
+    },
+    /// Let a paused or failed job go on from its checkpoint.
+    Resume {
+        /// Which.
+        job: JobId,
+    },
+    /// The durable events of a job from `from_seq` on, as parts; the answer comes when the job has ended.
+    Follow {
+        /// Which.
+        job: JobId,
+        /// 0 replays its whole life.
+        from_seq: u64,
+    },
+    /// The end of a job's log.
+    Log {
+        /// Which.
+        job: JobId,
+        /// At most this many bytes from the end, up to [`LOG_BYTES_MAX`].
+        bytes: u32,
+    },
+    /// A series of a run.
+    Metrics {
+        /// The training job.
+        job: JobId,
+        /// `loss`, `grad_norm`, `learning_rate`, `tokens_per_s`, `eval_loss`, `target_tokens`.
+        series: String,
+        /// From this step on.
+        from_step: u64,
+        /// At most this many points, spread evenly; 0 for all up to [`POINTS_MAX`].
+        points: u32,
+    },
+    /// What a training run would do, without starting it.
+    PlanTrain {
+        /// The form.
+        spec: Box<TrainSpec>,
+    },
+
+    // -- services
+    /// All services.
+    Services,
+    /// Publish a version under a name; the same name again moves the service to the version.
+    Publish {
+        /// Name of the service.
+        name: String,
+        /// `name`, `name@number` or `name:alias`.
+        version: String,
+        /// Sequences at once; 0 for the default.
+        slots: u32,
+        /// Context of each in tokens; 0 for the default.
+        context_tokens: u32,
+        /// What a token costs.
+        price: Price,
+    },
+    /// Turn a service on or off.
+    SetService {
+        /// Its name.
+        name: String,
+        /// On or off.
+        wanted: bool,
+    },
+    /// Ask a service from here; answered in parts. Application `owner` pays.
+    Chat {
+        /// Its name.
+        service: String,
+        /// The messages.
+        messages: Vec<ChatMessage>,
+        /// How to choose tokens.
+        sampling: Sampling,
+        /// Longest answer.
+        tokens_max: u32,
+    },
+
+    // -- applications
+    /// All applications with keys and usage.
+    Applications,
+    /// Make one, or set what it may call.
+    SetApplication {
+        /// Its name.
+        name: String,
+        /// Free title.
+        title: String,
+        /// Names of services; empty for all.
+        services: Vec<String>,
+    },
+    /// Make a key. The answer shows the secret, once.
+    CreateKey {
+        /// Name of the application.
+        application: String,
+        /// What the person calls it.
+        label: String,
+    },
+    /// Revoke a key: its next request fails.
+    RevokeKey {
+        /// Which.
+        key: KeyId,
+    },
+    /// Ledger rows, newest first.
+    Ledger {
+        /// Name of the application; empty for all.
+        application: String,
+        /// At most this many, up to [`ROWS_MAX`].
+        count: u32,
+    },
+    /// The bill of a month.
+    Bill {
+        /// Name of the application.
+        application: String,
+        /// `YYYY-MM`; empty for this month.
+        month: String,
+    },
+
+    // -- evaluation
+    /// Make a suite.
+    CreateSuite {
+        /// Its name.
+        name: String,
+        /// `name` or `name@number`.
+        dataset: String,
+        /// The split.
+        split: Split,
+        /// Which side of it.
+        part: Part,
+        /// How answers are judged.
+        scorers: Vec<Scorer>,
+    },
+    /// All suites and evaluations.
+    Evaluations,
+    /// Per-row results.
+    EvaluationRows {
+        /// Which.
+        evaluation: EvaluationId,
+        /// Index of the first.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
+}
+
+/// Most rows in one window.
+pub const ROWS_MAX: u32 = 1000;
+/// Most bytes of a log in one answer.
+pub const LOG_BYTES_MAX: u32 = 1 << 20;
+/// Most points of a series in one answer.
+pub const POINTS_MAX: u32 = 100_000;
+
+impl Request {
+    /// Whether it changes nothing, so that the dispatcher need not see it.
+    pub fn is_read(&self) -> bool {
+        use Request::*;
+        matches!(
+            self,
+            Status | Audit { .. } | Models | Datasets | Rows { .. } | RenderRow { .. } | Jobs { .. } | Job { .. }
+                | Follow { .. } | Log { .. } | Metrics { .. } | PlanTrain { .. } | Services | Applications
+                | Ledger { .. } | Bill { .. } | Evaluations | EvaluationRows { .. }
+        )
+    }
+}
+
+/// What a request is answered with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done; nothing more to say.
+    Done,
+    /// To `status`.
+    Status(Box<Status>),
+    /// To `audit`.
+    Audit(Vec<AuditRow>),
+    /// To `models`.
+    Models(Vec<ModelView>),
+    /// To `datasets`.
+    Datasets(Vec<DatasetView>),
+    /// To `rows`.
+    Rows {
+        /// The window.
+        rows: Vec<Row>,
+        /// Rows of the part in all.
+        total: u64,
+    },
+    /// To `render_row`.
+    Rendered(RenderedRow),
+    /// To `submit` and the wishes for jobs.
+    Job(Box<JobView>),
+    /// To `jobs`.
+    Jobs(Vec<JobView>),
+    /// To `log`.
+    Log {
+        /// The end of the log.
+        text: String,
+        /// Its whole size in bytes.
+        size_bytes: u64,
+    },
+    /// To `metrics`.
+    Metrics(Vec<Point>),
+    /// To `plan_train`.
+    Plan(TrainPlan),
+    /// To `services`.
+    Services(Vec<ServiceView>),
+    /// To `publish` and `set_service`.
+    Service(Box<ServiceView>),
+    /// To `chat`.
+    Chat(ChatEnd),
+    /// To `applications`.
+    Applications(Vec<ApplicationView>),
+    /// To `create_key`. Shown once.
+    Key {
+        /// The key.
+        key: KeyId,
+        /// What the client sends as a bearer token.
+        secret: String,
+    },
+    /// To `ledger`.
+    Ledger(Vec<LedgerRow>),
+    /// To `bill`.
+    Bill {
+        /// Lines by day and service.
+        lines: Vec<BillLine>,
+        /// Their sum.
+        total: Usage,
+        /// The sum rounded once, in units.
+        rounded: String,
+        /// The currency.
+        currency: String,
+    },
+    /// To `create_suite`.
+    Suite(SuiteRecord),
+    /// To `evaluations`.
+    Evaluations {
+        /// All suites.
+        suites: Vec<SuiteRecord>,
+        /// All evaluations, newest first.
+        evaluations: Vec<EvaluationRecord>,
+    },
+    /// To `evaluation_rows`.
+    EvaluationRows(Vec<EvaluationRow>),
+}
+
+/// How a chat answer ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChatEnd {
+    /// `stop` or `length`.
+    pub finish: String,
+    /// Prompt tokens, cached ones included.
+    pub prompt_tokens: u64,
+    /// Prompt tokens found in the cache.
+    pub cached_tokens: u64,
+    /// Completion tokens, as billed.
+    pub completion_tokens: u64,
+    /// Time to the first token in milliseconds.
+    pub first_token_ms: u32,
+    /// Time to the end in milliseconds.
+    pub total_ms: u32,
+}
+
+/// The daemon about itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of hone.
+    pub version: String,
+    /// Process id of honed.
+    pub pid: u32,
+    /// When it started, Unix milliseconds.
+    pub started_at_ms: i64,
+    /// The state directory.
+    pub state_dir: String,
+    /// The socket.
+    pub socket: String,
+    /// Where HTTP listens.
+    pub http: Vec<String>,
+    /// The machine.
+    pub machine: Machine,
+    /// What to know: a network home, a missing sandbox layer…, as English sentences.
+    pub notes: Vec<String>,
+    /// The billing zone (IANA) and currency.
+    pub zone: String,
+    /// The store's currency.
+    pub currency: String,
+}
+
+/// One line of who did what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditRow {
+    /// Its number.
+    pub seq: u64,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// Who.
+    pub person: String,
+    /// What kind of act: the request's name.
+    pub verb: String,
+    /// On what, by name or id.
+    pub subject: String,
+}

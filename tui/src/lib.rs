@@ -1,0 +1,25 @@
+//! The client of hone: the command line, and the screens. Both know facts only from the daemon's answers.
+//! Never here: deciding anything, or opening the store.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cli;
+pub mod link;
+pub mod print;
+pub mod start;
+
+mod action;
+pub mod app;
+mod draft;
+mod event;
+mod glyphs;
+mod keymap;
+mod layers;
+mod mirror;
+mod palette;
+mod screens;
+mod shell;
+mod terminal;
+mod terminal_loop;
+mod theme;
+mod widgets;

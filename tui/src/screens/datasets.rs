@@ -1,0 +1,613 @@
+//! Datasets: the list with what an import kept and rejected, a window of rows, one row as a model sees it, and the
+//! import form. Never here: more rows than are shown.
+
+use crossterm::event::KeyEvent;
+use hone_protocol::dataset::{
+    DatasetSource, DatasetView, ImportReport, Part, RenderedRow, Row as DataRow, RowFormat, Shape, Split,
+};
+use hone_protocol::failure::Failure;
+use hone_protocol::form::FieldKind;
+use hone_protocol::job::JobSpec;
+use hone_protocol::request::{Answer, Request};
+use ratatui::layout::Rect;
+
+use super::models::{as_name, form_offers};
+use super::window::Window;
+use super::{Class, Deed, Desk, Errand, Place, Screen, View};
+use crate::action::{Action, Offer, offer};
+use crate::draft::SPLIT_SEED;
+use crate::keymap::Context;
+use crate::theme::Token;
+use crate::widgets::canvas::{Canvas, Piece, piece};
+use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
+use crate::widgets::list::{Listing, Row, cell, column};
+use crate::widgets::number;
+use crate::widgets::page::Page;
+use crate::widgets::text;
+
+/// Rows in one window: three screens.
+const WINDOW: u32 = 150;
+/// The preset that comes with hone.
+pub(super) const PRESET: &str = "support-desk";
+const SOURCES: &[&str] = &["preset", "file"];
+const FORMATS: &[&str] = &["detect", "openai", "sharegpt", "alpaca"];
+
+#[derive(Default, PartialEq, Eq)]
+enum Level {
+    #[default]
+    List,
+    Rows,
+    OneRow,
+    Form,
+}
+
+type RowsKey = (String, u64);
+/// Rows, how many there are in all, and the index of the first of these.
+type RowsHeld = (Vec<DataRow>, u64, u64);
+type RenderKey = (String, u64, String);
+
+/// The area.
+#[derive(Default)]
+pub(crate) struct Datasets {
+    list: Listing,
+    level: Level,
+    form: Form,
+    rows: Window<RowsKey, RowsHeld>,
+    at: u64,
+    rendered: Window<RenderKey, RenderedRow>,
+    base: usize,
+    scroll: usize,
+}
+
+fn list_rows(view: &View<'_>) -> Vec<Row> {
+    let row = |d: &DatasetView| Row {
+        key: d.record.name.clone(),
+        cells: vec![
+            piece(cell(&d.record.name), Token::Text),
+            piece(view.t(shape(d.record.shape)), Token::Muted),
+            piece(d.versions.last().map_or_else(String::new, |v| number::grouped(v.rows)), Token::Text),
+            piece(d.versions.last().map_or_else(String::new, |v| format!("@{}", v.number)), Token::Muted),
+            piece(number::ago(view.language, view.now_ms, d.record.created_at_ms), Token::Muted),
+        ],
+    };
+    view.mirror.datasets().iter().map(row).collect()
+}
+
+fn shape(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Chat => "shape.chat",
+        Shape::Preference => "shape.preference",
+        Shape::Text => "shape.text",
+        Shape::Prompt => "shape.prompt",
+    }
+}
+
+/// What an import read, kept and rejected.
+pub(super) fn report_facts(view: &View<'_>, report: &ImportReport, page: &mut Page) {
+    page.heading(view.t("datasets.import_report"));
+    page.fact(view.t("datasets.source"), cell(&report.source));
+    page.fact(view.t("datasets.format"), cell(&report.format));
+    let sum = [("read", report.read), ("kept", report.kept), ("rejected", report.rejected)];
+    let sum: Vec<(&str, String)> = sum.iter().map(|(k, v)| (*k, number::grouped(*v))).collect();
+    let args: Vec<(&str, &str)> = sum.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    page.fact(view.t("word.row"), view.fill("datasets.sum", &args));
+    if report.duplicates > 0 {
+        page.fact(view.t("datasets.duplicates"), number::grouped(report.duplicates));
+    }
+    for rejection in report.rejections.iter().take(8) {
+        let line = rejection.line.to_string();
+        let said = view.fill(
+            "datasets.rejection",
+            &[("line", &line), ("field", &cell(&rejection.field)), ("reason", &cell(&rejection.reason))],
+        );
+        page.text(format!("! {said}"), Token::Warn);
+    }
+    let more = report.rejected.saturating_sub(8);
+    if more > 0 {
+        page.text(view.fill("datasets.more_rejections", &[("n", &number::grouped(more))]), Token::Muted);
+    }
+}
+
+impl Datasets {
+    fn selected<'a>(&mut self, view: &View<'a>) -> Option<&'a DatasetView> {
+        let rows = self.list.passing(list_rows(view));
+        let key = self.list.selected(&rows)?;
+        view.mirror.datasets().iter().find(|d| d.record.name == key)
+    }
+
+    fn import_form(&mut self, path: &str) {
+        let file = std::path::Path::new(path).file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+        let (source, name) = match path.is_empty() {
+            true => (SOURCES[0], PRESET.to_owned()),
+            false => (SOURCES[1], as_name(file)),
+        };
+        let section = "datasets.import";
+        self.form = Form::new(vec![
+            FormField::text("source", section, "field.source", "field.data_source.about").of(
+                FieldKind::Choice(SOURCES),
+                Stride::Add(1.0),
+                source,
+            ),
+            FormField::text("path", section, "field.path", "field.data_path.about").filled(path, Vec::new()),
+            FormField::text("format", section, "field.format", "field.format.about").of(
+                FieldKind::Choice(FORMATS),
+                Stride::Add(1.0),
+                FORMATS[0],
+            ),
+            FormField::text("name", section, "field.name", "field.data_name.about")
+                .rule(Rule::Name)
+                .filled(name, Vec::new()),
+        ]);
+        self.level = Level::Form;
+    }
+
+    fn submit(&mut self, desk: &mut Desk<'_>) {
+        let path = self.form.value("path").to_owned();
+        let source = if self.form.value("source") == "preset" {
+            DatasetSource::Preset { name: PRESET.to_owned() }
+        } else if path.starts_with('/') {
+            DatasetSource::Path { path }
+        } else {
+            self.form.remote.insert("path".into(), desk.view.t("form.absolute").to_owned());
+            self.form.focus_on("path");
+            return;
+        };
+        let format = match self.form.value("format") {
+            "openai" => RowFormat::OpenAi,
+            "sharegpt" => RowFormat::ShareGpt,
+            "alpaca" => RowFormat::Alpaca,
+            _ => RowFormat::Detect,
+        };
+        let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+    }
+
+    /// The versions whose template a row can be rendered with.
+    fn renderers(view: &View<'_>) -> Vec<String> {
+        view.mirror.bases().filter(|v| v.record.facts.has_chat_template).map(|v| v.reference.clone()).collect()
+    }
+
+    fn current_row(&self) -> Option<&DataRow> {
+        let (rows, _, from) = self.rows.get()?;
+        rows.get(self.at.checked_sub(*from)? as usize)
+    }
+
+    /// First row of the window around the selection.
+    fn window_start(&self) -> u64 {
+        let step = u64::from(WINDOW) / 3;
+        (self.at / step).saturating_sub(1) * step
+    }
+
+    fn total(&self) -> u64 {
+        self.rows.get().map_or(0, |(_, total, _)| *total)
+    }
+
+    fn act_on_rows(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let last = self.total().saturating_sub(1);
+        let one = self.level == Level::OneRow;
+        match action {
+            Action::Up if one => self.scroll = self.scroll.saturating_sub(1),
+            Action::Down if one => self.scroll += 1,
+            Action::Left if one => self.at = self.at.saturating_sub(1),
+            Action::Right if one => self.at = (self.at + 1).min(last),
+            Action::Up => self.at = self.at.saturating_sub(1),
+            Action::Down => self.at = (self.at + 1).min(last),
+            Action::PageUp => self.at = self.at.saturating_sub(20),
+            Action::PageDown => self.at = (self.at + 20).min(last),
+            Action::First => self.at = 0,
+            Action::Last => self.at = last,
+            Action::Enter if !one && self.total() > 0 => {
+                self.level = Level::OneRow;
+                self.scroll = 0;
+            }
+            Action::Enter => return one,
+            Action::Edit if one => self.base += 1,
+            Action::Copy => match self.current_row() {
+                Some(row) => desk.copy(row.original.0.to_string()),
+                None => return false,
+            },
+            Action::Out => self.level = if one { Level::Rows } else { Level::List },
+            _ => return false,
+        }
+        true
+    }
+
+    fn facts(&mut self, view: &View<'_>, dataset: &DatasetView) -> Page {
+        let mut page = Page::new();
+        page.heading(cell(&dataset.record.name));
+        if !dataset.record.title.is_empty() {
+            page.text(cell(&dataset.record.title), Token::Text);
+        }
+        page.blank();
+        page.fact(view.t("datasets.shape"), view.t(shape(dataset.record.shape)));
+        let licence = match dataset.record.licence.as_str() {
+            "" => view.t("models.licence_unknown"),
+            known => known,
+        };
+        page.fact(view.t("models.licence"), cell(licence));
+        page.fact(view.t("models.made_by"), cell(&dataset.record.created_by));
+        for version in dataset.versions.iter().rev().take(3) {
+            let rows = view.fill("datasets.rows", &[("n", &number::grouped(version.rows))]);
+            let ago = number::ago(view.language, view.now_ms, version.created_at_ms);
+            page.fact(&format!("@{}", version.number), format!("{rows}  {ago}"));
+        }
+        if let Some(version) = dataset.versions.last() {
+            let split = Split { held_out_percent: 15, seed: SPLIT_SEED };
+            page.fact(
+                view.t("datasets.split"),
+                view.fill("datasets.split_of", &[("p", &split.held_out_percent.to_string())]),
+            );
+            page.blank();
+            report_facts(view, &version.import, &mut page);
+        }
+        page
+    }
+
+    fn draw_rows(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        let total = self.total();
+        let position = view.fill(
+            "datasets.position",
+            &[("at", &number::grouped((self.at + 1).min(total))), ("total", &number::grouped(total))],
+        );
+        canvas.put(area.x + 1, area.y, area.width - 1, &position, Token::Muted);
+        let list = Rect { y: area.y + 1, height: area.height - 1, ..area };
+        let Some((rows, _, start)) = self.rows.get() else {
+            let said = self.rows.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
+            canvas.put(area.x + 1, list.y, area.width - 1, &said, Token::Muted);
+            return;
+        };
+        // Two lines a row: what was asked and what was answered.
+        let shown = u64::from(list.height / 2).max(1);
+        let top = self.at.saturating_sub(shown / 2).min(total.saturating_sub(shown));
+        for i in 0..shown {
+            let index = top + i;
+            let Some(row) = index.checked_sub(*start).and_then(|n| rows.get(n as usize)) else { continue };
+            let y = list.y + 2 * i as u16;
+            canvas.put_right(area.x + 9, y, 7, &row.row_id.to_string(), Token::Muted);
+            let last_of = |role: &str| row.messages.iter().rev().find(|m| m.role == role).map(|m| m.content.as_str());
+            let lines = [("user", Token::Text), ("assistant", Token::Muted)];
+            for (n, (role, token)) in lines.into_iter().enumerate() {
+                let said = text::one_line(last_of(role).unwrap_or_default());
+                canvas.put(area.x + 11, y + n as u16, area.width.saturating_sub(12), &said, token);
+            }
+            if index == self.at {
+                canvas.put(area.x + 1, y, 1, canvas.glyphs.point, Token::Accent);
+                canvas.highlight(area.x + 11, y, area.width.saturating_sub(12), Token::Selected);
+                canvas.cursor_at(area.x + 1, y);
+            }
+        }
+    }
+
+    fn draw_row(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        let Some(row) = self.current_row() else {
+            canvas.put(area.x + 1, area.y, area.width - 1, view.t("datasets.loading"), Token::Muted);
+            return;
+        };
+        let mut page = Page::new();
+        let split = Split { held_out_percent: 15, seed: SPLIT_SEED };
+        let side = if split.holds_out(row.row_id) { "datasets.held_out" } else { "datasets.in_training" };
+        let title = view.fill("datasets.row_title", &[("id", &row.row_id.to_string()), ("side", view.t(side))]);
+        page.heading(title).blank();
+        for message in &row.messages {
+            let token = match message.role.as_str() {
+                "user" => Token::User,
+                "assistant" => Token::Heading,
+                _ => Token::Muted,
+            };
+            page.line(vec![piece(cell(&message.role), token)]);
+            page.indented(text::clean(&message.content), Token::Text, 2).blank();
+        }
+        let renderers = Self::renderers(view);
+        let wide = view.class >= Class::M;
+        if wide {
+            let half = area.width / 2;
+            page.draw(canvas, Rect { x: area.x + 1, width: half - 2, ..area }, &mut self.scroll);
+            canvas.bar(area.x + half, area);
+            let mut right = Page::new();
+            for line in self.rendered_lines(view, &renderers, area.width - half - 2) {
+                right.line(line);
+            }
+            right.draw_top(canvas, Rect { x: area.x + half + 2, width: area.width - half - 2, ..area });
+        } else {
+            for line in self.rendered_lines(view, &renderers, area.width - 2) {
+                page.line(line);
+            }
+            page.draw(canvas, Rect { x: area.x + 1, width: area.width - 2, ..area }, &mut self.scroll);
+        }
+    }
+
+    /// The row as the model sees it: trained tokens in their own style, token borders where colour is not enough.
+    fn rendered_lines(&self, view: &View<'_>, renderers: &[String], cells: u16) -> Vec<Vec<Piece>> {
+        let version = renderers.get(self.base % renderers.len().max(1));
+        let Some(version) = version else {
+            return vec![vec![piece(view.t("datasets.no_renderer"), Token::Muted)]];
+        };
+        let mut lines = vec![vec![piece(view.fill("datasets.as_seen_by", &[("version", version)]), Token::Heading)]];
+        match (self.rendered.get(), &self.rendered.problem) {
+            (_, Some(problem)) => lines.push(vec![piece(format!("! {problem}"), Token::Warn)]),
+            (None, None) => lines.push(vec![piece(view.t("datasets.rendering"), Token::Muted)]),
+            (Some(rendered), None) => {
+                let counts = [("all", rendered.tokens.len() as u64), ("trained", u64::from(rendered.trained))];
+                let counts: Vec<(&str, String)> = counts.iter().map(|(k, v)| (*k, number::grouped(*v))).collect();
+                let args: Vec<(&str, &str)> = counts.iter().map(|(k, v)| (*k, v.as_str())).collect();
+                lines.push(vec![piece(view.fill("datasets.trained_of", &args), Token::Muted)]);
+                lines.push(Vec::new());
+                lines.extend(token_lines(rendered, usize::from(cells)));
+            }
+        }
+        lines
+    }
+}
+
+/// Tokens laid out in lines; trained ones between brackets that open and close with each stretch.
+fn token_lines(rendered: &RenderedRow, cells: usize) -> Vec<Vec<Piece>> {
+    let mut lines = vec![Vec::new()];
+    let mut used = 0;
+    let mut trained = false;
+    let mut put = |lines: &mut Vec<Vec<Piece>>, said: String, token: Token| {
+        let wide = text::width(&said);
+        if used + wide > cells && used > 0 {
+            lines.push(Vec::new());
+            used = 0;
+        }
+        used += wide;
+        if let Some(line) = lines.last_mut() {
+            line.push(piece(said, token));
+        }
+    };
+    for token in &rendered.tokens {
+        if token.trained != trained {
+            put(&mut lines, if token.trained { "[".into() } else { "]".into() }, Token::Accent);
+            trained = token.trained;
+        }
+        let style = match (token.trained, token.markup) {
+            (true, _) => Token::Model,
+            (false, true) => Token::Faint,
+            (false, false) => Token::Text,
+        };
+        let shown = text::clean(&token.text);
+        let mut parts = shown.split('\n');
+        put(&mut lines, parts.next().unwrap_or_default().to_owned(), style);
+        for part in parts {
+            lines.push(Vec::new());
+            put(&mut lines, part.to_owned(), style);
+        }
+    }
+    if trained {
+        put(&mut lines, "]".into(), Token::Accent);
+    }
+    lines
+}
+
+impl Screen for Datasets {
+    fn trail(&self, view: &View<'_>) -> Vec<String> {
+        let name = self.rows_key().map(|(name, _)| name).unwrap_or_default();
+        match self.level {
+            Level::List => Vec::new(),
+            Level::Rows => vec![name],
+            Level::OneRow => vec![name, self.current_row().map(|r| r.row_id.to_string()).unwrap_or_default()],
+            Level::Form => vec![view.t("datasets.import").to_owned()],
+        }
+    }
+
+    fn context(&self) -> Context {
+        let typing = match self.level {
+            Level::Form => self.form.is_editing(),
+            Level::List => self.list.filtering,
+            _ => false,
+        };
+        if typing { Context::Field } else { Context::Browse }
+    }
+
+    fn takes_digits(&self) -> bool {
+        self.level == Level::Form && self.form.takes_digits()
+    }
+
+    fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
+        match self.level {
+            Level::Form => form_offers("form.go"),
+            Level::Rows => vec![
+                offer(Action::Enter, "datasets.whole_row"),
+                offer(Action::Down, "hint_row.choose"),
+                offer(Action::Copy, "datasets.copy_row"),
+                offer(Action::Out, "act.out"),
+            ],
+            Level::OneRow => {
+                let mut offers = vec![
+                    offer(Action::Left, "datasets.next_row"),
+                    offer(Action::Right, "datasets.next_row"),
+                    offer(Action::Down, "hint_row.scroll"),
+                    offer(Action::Copy, "datasets.copy_row"),
+                    offer(Action::Out, "act.out"),
+                ];
+                if Self::renderers(view).len() > 1 {
+                    offers.insert(2, offer(Action::Edit, "datasets.other_model"));
+                }
+                offers
+            }
+            Level::List => {
+                let mut offers = Vec::new();
+                if self.selected(view).is_some() {
+                    offers.push(offer(Action::Enter, "datasets.rows_of"));
+                    offers.push(offer(Action::Run, "datasets.train_on"));
+                    offers.push(offer(Action::Copy, "models.copy_name"));
+                }
+                offers.push(offer(Action::New, "datasets.import"));
+                offers.push(offer(Action::Filter, "hint_row.filter"));
+                offers
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        match self.level {
+            Level::Form => match action {
+                Action::Out => self.level = Level::List,
+                action => match self.form.act(action, &desk.view) {
+                    FormReply::No => return false,
+                    FormReply::Start => self.submit(desk),
+                    FormReply::Wrong => desk.warn(desk.view.t("form.wrong")),
+                    _ => {}
+                },
+            },
+            Level::Rows | Level::OneRow => return self.act_on_rows(action, desk),
+            Level::List => {
+                let rows = self.list.passing(list_rows(&desk.view));
+                if self.list.act(action, &rows) {
+                    return true;
+                }
+                match (action, self.selected(&desk.view)) {
+                    (Action::New, _) | (Action::Enter, None) => self.import_form(""),
+                    (Action::Out, _) if self.list.is_filtered() => self.list.clear_filter(),
+                    (Action::Enter, Some(_)) => {
+                        self.level = Level::Rows;
+                        self.at = 0;
+                    }
+                    (Action::Run, Some(d)) => {
+                        desk.open(Place::NewRun { base: String::new(), dataset: d.record.name.clone() });
+                    }
+                    (Action::Copy, Some(d)) => desk.copy(d.record.name.clone()),
+                    _ => return false,
+                }
+            }
+        }
+        true
+    }
+
+    fn key(&mut self, key: KeyEvent, _: &mut Desk<'_>) {
+        match self.level {
+            Level::Form => {
+                self.form.key(key);
+            }
+            _ => self.list.type_key(key),
+        }
+    }
+
+    fn paste(&mut self, text: &str, _: &mut Desk<'_>) -> bool {
+        let typing = self.level == Level::Form && self.form.is_editing();
+        if typing {
+            self.form.paste(text);
+        }
+        typing
+    }
+
+    fn open(&mut self, place: Place, _: &mut Desk<'_>) {
+        match place {
+            Place::ImportDataset(path) => self.import_form(&path),
+            Place::Dataset(name) => {
+                self.level = Level::List;
+                self.list.clear_filter();
+                self.list.select(name);
+            }
+            _ => {}
+        }
+    }
+
+    fn needs(&mut self, desk: &mut Desk<'_>) {
+        let Some(dataset) = self.selected(&desk.view) else { return };
+        if matches!(self.level, Level::List | Level::Form) || desk.view.away {
+            return;
+        }
+        let Some(version) = dataset.versions.last() else { return };
+        let name = format!("{}@{}", dataset.record.name, version.number);
+        let offset = self.window_start();
+        if self.rows.want((name.clone(), offset)) {
+            desk.ask(
+                Errand::Rows,
+                Request::Rows {
+                    dataset: name.clone(),
+                    offset,
+                    count: WINDOW,
+                    split: Split { held_out_percent: 15, seed: SPLIT_SEED },
+                    part: Part::All,
+                },
+            );
+        }
+        let renderers = Self::renderers(&desk.view);
+        let version = renderers.get(self.base % renderers.len().max(1)).cloned();
+        let fits = self.rows.get_if(|(n, o)| *n == name && *o == offset).is_some();
+        let row_id = self.current_row().map(|r| r.row_id).filter(|_| fits && self.level == Level::OneRow);
+        if let (Some(row_id), Some(version)) = (row_id, version) {
+            if self.rendered.want((name.clone(), row_id, version.clone())) {
+                desk.ask(Errand::Rendered, Request::RenderRow { dataset: name, row_id, version });
+            }
+        }
+    }
+
+    fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
+        match (errand, answer) {
+            (Errand::Rows, Ok(Answer::Rows { rows, total })) => {
+                let offset = self.rows.asked().map_or(0, |(_, offset)| *offset);
+                self.rows.take((rows, total, offset));
+            }
+            (Errand::Rows, Err(failure)) => self.rows.fail(desk.view.failure(&failure)),
+            (Errand::Rendered, Ok(Answer::Rendered(row))) => self.rendered.take(row),
+            (Errand::Rendered, Err(failure)) => self.rendered.fail(desk.view.failure(&failure)),
+            (Errand::Act(Deed::Submit), Ok(Answer::Job(job))) => {
+                self.level = Level::List;
+                desk.open(Place::Job(job.record.id));
+            }
+            (Errand::Act(_), Err(failure)) => {
+                self.form.remote.insert(failure.place.clone(), desk.view.failure(&failure));
+                self.form.focus_on(&failure.place);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self) {
+        self.rows.forget();
+        self.rendered.forget();
+    }
+
+    fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        match self.level {
+            Level::Form => {
+                let mut more = Page::new();
+                more.blank().text(view.t("form.r_goes"), Token::Accent);
+                self.form.draw(canvas, area, view, more);
+            }
+            Level::Rows => self.draw_rows(canvas, area, view),
+            Level::OneRow => self.draw_row(canvas, area, view),
+            Level::List => {
+                let rows = self.list.passing(list_rows(view));
+                if rows.is_empty() && !self.list.is_filtered() {
+                    let mut page = Page::new();
+                    page.blank().text(view.t("datasets.empty"), Token::Text);
+                    page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
+                    return;
+                }
+                let wide = view.class >= Class::M;
+                let left = if wide { area.width / 2 } else { area.width };
+                let below = if view.class == Class::S { area.height * 3 / 5 } else { 0 };
+                let columns = [
+                    column(view.t("col.name"), 0),
+                    column(view.t("col.shape"), 8),
+                    column(view.t("col.rows"), 9).right(),
+                    column(view.t("col.version"), 7),
+                    column(view.t("col.made"), 10).from(60),
+                ];
+                let list = Rect { width: left, height: area.height - below, ..area };
+                self.list.draw(canvas, list, &columns, &rows, true);
+                let Some(dataset) = self.selected(view) else { return };
+                let page = self.facts(view, dataset);
+                if wide {
+                    canvas.bar(left, area);
+                    page.draw_top(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..area });
+                } else if below > 0 {
+                    canvas.rule(area, list.bottom(), true);
+                    page.draw_top(
+                        canvas,
+                        Rect { x: 1, y: list.bottom() + 1, width: area.width - 2, height: below - 1 },
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Datasets {
+    fn rows_key(&self) -> Option<RowsKey> {
+        self.rows.asked().cloned()
+    }
+}

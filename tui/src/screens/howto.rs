@@ -1,0 +1,64 @@
+//! How a service is called from outside: curl, Python and the OpenAI client, with the real address and name filled in.
+//! Never here: a secret; keys are shown once, when they are made.
+
+use super::View;
+
+/// Where the text stands for a key.
+pub(super) const KEY_VARIABLE: &str = "HONE_KEY";
+
+/// Base address of the endpoint, or what stands for it while nothing listens.
+pub(super) fn base_address(view: &View<'_>) -> String {
+    let mut addresses = view.mirror.http();
+    addresses.sort_by_key(|a| !a.starts_with("http"));
+    match addresses.into_iter().next() {
+        Some(address) => address,
+        None => "http://127.0.0.1:PORT".to_owned(),
+    }
+}
+
+/// A curl line that works once the key is in the environment.
+pub(super) fn curl(view: &View<'_>, service: &str) -> String {
+    format!(
+        "curl {}/v1/chat/completions \\\n  -H \"Authorization: Bearer ${KEY_VARIABLE}\" \\\n  \
+         -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{service}\", \"stream\": true,\n       \
+         \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'",
+        base_address(view)
+    )
+}
+
+/// The same with the official Python client.
+pub(super) fn python(view: &View<'_>, service: &str) -> String {
+    format!(
+        "import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=\"{}/v1\", api_key=os.environ[\"{KEY_VARIABLE}\"])\n\
+         for part in client.chat.completions.create(\n    model=\"{service}\", stream=True,\n    \
+         messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}],\n):\n    if part.choices:\n        \
+         print(part.choices[0].delta.content or \"\", end=\"\", flush=True)",
+        base_address(view)
+    )
+}
+
+/// The same from the command line of hone, which needs no key.
+pub(super) fn command(service: &str) -> String {
+    format!("hone service call {service} \"Hello\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Mirror;
+
+    #[test]
+    fn the_examples_carry_the_real_address_and_name() {
+        let mut mirror = Mirror::default();
+        mirror.replace(crate::screens::sample::filled());
+        let view = View::plain(&mirror);
+        for text in [curl(&view, "desk"), python(&view, "desk")] {
+            assert!(text.contains("http://127.0.0.1:8080/v1"), "{text}");
+            assert!(text.contains("desk") && text.contains(KEY_VARIABLE));
+        }
+        // What stands between the quotes of -d is JSON.
+        let curl = curl(&view, "desk");
+        let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["model"], "desk");
+    }
+}

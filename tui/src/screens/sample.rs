@@ -1,0 +1,408 @@
+//! Facts for tests: what a daemon on a small machine would say in the middle of the main job. Only tests see this.
+
+use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, Services, Usage};
+use hone_protocol::dataset::{
+    DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
+};
+use hone_protocol::evaluation::{EvaluationRecord, Scorer, SuiteRecord};
+use hone_protocol::event::{Machine, Snapshot};
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::id::{
+    ApplicationId, DatasetId, DatasetVersionId, EvaluationId, JobId, KeyId, ModelId, ServiceId, SuiteId, VersionId,
+};
+use hone_protocol::job::{Checkpoint, JobRecord, JobResult, JobSpec, JobState, JobView, Progress, ShownState};
+use hone_protocol::model::{
+    Alias, Fit, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord, VersionView, Weights,
+    WeightsFile,
+};
+use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
+use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::value::{Hash, Metric, Pico};
+
+use super::{Desk, SCREENS, Screen, View};
+use crate::action::{Action, Area, Offer};
+use crate::mirror::Mirror;
+
+/// The clock of all tests.
+pub(crate) const NOW_MS: i64 = 1_774_000_000_000;
+const MINUTE_MS: i64 = 60_000;
+
+/// A daemon that was just installed.
+pub(crate) fn empty() -> Snapshot {
+    Snapshot {
+        epoch: 7,
+        seq: 1,
+        at_ms: NOW_MS,
+        person: "lin".into(),
+        machine: Machine {
+            host: "workshop".into(),
+            cores: 2,
+            cpu_busy: Some(0.97),
+            memory_bytes: 24 << 30,
+            memory_available_bytes: 20 << 30,
+            pool_memory_bytes: 18 << 30,
+            disk_free_bytes: 410 << 30,
+            gpus: Vec::new(),
+        },
+        models: Vec::new(),
+        datasets: Vec::new(),
+        jobs: Vec::new(),
+        services: Vec::new(),
+        applications: Vec::new(),
+        suites: Vec::new(),
+        evaluations: Vec::new(),
+        http: vec!["127.0.0.1:8080".into()],
+        currency: "EUR".into(),
+    }
+}
+
+fn facts() -> ModelFacts {
+    ModelFacts {
+        architecture: "llama".into(),
+        name: "SmolLM2 135M Instruct".into(),
+        licence: "apache-2.0".into(),
+        parameters: 134_515_008,
+        layers: 30,
+        context_tokens: 8192,
+        vocabulary: 49_152,
+        embedding: 576,
+        tensor_types: vec![("Q4_1".into(), 210), ("F32".into(), 61)],
+        kv_bytes_per_token: 23_040,
+        size_bytes: 91_000_000,
+        has_chat_template: true,
+        template_sha256: Hash([1; 32]),
+        trainable: Ok(()),
+    }
+}
+
+fn version(id: u8, model: u8, reference: &str, weights: Weights, base: Option<&str>) -> VersionView {
+    VersionView {
+        record: VersionRecord {
+            id: VersionId::from_bytes([id; 16]),
+            model: ModelId::from_bytes([model; 16]),
+            number: 1,
+            weights,
+            file: WeightsFile {
+                path: format!("{reference}.gguf"),
+                storage: Storage::HardLinked,
+                size_bytes: if base.is_some() { 9_800_000 } else { 91_000_000 },
+                sha256: Hash([id; 32]),
+                modified_ns: 0,
+            },
+            facts: facts(),
+            lineage: Lineage {
+                job: Some(JobId::from_bytes([id; 16])),
+                step: base.map(|_| 284),
+                dataset: base.map(|_| DatasetVersionId::from_bytes([41; 16])),
+                source: if base.is_some() { String::new() } else { "starter".into() },
+            },
+            created_at_ms: NOW_MS - 95 * MINUTE_MS,
+            created_by: "lin".into(),
+        },
+        reference: reference.into(),
+        base_reference: base.map(str::to_owned),
+        services: if base.is_some() { vec!["desk".into()] } else { Vec::new() },
+        score: base.map(|_| ("desk-held-out".into(), 0.81)),
+        fit: Fit { serve_bytes: 420 << 20, train_bytes: 900 << 20, pool_bytes: 18 << 30 },
+    }
+}
+
+fn model(id: u8, name: &str, title: &str, versions: Vec<VersionView>) -> ModelView {
+    let aliases = match versions.first() {
+        Some(v) if v.base_reference.is_some() => {
+            vec![Alias { name: "stable".into(), version: v.record.id, previous: None }]
+        }
+        _ => Vec::new(),
+    };
+    ModelView {
+        record: ModelRecord {
+            id: ModelId::from_bytes([id; 16]),
+            name: name.into(),
+            title: title.into(),
+            licence: "Apache-2.0".into(),
+            aliases,
+            created_at_ms: NOW_MS - 100 * MINUTE_MS,
+            created_by: "lin".into(),
+        },
+        versions,
+    }
+}
+
+/// A run as the form makes it.
+pub(crate) fn spec() -> TrainSpec {
+    TrainSpec {
+        base: "smollm2@1".into(),
+        params: TrainParams { batch_windows: 4, sequence_tokens: 128, evaluate_steps: 20, ..TrainParams::default() },
+        dataset: "support-desk".into(),
+        split: Split { held_out_percent: 15, seed: 42 },
+        register: Some(Register { model: "support-desk-tuned".into(), alias: String::new(), publish: String::new() }),
+    }
+}
+
+fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, minutes_ago: i64) -> JobView {
+    let ended = !matches!(state, JobState::Queued);
+    let at = NOW_MS - minutes_ago * MINUTE_MS;
+    JobView {
+        record: JobRecord {
+            id: JobId::from_bytes([id; 16]),
+            spec,
+            person: "lin".into(),
+            payer: ApplicationId::from_bytes([60; 16]),
+            created_at_ms: at,
+            state,
+            wish: None,
+            attempt: u32::from(shown != ShownState::Queued),
+            strikes: 0,
+            barren: 0,
+            checkpoint: None,
+            started_at_ms: Some(at),
+            ended_at_ms: ended.then_some(at + 2 * MINUTE_MS),
+            next_event_seq: 4,
+        },
+        shown,
+        waits_for: String::new(),
+        progress: None,
+        plan: None,
+        last_loss: None,
+        pid: None,
+    }
+}
+
+fn jobs() -> Vec<JobView> {
+    let plan = TrainPlan {
+        rows: 571,
+        rows_held_out: 98,
+        tokens: 35_120,
+        target_tokens: 16_400,
+        rows_left_out: 0,
+        rows_cut: 0,
+        rows_without_targets: 0,
+        windows: 284,
+        steps: 142,
+        memory_bytes: 860 << 20,
+    };
+    let mut running = job(17, JobSpec::Train(Box::new(spec())), JobState::Queued, ShownState::Running, 6);
+    running.progress =
+        Some(Progress { phase: "phase.train".into(), done: 65, total: 142, remaining_ms: Some(9 * 60_000) });
+    running.plan = Some(plan);
+    running.last_loss = Some(1.083);
+    running.record.checkpoint =
+        Some(Checkpoint { step: 60, folder: "checkpoint-60".into(), manifest_sha256: Hash([5; 32]) });
+    let mut waiting = job(
+        16,
+        JobSpec::Evaluate(hone_protocol::evaluation::EvaluateSpec {
+            version: "support-desk-tuned@1".into(),
+            suite: "desk-held-out".into(),
+            answer_tokens_max: 64,
+            rows_max: 0,
+        }),
+        JobState::Queued,
+        ShownState::Queued,
+        5,
+    );
+    waiting.waits_for = "the pool's cores are taken by a training run".into();
+    let result = TrainResult {
+        steps: 142,
+        tokens: 70_240,
+        loss: Metric::Finite(1.12),
+        tokens_per_s: 244.0,
+        version: Some(VersionId::from_bytes([32; 16])),
+    };
+    let mut done = job(
+        15,
+        JobSpec::Train(Box::new(spec())),
+        JobState::Succeeded(JobResult::Train(result)),
+        ShownState::Succeeded,
+        60,
+    );
+    done.last_loss = Some(1.12);
+    done.plan = Some(plan);
+    let failure = Failure::new(FailureCode::DoesNotFit, "the run needs 25.1 G and the pool has 18.0 G")
+        .at("batch_windows")
+        .hint(HintCode::ReduceMemory);
+    let failed = job(14, JobSpec::Train(Box::new(spec())), JobState::Failed(failure), ShownState::Failed, 70);
+    let import = job(
+        12,
+        JobSpec::ImportModel { source: ModelSource::Starter, name: "smollm2".into() },
+        JobState::Succeeded(JobResult::Model(VersionId::from_bytes([31; 16]))),
+        ShownState::Succeeded,
+        95,
+    );
+    vec![running, waiting, done, failed, import]
+}
+
+fn dataset() -> DatasetView {
+    let rejection = |line, field: &str, reason: &str| Rejection { line, field: field.into(), reason: reason.into() };
+    DatasetView {
+        record: DatasetRecord {
+            id: DatasetId::from_bytes([40; 16]),
+            name: "support-desk".into(),
+            title: "Zellavane help desk".into(),
+            shape: Shape::Chat,
+            licence: "CC0-1.0".into(),
+            next_row_id: 669,
+            created_at_ms: NOW_MS - 90 * MINUTE_MS,
+            created_by: "lin".into(),
+        },
+        versions: vec![DatasetVersionRecord {
+            id: DatasetVersionId::from_bytes([41; 16]),
+            dataset: DatasetId::from_bytes([40; 16]),
+            number: 1,
+            segments: vec![Segment { sha256: Hash([9; 32]), size_bytes: 300_000, rows: 669, first_row_id: 0 }],
+            rows: 669,
+            import: ImportReport {
+                format: "open_ai".into(),
+                source: "preset support-desk".into(),
+                read: 672,
+                kept: 669,
+                rejected: 3,
+                duplicates: 1,
+                rejections: vec![
+                    rejection(12, "messages[1].role", "\"bot\" is no role; use system, user or assistant"),
+                    rejection(90, "", "the line is not JSON: expected `,` at column 41"),
+                ],
+            },
+            job: None,
+            created_at_ms: NOW_MS - 90 * MINUTE_MS,
+            created_by: "lin".into(),
+        }],
+    }
+}
+
+fn applications() -> Vec<ApplicationView> {
+    let application = |id: u8, name: &str, usage: Usage, keys: Vec<KeyRecord>| ApplicationView {
+        record: ApplicationRecord {
+            id: ApplicationId::from_bytes([id; 16]),
+            name: name.into(),
+            title: String::new(),
+            services: Services::All,
+            created_at_ms: NOW_MS - 50 * MINUTE_MS,
+            created_by: "lin".into(),
+        },
+        services: vec!["desk".into()],
+        keys,
+        usage,
+    };
+    let key = KeyRecord {
+        id: KeyId::from_bytes([70; 16]),
+        application: ApplicationId::from_bytes([61; 16]),
+        sha256: Hash([7; 32]),
+        label: "laptop".into(),
+        created_at_ms: NOW_MS - 40 * MINUTE_MS,
+        revoked_at_ms: None,
+    };
+    let usage = Usage {
+        requests: 412,
+        prompt_tokens: 31_240,
+        cached_tokens: 12_000,
+        completion_tokens: 18_930,
+        amount: Pico(75_850_000_000),
+    };
+    vec![application(60, "owner", Usage::default(), Vec::new()), application(61, "web-shop", usage, vec![key])]
+}
+
+fn evaluation(id: u8, version: u8, loss: f64, score: f64) -> EvaluationRecord {
+    EvaluationRecord {
+        id: EvaluationId::from_bytes([id; 16]),
+        suite: SuiteId::from_bytes([50; 16]),
+        version: VersionId::from_bytes([version; 16]),
+        job: JobId::from_bytes([id; 16]),
+        rows: 98,
+        loss: Some(loss),
+        loss_tokens: 2_900,
+        score: Some(score),
+        created_at_ms: NOW_MS - 30 * MINUTE_MS,
+    }
+}
+
+/// A daemon in the middle of the main job.
+pub(crate) fn filled() -> Snapshot {
+    let service = ServiceView {
+        record: ServiceRecord {
+            id: ServiceId::from_bytes([80; 16]),
+            name: "desk".into(),
+            version: VersionId::from_bytes([32; 16]),
+            pool: "cpu".into(),
+            slots: 4,
+            context_tokens: 2048,
+            price: Price { input_micros: Some(500_000), cached_micros: None, output_micros: Some(1_500_000) },
+            wanted: true,
+            created_at_ms: NOW_MS - 45 * MINUTE_MS,
+            created_by: "lin".into(),
+        },
+        version_reference: "support-desk-tuned@1".into(),
+        state: ServiceState::On,
+        active: 1,
+        waiting: 0,
+        restarts: 0,
+        requests: 412,
+        memory_bytes: 310 << 20,
+    };
+    let adapter = Weights::Adapter { base: VersionId::from_bytes([31; 16]), rank: 8, alpha: 16.0 };
+    Snapshot {
+        models: vec![
+            model(20, "smollm2", "SmolLM2 135M Instruct", vec![version(31, 20, "smollm2@1", Weights::Base, None)]),
+            model(
+                21,
+                "support-desk-tuned",
+                "",
+                vec![version(32, 21, "support-desk-tuned@1", adapter, Some("smollm2@1"))],
+            ),
+        ],
+        datasets: vec![dataset()],
+        jobs: jobs(),
+        services: vec![service],
+        applications: applications(),
+        suites: vec![SuiteRecord {
+            id: SuiteId::from_bytes([50; 16]),
+            name: "desk-held-out".into(),
+            dataset: DatasetVersionId::from_bytes([41; 16]),
+            split: Split { held_out_percent: 15, seed: 42 },
+            part: Part::HeldOut,
+            scorers: vec![Scorer::Loss, Scorer::Expect],
+            created_at_ms: NOW_MS - 35 * MINUTE_MS,
+            created_by: "lin".into(),
+        }],
+        evaluations: vec![evaluation(52, 32, 0.94, 0.81), evaluation(51, 31, 2.71, 0.22)],
+        ..empty()
+    }
+}
+
+/// Every screen in the states that a person can reach with a few keys: the area and what it offers there.
+pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
+    let view = View::plain(mirror);
+    let mut seen = Vec::new();
+    for entry in &SCREENS {
+        let mut screen = (entry.make)();
+        let ways: &[&[Action]] = match entry.area {
+            Area::Models => &[&[], &[Action::New]],
+            Area::Playground => &[&[], &[Action::NextPane], &[Action::Out]],
+            Area::Datasets => &[&[], &[Action::Enter], &[Action::New]],
+            Area::Training => {
+                &[&[], &[Action::New], &[Action::Enter], &[Action::Down, Action::Down], &[Action::Enter, Action::Log]]
+            }
+            Area::Evaluation => &[&[], &[Action::Enter], &[Action::New]],
+            Area::Services => {
+                &[&[], &[Action::New], &[Action::NextTab], &[Action::NextTab, Action::NextTab], &[Action::PreviousTab]]
+            }
+            Area::Jobs => &[&[], &[Action::Log], &[Action::Down, Action::Down, Action::Down]],
+            _ => &[&[]],
+        };
+        for way in ways {
+            screen = (entry.make)();
+            walk(screen.as_mut(), way, view);
+            seen.push((entry.area, screen.offers(&view)));
+        }
+        drop(screen);
+    }
+    seen
+}
+
+fn walk(screen: &mut dyn Screen, way: &[Action], view: View<'_>) {
+    let mut desk = Desk::new(view);
+    screen.needs(&mut desk);
+    for action in way {
+        screen.act(*action, &mut desk);
+        screen.needs(&mut desk);
+    }
+}

@@ -1,0 +1,685 @@
+//! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
+//! a request, or a secret after it was shown.
+
+use crossterm::event::KeyEvent;
+use hone_protocol::application::{ApplicationView, KeyRecord, LedgerRow, Usage};
+use hone_protocol::failure::Failure;
+use hone_protocol::form::FieldKind;
+use hone_protocol::request::{Answer, Request};
+use hone_protocol::service::{Price, ServiceView};
+use ratatui::layout::Rect;
+
+use super::howto::{self, KEY_VARIABLE};
+use super::models::{as_name, form_offers};
+use super::service_pages::{
+    MICROS, application_page, application_row, key_row, ledger_row, service_page, service_row, short_key, usage_facts,
+};
+use super::tables::{application_names, service_names, version_names};
+use super::window::Window;
+use super::{Class, Deed, Desk, Errand, Place, Screen, View, Wish};
+use crate::action::{Action, Offer, offer};
+use crate::keymap::Context;
+use crate::layers::{Layer, Sheet};
+use crate::theme::Token;
+use crate::widgets::canvas::{Canvas, Piece, piece};
+use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
+use crate::widgets::list::{Column, Listing, Row, cell, column};
+use crate::widgets::number;
+use crate::widgets::page::Page;
+
+/// Ledger rows that are shown.
+const LEDGER_ROWS: u32 = 200;
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Tab {
+    #[default]
+    Services,
+    Applications,
+    Keys,
+    Usage,
+}
+
+const TABS: [(Tab, &str); 4] = [
+    (Tab::Services, "services.tab_services"),
+    (Tab::Applications, "services.tab_applications"),
+    (Tab::Keys, "services.tab_keys"),
+    (Tab::Usage, "services.tab_usage"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FormKind {
+    Publish,
+    Application,
+    Key,
+}
+
+/// What a month's bill sums up to: total, amount rounded, currency.
+type BillSum = (Usage, String, String);
+
+/// The area.
+#[derive(Default)]
+pub(crate) struct Services {
+    tab: Tab,
+    lists: [Listing; 4],
+    form: Option<(FormKind, Form)>,
+    ledger: Window<u64, Vec<LedgerRow>>,
+    bill: Window<(String, u64), BillSum>,
+}
+
+fn keys<'a>(view: &View<'a>) -> Vec<(&'a ApplicationView, &'a KeyRecord)> {
+    view.mirror.applications().iter().flat_map(|a| a.keys.iter().map(move |k| (a, k))).collect()
+}
+
+impl Services {
+    fn list(&mut self) -> &mut Listing {
+        &mut self.lists[self.tab as usize]
+    }
+
+    fn rows(&self, view: &View<'_>) -> Vec<Row> {
+        let glyphs = crate::glyphs::Glyphs::of(crate::glyphs::GlyphSet::Full);
+        let rows = match self.tab {
+            Tab::Services => view.mirror.services().iter().map(|s| service_row(view, s, glyphs)).collect(),
+            Tab::Applications => view.mirror.applications().iter().map(application_row).collect(),
+            Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
+            Tab::Usage => {
+                self.ledger.get().map(|rows| rows.iter().map(|r| ledger_row(view, r)).collect()).unwrap_or_default()
+            }
+        };
+        self.lists[self.tab as usize].passing(rows)
+    }
+
+    fn selected_key(&mut self, view: &View<'_>) -> Option<String> {
+        let rows = self.rows(view);
+        self.list().selected(&rows)
+    }
+
+    fn service<'a>(&mut self, view: &View<'a>) -> Option<&'a ServiceView> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Services)?;
+        view.mirror.services().iter().find(|s| s.record.name == key)
+    }
+
+    fn application<'a>(&mut self, view: &View<'a>) -> Option<&'a ApplicationView> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Applications)?;
+        view.mirror.applications().iter().find(|a| a.record.name == key)
+    }
+
+    fn key_record<'a>(&mut self, view: &View<'a>) -> Option<(&'a ApplicationView, &'a KeyRecord)> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Keys)?;
+        keys(view).into_iter().find(|(_, k)| k.id.to_string() == key)
+    }
+
+    fn publish_form(&mut self, view: &View<'_>, version: &str) {
+        let newest = view.mirror.adapters().last().or(view.mirror.bases().last()).map(|v| v.reference.clone());
+        let version = if version.is_empty() { newest.unwrap_or_default() } else { version.to_owned() };
+        let name = as_name(version.split('@').next().unwrap_or_default());
+        let section = "services.publish";
+        let money = FieldKind::Real { low: 0.0, high: 1e6 };
+        let known = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.price);
+        let price = |micros: Option<u64>, default: &str| {
+            micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
+        };
+        let mut fields = vec![
+            FormField::text("version", section, "word.version", "field.publish_version.about")
+                .rule(Rule::OneOf)
+                .filled(version, version_names(view)),
+            FormField::text("name", section, "field.name", "field.service_name.about")
+                .rule(Rule::Name)
+                .filled(name, service_names(view)),
+            FormField::text("slots", section, "field.slots", "field.slots.about").of(
+                FieldKind::Whole { low: 0, high: 256 },
+                Stride::Add(1.0),
+                "0",
+            ),
+            FormField::text("context", section, "field.context", "field.context.about").of(
+                FieldKind::Whole { low: 0, high: 1_048_576 },
+                Stride::Add(512.0),
+                "0",
+            ),
+            FormField::text("input", section, "field.input_price", "field.input_price.about").of(
+                money,
+                Stride::Add(0.1),
+                "0",
+            ),
+            FormField::text("output", section, "field.output_price", "field.output_price.about").of(
+                money,
+                Stride::Add(0.1),
+                "0",
+            ),
+        ];
+        if let Some(known) = known {
+            fields[4].value = price(known.input_micros, "0");
+            fields[5].value = price(known.output_micros, "0");
+        }
+        self.tab = Tab::Services;
+        self.form = Some((FormKind::Publish, Form::new(fields)));
+    }
+
+    fn application_form(&mut self) {
+        let section = "services.application";
+        self.form = Some((
+            FormKind::Application,
+            Form::new(vec![
+                FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
+                FormField::text("title", section, "field.title", "field.title.about"),
+                FormField::text("services", section, "field.services", "field.services.about"),
+            ]),
+        ));
+    }
+
+    fn key_form(&mut self, view: &View<'_>, application: &str) {
+        let names = application_names(view);
+        let application = if application.is_empty() {
+            names.iter().find(|n| *n != "owner").or(names.first()).cloned().unwrap_or_default()
+        } else {
+            application.to_owned()
+        };
+        let section = "services.key";
+        self.tab = Tab::Keys;
+        self.form = Some((
+            FormKind::Key,
+            Form::new(vec![
+                FormField::text("application", section, "word.application", "field.key_application.about")
+                    .rule(Rule::OneOf)
+                    .filled(application, names),
+                FormField::text("label", section, "field.label", "field.label.about"),
+            ]),
+        ));
+    }
+
+    fn submit(&mut self, desk: &mut Desk<'_>) {
+        let Some((kind, form)) = &self.form else { return };
+        let text = |key: &str| form.value(key).to_owned();
+        match kind {
+            FormKind::Publish => {
+                let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
+                let price =
+                    Price { input_micros: micros("input"), cached_micros: None, output_micros: micros("output") };
+                desk.ask(
+                    Errand::Act(Deed::Publish),
+                    Request::Publish {
+                        name: text("name"),
+                        version: text("version"),
+                        slots: form.number("slots").unwrap_or(0),
+                        context_tokens: form.number("context").unwrap_or(0),
+                        price,
+                    },
+                );
+            }
+            FormKind::Application => {
+                let services = form.value("services").split([',', ' ']).map(str::trim).filter(|s| !s.is_empty());
+                desk.ask(
+                    Errand::Act(Deed::Application),
+                    Request::SetApplication {
+                        name: text("name"),
+                        title: text("title"),
+                        services: services.map(str::to_owned).collect(),
+                    },
+                );
+            }
+            FormKind::Key => {
+                let request = Request::CreateKey { application: text("application"), label: text("label") };
+                desk.ask(Errand::Act(Deed::Key), request);
+            }
+        }
+    }
+
+    fn switch(service: &ServiceView, desk: &mut Desk<'_>) {
+        let name = service.record.name.clone();
+        let wanted = !service.record.wanted;
+        let request = Request::SetService { name: name.clone(), wanted };
+        let errand = Errand::Act(Deed::Switch);
+        if wanted {
+            return desk.ask(errand, request);
+        }
+        let view = &desk.view;
+        let title = view.fill("ask.stop_service", &[("name", &name)]);
+        let body = match service.active + service.waiting {
+            0 => view.t("ask.stop_service_idle").to_owned(),
+            n => view.fill("ask.stop_service_busy", &[("n", &n.to_string())]),
+        };
+        desk.push(Layer::ask(title, vec![body], "ask.stop", vec![Wish::Ask { errand, request }]));
+    }
+
+    fn verb(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let view = desk.view;
+        match (self.tab, action) {
+            (Tab::Services, Action::New) => self.publish_form(&view, ""),
+            (Tab::Applications, Action::New) => self.application_form(),
+            (Tab::Keys | Tab::Usage, Action::New) => match view.mirror.applications().is_empty() {
+                true => {
+                    self.tab = Tab::Applications;
+                    self.application_form();
+                }
+                false => self.key_form(&view, ""),
+            },
+            (Tab::Services, Action::Stop | Action::Run) => match self.service(&view) {
+                Some(s) if s.record.wanted == (action == Action::Stop) => Self::switch(s, desk),
+                _ => return false,
+            },
+            (Tab::Services, Action::Try) => match self.service(&view) {
+                Some(s) => desk.open(Place::Chat(s.record.name.clone())),
+                None => return false,
+            },
+            (Tab::Services, Action::Enter | Action::Inspect) => match self.service(&view) {
+                Some(s) => {
+                    let name = s.record.name.clone();
+                    how_to(desk, &name);
+                }
+                None if action == Action::Enter => self.publish_form(&view, ""),
+                None => return false,
+            },
+            (Tab::Services, Action::Edit) => match self.service(&view) {
+                Some(s) => {
+                    let (name, version) = (s.record.name.clone(), s.version_reference.clone());
+                    self.publish_form(&view, &version);
+                    if let Some((_, form)) = &mut self.form {
+                        form.set("name", name);
+                        form.set("slots", s.record.slots.to_string());
+                        form.set("context", s.record.context_tokens.to_string());
+                    }
+                }
+                None => return false,
+            },
+            (Tab::Applications, Action::Enter | Action::Add) => match self.application(&view) {
+                Some(a) => {
+                    let name = a.record.name.clone();
+                    self.key_form(&view, &name);
+                }
+                None => self.application_form(),
+            },
+            (Tab::Applications, Action::Edit) => match self.application(&view) {
+                Some(a) => {
+                    self.application_form();
+                    if let Some((_, form)) = &mut self.form {
+                        form.set("name", a.record.name.clone());
+                        form.set("title", a.record.title.clone());
+                        form.set("services", a.services.join(", "));
+                    }
+                }
+                None => return false,
+            },
+            (Tab::Keys, Action::Delete) => match self.key_record(&view) {
+                Some((a, k)) if k.revoked_at_ms.is_none() => revoke(desk, a, k),
+                _ => return false,
+            },
+            _ => return false,
+        }
+        true
+    }
+
+    fn columns(&self, view: &View<'_>) -> Vec<Column> {
+        let c = |key, cells| column(view.t(key), cells);
+        match self.tab {
+            Tab::Services => vec![
+                c("col.name", 0),
+                c("col.state", 12),
+                c("word.version", 22),
+                c("col.requests", 8).right(),
+                c("col.memory", 8).right().from(80),
+            ],
+            Tab::Applications => vec![
+                c("col.name", 0),
+                c("col.keys", 6).right(),
+                c("col.requests", 8).right(),
+                c("col.tokens", 12).right(),
+                c("col.cost", 12).right().from(70),
+            ],
+            Tab::Keys => vec![
+                c("word.key", 12),
+                c("word.application", 16),
+                c("col.label", 0),
+                c("col.state", 10),
+                c("col.made", 10),
+            ],
+            Tab::Usage => vec![
+                c("col.when", 10),
+                c("word.service", 0),
+                c("word.application", 12),
+                c("col.prompt", 8).right(),
+                c("col.answer", 8).right(),
+                c("col.cost", 12).right().from(76),
+                c("col.outcome", 12).from(90),
+            ],
+        }
+    }
+
+    fn reader(&mut self, view: &View<'_>, canvas: &Canvas<'_>) -> Page {
+        let mut page = Page::new();
+        match self.tab {
+            Tab::Services => {
+                if let Some(service) = self.service(view) {
+                    service_page(view, service, &mut page, canvas);
+                }
+            }
+            Tab::Applications => {
+                if let Some(application) = self.application(view) {
+                    application_page(view, application, &mut page);
+                }
+            }
+            Tab::Keys => {
+                page.text(view.t("services.keys_about"), Token::Muted);
+                if let Some((application, key)) = self.key_record(view) {
+                    page.blank().heading(short_key(key));
+                    page.fact(view.t("word.application"), cell(&application.record.name));
+                    page.fact(view.t("col.made"), number::ago(view.language, view.now_ms, key.created_at_ms));
+                    if let Some(at) = key.revoked_at_ms {
+                        page.fact_as(
+                            view.t("services.revoked"),
+                            number::ago(view.language, view.now_ms, at),
+                            Token::Warn,
+                        );
+                    }
+                    page.fact("id", key.id.to_string());
+                }
+            }
+            Tab::Usage => {
+                page.heading(view.t("services.this_month"));
+                match (self.bill.get(), &self.bill.problem) {
+                    (_, Some(problem)) => {
+                        page.text(format!("! {problem}"), Token::Warn);
+                    }
+                    (Some((usage, rounded, currency)), None) => {
+                        usage_facts(view, usage, &mut page);
+                        page.fact(view.t("col.cost"), format!("{rounded} {currency}"));
+                    }
+                    (None, None) => {
+                        page.text(view.t("datasets.loading"), Token::Muted);
+                    }
+                }
+                page.blank().heading(view.t("services.by_application"));
+                for application in view.mirror.applications() {
+                    let usage = &application.usage;
+                    let said = view.fill(
+                        "services.usage_line",
+                        &[
+                            ("requests", &number::grouped(usage.requests)),
+                            ("tokens", &number::grouped(usage.prompt_tokens + usage.completion_tokens)),
+                            ("cost", &usage.amount.rounded()),
+                        ],
+                    );
+                    page.fact(&application.record.name, said);
+                }
+            }
+        }
+        page
+    }
+}
+
+/// Opens the page that shows how a service is called.
+fn how_to(desk: &mut Desk<'_>, service: &str) {
+    let view = &desk.view;
+    let mut lines =
+        vec![piece(view.fill("howto.intro", &[("variable", KEY_VARIABLE)]), Token::Muted), piece("", Token::Text)];
+    let mut section = |title: &str, body: &str| {
+        lines.push(piece(title, Token::Heading));
+        lines.extend(body.lines().map(|l| piece(format!("  {l}"), Token::Text)));
+        lines.push(piece("", Token::Text));
+    };
+    let curl = howto::curl(view, service);
+    section("curl", &curl);
+    section("Python (openai)", &howto::python(view, service));
+    section(view.t("howto.command"), &howto::command(service));
+    if view.mirror.http().is_empty() {
+        lines.push(piece(view.t("howto.no_listener"), Token::Warn));
+    }
+    let title = view.fill("howto.title", &[("service", service)]);
+    desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(curl), scroll: 0 }));
+}
+
+fn revoke(desk: &mut Desk<'_>, application: &ApplicationView, key: &KeyRecord) {
+    let view = &desk.view;
+    let name = if key.label.is_empty() { key.id.short() } else { key.label.clone() };
+    let title = view.fill("ask.revoke", &[("key", &short_key(key)), ("application", &application.record.name)]);
+    let body = vec![view.t("ask.revoke_body").to_owned()];
+    let wish = Wish::Ask { errand: Errand::Act(Deed::Revoke), request: Request::RevokeKey { key: key.id } };
+    desk.push(Layer::ask_name(title, body, name, vec![wish]));
+}
+
+impl Screen for Services {
+    fn trail(&self, view: &View<'_>) -> Vec<String> {
+        let form = self.form.as_ref().map(|(kind, _)| match kind {
+            FormKind::Publish => "services.publish",
+            FormKind::Application => "services.application",
+            FormKind::Key => "services.key",
+        });
+        let tab = TABS[self.tab as usize].1;
+        std::iter::once(tab).chain(form).map(|k| view.t(k).to_owned()).collect()
+    }
+
+    fn context(&self) -> Context {
+        let typing = match &self.form {
+            Some((_, form)) => form.is_editing(),
+            None => self.lists[self.tab as usize].filtering,
+        };
+        if typing { Context::Field } else { Context::Browse }
+    }
+
+    fn takes_digits(&self) -> bool {
+        self.form.as_ref().is_some_and(|(_, f)| f.takes_digits())
+    }
+
+    fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
+        if self.form.is_some() {
+            return form_offers("form.go");
+        }
+        let mut offers = Vec::new();
+        match self.tab {
+            Tab::Services => {
+                if let Some(service) = self.service(view) {
+                    offers.push(offer(Action::Enter, "services.how_to"));
+                    offers.push(offer(Action::Try, "models.try"));
+                    offers.push(match service.record.wanted {
+                        true => offer(Action::Stop, "services.stop"),
+                        false => offer(Action::Run, "services.start"),
+                    });
+                    offers.push(offer(Action::Edit, "services.edit"));
+                    offers.push(offer(Action::Inspect, "services.how_to"));
+                }
+                offers.push(offer(Action::New, "services.publish"));
+            }
+            Tab::Applications => {
+                if self.application(view).is_some() {
+                    offers.push(offer(Action::Enter, "services.key"));
+                    offers.push(offer(Action::Edit, "services.edit"));
+                    offers.push(offer(Action::Add, "services.key"));
+                }
+                offers.push(offer(Action::New, "services.application"));
+            }
+            Tab::Keys => {
+                offers.push(offer(Action::New, "services.key"));
+                if self.key_record(view).is_some_and(|(_, k)| k.revoked_at_ms.is_none()) {
+                    offers.push(offer(Action::Delete, "services.revoke"));
+                }
+            }
+            Tab::Usage => {}
+        }
+        offers.push(offer(Action::NextTab, "hint_row.tabs"));
+        offers.push(offer(Action::PreviousTab, "hint_row.tabs_back"));
+        offers.push(offer(Action::Filter, "hint_row.filter"));
+        offers
+    }
+
+    fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        if let Some((_, form)) = &mut self.form {
+            match action {
+                Action::Out => self.form = None,
+                action => match form.act(action, &desk.view) {
+                    FormReply::No => return false,
+                    FormReply::Start => self.submit(desk),
+                    FormReply::Wrong => desk.warn(desk.view.t("form.wrong")),
+                    _ => {}
+                },
+            }
+            return true;
+        }
+        let rows = self.rows(&desk.view);
+        if self.list().act(action, &rows) {
+            return true;
+        }
+        let tab = self.tab as usize;
+        match action {
+            Action::NextTab => self.tab = TABS[(tab + 1) % TABS.len()].0,
+            Action::PreviousTab => self.tab = TABS[(tab + TABS.len() - 1) % TABS.len()].0,
+            Action::Out if self.list().is_filtered() => self.list().clear_filter(),
+            Action::Out if self.tab != Tab::Services => self.tab = Tab::Services,
+            action => return self.verb(action, desk),
+        }
+        true
+    }
+
+    fn key(&mut self, key: KeyEvent, _: &mut Desk<'_>) {
+        match &mut self.form {
+            Some((_, form)) => {
+                form.key(key);
+            }
+            None => self.list().type_key(key),
+        }
+    }
+
+    fn paste(&mut self, text: &str, _: &mut Desk<'_>) -> bool {
+        match &mut self.form {
+            Some((_, form)) if form.is_editing() => form.paste(text),
+            _ => return false,
+        }
+        true
+    }
+
+    fn open(&mut self, place: Place, desk: &mut Desk<'_>) {
+        match place {
+            Place::Publish(version) => self.publish_form(&desk.view, &version),
+            Place::NewKey(application) => {
+                if desk.view.mirror.applications().is_empty() {
+                    self.tab = Tab::Applications;
+                    self.application_form();
+                } else {
+                    self.key_form(&desk.view, &application);
+                }
+            }
+            Place::HowTo(service) => {
+                self.form = None;
+                self.tab = Tab::Services;
+                self.list().clear_filter();
+                self.list().select(service.clone());
+                how_to(desk, &service);
+            }
+            _ => {}
+        }
+    }
+
+    fn needs(&mut self, desk: &mut Desk<'_>) {
+        if self.tab != Tab::Usage || desk.view.away {
+            return;
+        }
+        // Another request was metered: the sums of the applications say so.
+        let metered: u64 =
+            desk.view.mirror.applications().iter().map(|a| a.usage.requests + a.usage.completion_tokens).sum();
+        if !self.ledger.is_waiting() && self.ledger.want(metered) {
+            desk.ask(Errand::Ledger, Request::Ledger { application: String::new(), count: LEDGER_ROWS });
+        }
+        let busiest = desk.view.mirror.applications().iter().max_by_key(|a| a.usage.requests);
+        if let Some(name) = busiest.map(|a| a.record.name.clone()) {
+            if !self.bill.is_waiting() && self.bill.want((name.clone(), metered)) {
+                desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
+            }
+        }
+    }
+
+    fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
+        match (errand, answer) {
+            (Errand::Ledger, Ok(Answer::Ledger(rows))) => self.ledger.take(rows),
+            (Errand::Ledger, Err(failure)) => self.ledger.fail(desk.view.failure(&failure)),
+            (Errand::Bill, Ok(Answer::Bill { total, rounded, currency, .. })) => {
+                self.bill.take((total, rounded, currency))
+            }
+            (Errand::Bill, Err(failure)) => self.bill.fail(desk.view.failure(&failure)),
+            (Errand::Act(Deed::Key), Ok(Answer::Key { secret, .. })) => {
+                self.form = None;
+                let view = &desk.view;
+                let lines: Vec<Piece> = vec![
+                    piece(view.t("key.shown_once"), Token::Warn),
+                    piece("", Token::Text),
+                    piece(format!("  {secret}"), Token::Accent),
+                    piece("", Token::Text),
+                    piece(format!("  export {KEY_VARIABLE}={secret}"), Token::Text),
+                    piece("", Token::Text),
+                    piece(view.t("key.then"), Token::Muted),
+                ];
+                let title = view.t("key.title").to_owned();
+                desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(secret), scroll: 0 }));
+            }
+            (Errand::Act(Deed::Application), Ok(_)) => {
+                let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
+                self.lists[Tab::Applications as usize].select(name);
+            }
+            (Errand::Act(Deed::Publish), Ok(Answer::Service(service))) => {
+                self.form = None;
+                self.lists[Tab::Services as usize].select(service.record.name.clone());
+            }
+            (Errand::Act(_), Err(failure)) => {
+                if let Some((_, form)) = &mut self.form {
+                    form.remote.insert(failure.place.clone(), desk.view.failure(&failure));
+                    form.focus_on(&failure.place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self) {
+        self.ledger.forget();
+        self.bill.forget();
+    }
+
+    fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        if let Some((_, form)) = &mut self.form {
+            let mut more = Page::new();
+            more.blank().text(view.t("form.r_goes"), Token::Accent);
+            return form.draw(canvas, area, view, more);
+        }
+        let mut x = area.x + 1;
+        for (tab, key) in TABS {
+            let active = tab == self.tab;
+            let label = if active { format!("[{}]", view.t(key)) } else { format!(" {} ", view.t(key)) };
+            x = canvas.put(
+                x,
+                area.y,
+                area.right().saturating_sub(x),
+                &label,
+                if active { Token::Heading } else { Token::Muted },
+            ) + 1;
+        }
+        let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+        let rows = self.rows(view);
+        if rows.is_empty() && !self.list().is_filtered() && self.tab != Tab::Usage {
+            let key = match self.tab {
+                Tab::Services => "services.empty",
+                Tab::Applications => "services.no_applications",
+                _ => "services.no_keys_yet",
+            };
+            let mut page = Page::new();
+            page.blank().text(view.t(key), Token::Text);
+            page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..body });
+            return;
+        }
+        let wide = view.class >= Class::M;
+        let below = if view.class == Class::S { body.height / 2 } else { 0 };
+        let left = if wide { area.width * 11 / 20 } else { area.width };
+        let list = Rect { width: left, height: body.height - below, ..body };
+        let columns = self.columns(view);
+        self.list().draw(canvas, list, &columns, &rows, true);
+        if rows.is_empty() {
+            let said = self.ledger.problem.clone().unwrap_or_else(|| view.t("services.no_usage").to_owned());
+            canvas.put(area.x + 3, list.y + 1, left - 3, &said, Token::Muted);
+        }
+        let page = self.reader(view, canvas);
+        if wide {
+            canvas.bar(left, body);
+            page.draw_top(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..body });
+        } else if below > 0 {
+            canvas.rule(area, list.bottom(), true);
+            page.draw_top(
+                canvas,
+                Rect { x: area.x + 1, y: list.bottom() + 1, width: area.width - 2, height: below - 1 },
+            );
+        }
+    }
+}

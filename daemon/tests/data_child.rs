@@ -1,9 +1,8 @@
 //! `honed data` as the daemon sees it: a real process behind a socket pair.
 //! Lives here: hello, tasks, memory, hang-ups, broken frames. Never here: the rules of import (see `src/data`).
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -221,17 +220,17 @@ fn a_daemon_that_goes_away_in_the_middle_of_an_import_ends_the_child() {
 
 /// Some 300 bytes a row, no two alike.
 fn write_chats(path: &Path, rows: u64) {
-    let mut text = String::new();
+    let mut file = BufWriter::new(fs::File::create(path).unwrap());
     for row in 0..rows {
         let mixed = row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         writeln!(
-            text,
+            file,
             r#"{{"messages":[{{"role":"system","content":"You are brief."}},{{"role":"user","content":"Question {row}: what is {mixed:x} in words, and what is it good for?"}},{{"role":"assistant","content":"Answer {row}: {mixed} is a number of {} digits.\nIt is good for tests."}}],"id":{row}}}"#,
             mixed.to_string().len()
         )
         .unwrap();
     }
-    fs::write(path, text).unwrap();
+    file.flush().unwrap();
 }
 
 fn peak_kib(process: u32) -> Option<u64> {
@@ -251,22 +250,51 @@ fn follow_peak(process: u32, ended: Arc<AtomicBool>) -> std::thread::JoinHandle<
     })
 }
 
+/// Imports a file and says by how many KiB the resident memory of the child grew at its peak.
+fn import_growth_kib(path: &Path, folder: &Path) -> (ImportReport, Vec<Segment>, u64) {
+    let mut child = DataChild::start();
+    let before = peak_kib(child.process.id()).unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let peak = follow_peak(child.process.id(), Arc::clone(&ended));
+    child.send(&import_task(path, folder));
+    let (answer, _) = child.answer();
+    ended.store(true, Ordering::Relaxed);
+    let grown = peak.join().unwrap() - before;
+    println!("{} bytes imported; resident memory grew by {grown} KiB", fs::metadata(path).unwrap().len());
+    match answer {
+        FromWorker::Imported { report, segments } => (report, segments, grown),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The promise for an import of any size.
+const GROWTH_KIB_MAX: u64 = 64 * 1024;
+
 #[test]
 fn memory_does_not_grow_with_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.jsonl");
     write_chats(&path, 200_000);
-    let mut child = DataChild::start();
-    let before = peak_kib(child.process.id()).unwrap();
-    let ended = Arc::new(AtomicBool::new(false));
-    let peak = follow_peak(child.process.id(), Arc::clone(&ended));
-    child.send(&import_task(&path, folder.path()));
-    let (answer, _) = child.answer();
-    ended.store(true, Ordering::Relaxed);
-    let grown = peak.join().unwrap() - before;
-    let FromWorker::Imported { report, segments } = answer else { panic!("{answer:?}") };
+    let (report, segments, grown) = import_growth_kib(&path, folder.path());
     assert_eq!((report.kept, report.rejected, report.duplicates), (200_000, 0, 0));
     assert_eq!(segments.len(), 4);
-    println!("{} bytes imported; resident memory grew by {grown} KiB", fs::metadata(&path).unwrap().len());
-    assert!(grown < 64 * 1024, "{grown} KiB");
+    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
+}
+
+#[test]
+fn memory_is_bounded_for_the_longest_lines_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    // Just below the cap, with escapes so that the text cannot stay where it is in the line; then one far beyond.
+    let long = "a line of text\\n".repeat((16 << 20) / 16 - 64);
+    let row = format!(r#"{{"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":"{long}"}}]}}"#);
+    let mut file = fs::File::create(&path).unwrap();
+    writeln!(file, "{row}\n{row}").unwrap();
+    for _ in 0..20 {
+        file.write_all(long.as_bytes()).unwrap();
+    }
+    writeln!(file, "\n{row}").unwrap();
+    let (report, _, grown) = import_growth_kib(&path, folder.path());
+    assert_eq!((report.kept, report.rejected, report.duplicates), (3, 1, 2));
+    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
 }

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -146,6 +147,9 @@ def evaluate(hone, version):
 
 
 def main():
+    # A demo that is told to end takes its daemon with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     binaries = pathlib.Path(sys.argv[1]).resolve()
     home = pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state")
     state = home / "hone-demo"

@@ -320,7 +320,9 @@ impl Layer {
                 let inner = frame(canvas, body, 96, u16::MAX, &sheet.title);
                 let mut page = Page::new();
                 for line in &sheet.lines {
-                    page.text(line.text.clone(), line.token);
+                    // A line that wraps keeps its indentation.
+                    let content = line.text.trim_start_matches(' ');
+                    page.indented(content, line.token, (line.text.len() - content.len()) as u16);
                 }
                 page.draw(canvas, inner, &mut sheet.scroll);
             }
@@ -409,7 +411,8 @@ fn frame_as(canvas: &mut Canvas<'_>, body: Rect, wide: u16, rows: u16, title: &s
     let x = body.x + (body.width - width) / 2;
     let y = body.y + (body.height - height) / 3;
     let outer = Rect { x, y, width, height };
-    canvas.clear(Rect { x: x.saturating_sub(1).max(body.x), width: (width + 2).min(body.right() - x + 1), ..outer });
+    // The whole band: pieces of what lies below at both sides only look broken.
+    canvas.clear(Rect { x: body.x, width: body.width, ..outer });
     canvas.put(x + 1, y, width.saturating_sub(2), title, token);
     if height > 1 {
         canvas.rule(outer, y + 1, true);

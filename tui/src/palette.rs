@@ -49,6 +49,10 @@ pub(crate) fn entries(view: &View<'_>, offers: &[Offer], typed: &str) -> Vec<Fou
         .filter_map(|e| rank(&e.text.to_lowercase(), &needle).map(|r| (r, e)))
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
+    // Letters in order match almost anything; they count only when nothing else does.
+    if ranked.first().is_some_and(|(rank, _)| *rank < 4) {
+        ranked.retain(|(rank, _)| *rank < 4);
+    }
     ranked.into_iter().map(|(_, e)| e).take(ENTRIES_MAX).collect()
 }
 

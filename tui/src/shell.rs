@@ -132,7 +132,14 @@ fn draw_status(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, from: u16
     let (link, token) = match &app.link {
         LinkState::Connecting => (view.t("link.connecting").to_owned(), Token::Waiting),
         LinkState::Online => (view.t("link.online").to_owned(), Token::Ok),
-        LinkState::Away { .. } => (view.t("link.away").to_owned(), Token::Error),
+        LinkState::Away { since_ms, .. } => {
+            let mut said = view.t("link.away").to_owned();
+            if app.mirror.is_filled() {
+                let ago = number::ago(view.language, app.now_ms, *since_ms);
+                said = format!("{said}, {}", view.fill("link.as_of", &[("t", &ago)]));
+            }
+            (said, Token::Error)
+        }
     };
     let right = area.right().saturating_sub(1);
     let room = right.saturating_sub(from + 1);
@@ -173,7 +180,8 @@ fn draw_bottom(app: &mut App, canvas: &mut Canvas<'_>, area: Rect, toast_y: u16,
                 }
                 None => view.fill("link.retrying", &[("since", &since), ("n", &n)]),
             };
-            Some((Tone::Error, format!("{line} ({})", view.failure(failure))))
+            let why = if class >= Class::L { format!(" ({})", view.failure(failure)) } else { String::new() };
+            Some((Tone::Error, line + &why))
         }
         _ => None,
     };

@@ -24,10 +24,22 @@ pub fn content_sha256<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str)>
     hash.finalize().into()
 }
 
+/// Bytes looked at together; almost all of them need no escape.
+const STRIDE: usize = 32;
+
 fn escape(text: &str, hash: &mut Sha256) {
     let bytes = text.as_bytes();
-    let mut plain_from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
+    let (mut plain_from, mut at) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        let stride = bytes[at..].first_chunk::<STRIDE>();
+        // Without a branch in it, so that the compiler makes vector code of it.
+        let plain = |chunk: &[u8; STRIDE]| chunk.iter().fold(true, |plain, byte| plain & !special(*byte));
+        if stride.is_some_and(plain) {
+            at += STRIDE;
+            continue;
+        }
+        let here = at;
+        at += 1;
         let code;
         let escaped: &[u8] = match byte {
             b'"' => b"\\\"",
@@ -43,11 +55,15 @@ fn escape(text: &str, hash: &mut Sha256) {
             }
             _ => continue,
         };
-        hash.update(&bytes[plain_from..at]);
+        hash.update(&bytes[plain_from..here]);
         hash.update(escaped);
-        plain_from = at + 1;
+        plain_from = at;
     }
     hash.update(&bytes[plain_from..]);
+}
+
+fn special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 #[cfg(test)]
@@ -80,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_json_written_by_another_road(messages in prop::collection::vec((any::<String>(), any::<String>()), 0..5)) {
+        fn equals_json_written_by_another_road(messages in prop::collection::vec((any::<String>(), "(\\PC{0,40}[\"\n\\\\]?){0,4}"), 0..5)) {
             let pairs = messages.iter().map(|(role, content)| (role.as_str(), content.as_str()));
             prop_assert_eq!(content_sha256(pairs), expected(&messages));
         }

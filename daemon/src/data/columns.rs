@@ -93,16 +93,27 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// Adds a row.
-    pub(super) fn push(&mut self, turns: &[Turn<'_>], content_sha256: &[u8; 32], original: &str) {
+    /// Adds the messages of a row. Its original must follow.
+    pub(super) fn push_messages(&mut self, turns: &[Turn<'_>], content_sha256: &[u8; 32]) {
         for turn in turns {
             self.roles.push(turn.role.word());
             self.contents.push(&turn.content);
         }
         self.message_ends.push(self.contents.ends.len() as i32 - 1);
         self.hashes.extend_from_slice(content_sha256);
+    }
+
+    /// Adds the original of the row whose messages were added last.
+    pub(super) fn push_original(&mut self, original: &str) {
         self.originals.push(original);
         self.rows += 1;
+    }
+
+    /// The same without a copy, for the first row of a batch.
+    pub(super) fn take_original(&mut self, original: String) {
+        debug_assert!(self.originals.bytes.is_empty(), "only the first original can be taken over");
+        self.originals.bytes = original.into_bytes();
+        self.push_original("");
     }
 
     /// Rows so far.

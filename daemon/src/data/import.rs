@@ -1,6 +1,7 @@
 //! The import of a chat file: every line is kept or rejected with its place and reason, none is lost.
 //! Lives here: the task, the report, the guess of the format. Never here: syntax, formats, segments themselves.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -15,7 +16,7 @@ use super::distinct::Distinct;
 use super::format::{Format, turns};
 use super::json::{Fault, Value, parse};
 use super::lines::{LINE_BYTES_MAX, Line, Lines};
-use super::segment_writer::SegmentWriter;
+use super::segment_writer::{LARGE_BATCH_BYTES, SegmentWriter};
 use super::{Progress, unreadable, unwritable};
 
 /// How many rows are looked at to find the format. When none of them is of a known format, the look goes on to
@@ -78,7 +79,12 @@ pub(super) fn import(task: &ImportTask, progress: Progress<'_>) -> Result<Import
     while let Some(row) = next_row(&mut lines).map_err(|error| unreadable(path, &error))? {
         counts.report.read += 1;
         match row.and_then(|text| keep(format, text, &mut segments, &mut distinct)) {
-            Ok(Ok(())) => counts.report.kept += 1,
+            Ok(Ok(original)) => {
+                if original == Original::Owed {
+                    segments.push_original(Cow::Owned(take_text(&mut lines)?))?;
+                }
+                counts.report.kept += 1;
+            }
             Ok(Err(failure)) => return Err(failure),
             Err(fault) => counts.reject(lines.number(), fault),
         }
@@ -113,18 +119,42 @@ impl Counts {
     }
 }
 
+/// Whether the text of a kept row is in the batch already. That of an enormous row follows when the parsed row
+/// is gone, so that memory holds neither a third copy nor a fourth.
+#[derive(Debug, PartialEq, Eq)]
+enum Original {
+    Stored,
+    Owed,
+}
+
 /// A fault is the row's; a failure ends the import.
-type Kept = Result<Result<(), Failure>, Fault>;
+type Kept = Result<Result<Original, Failure>, Fault>;
 
 fn keep(format: Option<Format>, text: &str, segments: &mut SegmentWriter, distinct: &mut Distinct) -> Kept {
     let row = parse(text)?;
     let turns = turns(format, &row)?;
     let hash = content_sha256(turns.iter().map(|turn| (turn.role.word(), turn.content.as_ref())));
-    let kept = segments.push(&turns, &hash, text).and_then(|()| {
-        let counted = distinct.push(&hash);
-        counted.map_err(|error| Failure::new(FailureCode::NotSaved, format!("row hashes cannot be kept: {error}")))
-    });
-    Ok(kept)
+    let mut store = || {
+        distinct
+            .push(&hash)
+            .map_err(|error| Failure::new(FailureCode::NotSaved, format!("row hashes cannot be kept: {error}")))?;
+        segments.push_messages(&turns, &hash, text.len())?;
+        if text.len() >= LARGE_BATCH_BYTES {
+            return Ok(Original::Owed);
+        }
+        segments.push_original(Cow::Borrowed(text))?;
+        Ok(Original::Stored)
+    };
+    Ok(store())
+}
+
+/// The text of the line that was read last, in the line's own buffer. It was found to be UTF-8 before.
+fn take_text<R: std::io::BufRead>(lines: &mut Lines<R>) -> Result<String, Failure> {
+    let mut line = lines.take_line();
+    let text_bytes = content(&line).len();
+    line.truncate(line.trim_ascii_end().len());
+    line.drain(..line.len() - text_bytes);
+    String::from_utf8(line).map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
 }
 
 /// The next row that is not blank: its text, or what is wrong with the line as a whole.

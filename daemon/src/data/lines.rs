@@ -77,6 +77,11 @@ impl<R: BufRead> Lines<R> {
         &self.buffer
     }
 
+    /// The same, given away. The next line goes into a new buffer.
+    pub(super) fn take_line(&mut self) -> Vec<u8> {
+        std::mem::replace(&mut self.buffer, Vec::with_capacity(self.bytes_max + 2))
+    }
+
     /// Number of the line that was read last, from 1.
     pub(super) fn number(&self) -> u64 {
         self.number

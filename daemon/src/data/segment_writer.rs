@@ -1,6 +1,7 @@
 //! Writing segments: batches of rows into content-addressed Arrow files.
 //! Lives here: where batches and segments end, the hashes, the footer. Never here: reading (see `segment`).
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,9 @@ pub(super) const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const BATCH_ROWS_MAX: u64 = 512;
 /// A batch is closed with the row that takes it to so many bytes, before compression.
 const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// A batch of so many bytes is not compressed, and neither is the segment that it opens: compression would hold
+/// it in memory once more, and only a few enormous rows make such a batch.
+pub(super) const LARGE_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// What the schema, the footer and the block headers of a segment may take.
 const FRAME_SLACK_BYTES: u64 = 64 * 1024;
 /// Bytes gathered before a write.
@@ -45,6 +49,7 @@ struct Open {
     notes: Vec<BlockNote>,
     first_row_id: u64,
     rows: u64,
+    compressed: bool,
 }
 
 impl SegmentWriter {
@@ -59,9 +64,23 @@ impl SegmentWriter {
         }
     }
 
-    /// Adds a row.
-    pub(super) fn push(&mut self, turns: &[Turn<'_>], hash: &[u8; 32], original: &str) -> Result<(), Failure> {
-        self.columns.push(turns, hash, original);
+    /// Adds the messages of a row that takes so many bytes; [`SegmentWriter::push_original`] must follow.
+    pub(super) fn push_messages(&mut self, turns: &[Turn<'_>], hash: &[u8; 32], bytes: usize) -> Result<(), Failure> {
+        if bytes >= LARGE_BATCH_BYTES {
+            // An enormous row has a batch of its own.
+            self.flush()?;
+        }
+        self.columns.push_messages(turns, hash);
+        Ok(())
+    }
+
+    /// Adds the original of that row, and writes the batch if that filled it. These are two steps so that the
+    /// caller can let go of the parsed row before: of an enormous one, not two copies are held at a time.
+    pub(super) fn push_original(&mut self, original: Cow<'_, str>) -> Result<(), Failure> {
+        match original {
+            Cow::Owned(text) if self.columns.rows() == 0 => self.columns.take_original(text),
+            text => self.columns.push_original(&text),
+        }
         let room = SEGMENT_ROWS_MAX - self.open.as_ref().map_or(0, |open| open.rows);
         let rows = self.columns.rows() as u64;
         if rows >= room.min(BATCH_ROWS_MAX) || self.columns.bytes() >= BATCH_BYTES_MAX {
@@ -83,8 +102,10 @@ impl SegmentWriter {
             return Ok(());
         }
         let bytes = self.columns.bytes() as u64;
+        let large = bytes >= LARGE_BATCH_BYTES as u64;
         let full = self.open.as_ref().is_some_and(|open| {
-            open.rows + rows > SEGMENT_ROWS_MAX
+            open.compressed && large
+                || open.rows + rows > SEGMENT_ROWS_MAX
                 || open.writer.get_ref().bytes + bytes + FRAME_SLACK_BYTES > SEGMENT_BYTES_MAX
         });
         if full {
@@ -96,7 +117,9 @@ impl SegmentWriter {
         };
         let batch = self.columns.take(first_row_id).map_err(|error| broken(&self.folder, error))?;
         if self.open.is_none() {
-            self.open = Some(Open::begin(&self.folder, first_row_id).map_err(|error| broken(&self.folder, error))?);
+            self.open = Some(
+                Open::begin(&self.folder, first_row_id, !large).map_err(|error| broken(&self.folder, error))?,
+            );
         }
         if let Some(open) = &mut self.open {
             open.writer.write(&batch).map_err(|error| broken(&self.folder, error))?;
@@ -117,13 +140,14 @@ impl SegmentWriter {
 }
 
 impl Open {
-    fn begin(folder: &Path, first_row_id: u64) -> Result<Open, ArrowError> {
+    fn begin(folder: &Path, first_row_id: u64, compressed: bool) -> Result<Open, ArrowError> {
         // LZ4 costs a page less than a millisecond and takes a third off typical chat rows.
-        let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+        let compression = compressed.then_some(CompressionType::LZ4_FRAME);
+        let options = IpcWriteOptions::default().try_with_compression(compression)?;
         let file = Hashed::new(Complete::create(folder)?);
         let mut writer = FileWriter::try_new_with_options(file, &schema(), options)?;
         writer.get_mut().block_hash();
-        Ok(Open { writer, notes: Vec::new(), first_row_id, rows: 0 })
+        Ok(Open { writer, notes: Vec::new(), first_row_id, rows: 0, compressed })
     }
 
     fn finish(mut self, folder: &Path) -> Result<Segment, Failure> {

@@ -207,11 +207,13 @@ fn code(code: FailureCode) -> Cow<'static, str> {
     }
 }
 
-/// Only what is this machine's doing; a caller's mistakes would fill the log.
+/// Only what went wrong on this machine: callers' mistakes, and callers who wait for a service to load, would fill
+/// the log.
 fn trouble(failure: &Failure, status: StatusCode) -> Option<Trouble> {
     let place = if failure.place.is_empty() { String::new() } else { format!(" at {}", failure.place) };
     let text = || format!("{:?}{place}: {}", failure.code, failure.message_en).into_boxed_str();
-    status.is_server_error().then(|| Trouble(text()))
+    let is_ordinary = matches!(failure.code, FailureCode::ServiceUnavailable | FailureCode::Stopping);
+    (status.is_server_error() && !is_ordinary).then(|| Trouble(text()))
 }
 
 /// Which field is meant, when one is.

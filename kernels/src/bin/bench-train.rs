@@ -32,10 +32,10 @@ fn main() -> anyhow::Result<()> {
     }
     let peak = measure::peak_gflop_s(threads as usize, 5);
     println!("F32 multiply-add from registers: {peak:.0} GFLOP/s (the physical limit of F32 kernels)");
+    let rss_mib = peak_rss_of_a_step(&model, threads)?;
+    println!("peak resident memory of load and one step: {rss_mib:.0} MiB");
     let all = run_case(&model, threads, 1, profile)?;
     let quarter = run_case(&model, threads, 4, false)?;
-    let rss_mib = peak_rss_mib()?;
-    println!("peak resident memory of the process: {rss_mib:.0} MiB");
     println!(
         "limit: the frozen products take {:.0} % of a step and run at {:.0} of {peak:.0} GFLOP/s; what is left is attention, adapters and passes over memory",
         100.0 * all.own_share, all.own_gflop_s
@@ -78,19 +78,29 @@ struct Case {
     load_s: f64,
 }
 
-/// One token of every `every` is a target.
-fn run_case(model: &std::path::Path, threads: u32, every: usize, profile: bool) -> anyhow::Result<Case> {
-    let params = TrainParams {
+fn params(threads: u32) -> TrainParams {
+    TrainParams {
         threads,
         seq_len: SEQ_LEN,
         batch_rows: BATCH_ROWS,
         max_steps: Some(SAMPLES as u64 + 1),
         epochs: SAMPLES as u32 + 1,
         ..TrainParams::default()
-    };
+    }
+}
+
+/// Peak memory so far after loading and one step, before the comparison takes memory of its own.
+fn peak_rss_of_a_step(model: &std::path::Path, threads: u32) -> anyhow::Result<f64> {
+    let rows = (0..BATCH_ROWS as usize).map(|row| random_row(row, 1)).collect();
+    Trainer::new(model, rows, params(threads))?.step(&|| false)?;
+    peak_rss_mib()
+}
+
+/// One token of every `every` is a target.
+fn run_case(model: &std::path::Path, threads: u32, every: usize, profile: bool) -> anyhow::Result<Case> {
     let rows = (0..BATCH_ROWS as usize).map(|row| random_row(row, every)).collect();
     let started = std::time::Instant::now();
-    let mut trainer = Trainer::new(model, rows, params)?;
+    let mut trainer = Trainer::new(model, rows, params(threads))?;
     let load_s = started.elapsed().as_secs_f64();
     let compared = trainer.compare_with_products(SAMPLES)?;
     let (tokens, flop) = (compared.tokens, compared.flop);

@@ -291,6 +291,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.flag.offset", "Index of the first row", "首行的序号"),
     ("cli.flag.count", "At most so many", "最多这么多"),
     ("cli.flag.part", "Which side of the split", "划分的哪一部分"),
+    ("cli.flag.held_out_percent", "Percent of the rows that is held out, 0 to 90", "留出的行所占百分比，0 到 90"),
     ("cli.flag.split_seed", "Another seed, another split", "不同的种子，不同的划分"),
     ("cli.flag.row", "The row's id", "行编号"),
     ("cli.flag.file", "A TOML file with keys of the form; flags override it", "以表单字段为键的 TOML 文件；命令行参数优先"),

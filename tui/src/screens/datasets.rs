@@ -96,10 +96,9 @@ pub(super) fn report_facts(view: &View<'_>, report: &ImportReport, page: &mut Pa
     }
     for rejection in report.rejections.iter().take(8) {
         let line = rejection.line.to_string();
-        let said = view.fill(
-            "datasets.rejection",
-            &[("line", &line), ("field", &cell(&rejection.field)), ("reason", &cell(&rejection.reason))],
-        );
+        let field = if rejection.field.is_empty() { String::new() } else { format!(" {}", cell(&rejection.field)) };
+        let said = view
+            .fill("datasets.rejection", &[("line", &line), ("field", &field), ("reason", &cell(&rejection.reason))]);
         page.text(format!("! {said}"), Token::Warn);
     }
     let more = report.rejected.saturating_sub(8);

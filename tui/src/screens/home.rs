@@ -195,7 +195,10 @@ impl Home {
             let token = if step.standing == Standing::Failed { Token::Error } else { Token::Muted };
             canvas.put(x, y, area.right().saturating_sub(x + 1), &step.detail, token);
             if i == chosen {
-                canvas.put(area.x + 2, y, 1, canvas.glyphs.point, Token::Accent);
+                // A running step has the same sign of its own.
+                if step.standing != Standing::Running {
+                    canvas.put(area.x + 2, y, 1, canvas.glyphs.point, Token::Accent);
+                }
                 canvas.highlight(area.x + 6, y, name_cells + 2, Token::Selected);
                 canvas.cursor_at(area.x + 2, y);
             }
@@ -394,7 +397,8 @@ mod tests {
         assert_eq!(path[0].standing, Standing::Done);
         assert_eq!(path[2].standing, Standing::Running);
         assert!(matches!(path[2].place, Place::Run(_)));
-        assert_eq!(path[4].standing, Standing::Done);
+        assert_eq!(path[4].standing, Standing::Running);
+        assert_eq!(path[5].standing, Standing::Done);
         assert_eq!(starter_name(), "starter");
     }
 

@@ -361,7 +361,10 @@ impl Screen for Jobs {
             return log.draw(canvas, area, view);
         }
         let rows = self.list.passing(all);
-        let below = if view.class >= Class::S { area.height / 2 } else { 0 };
+        let below = match view.class {
+            Class::Xs => 0,
+            _ => area.height - (rows.len() as u16 + 3).clamp(4, area.height / 2),
+        };
         let top = Rect { height: area.height - below, ..area };
         let columns = [
             column(view.t("col.kind"), 14),

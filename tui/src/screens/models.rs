@@ -59,13 +59,12 @@ fn items<'a>(view: &View<'a>) -> Vec<(String, Item<'a>)> {
 fn row(view: &View<'_>, key: &str, item: &Item<'_>) -> Row {
     let cells = match item {
         Item::Model(model) => {
-            let title = if model.record.title.is_empty() { &model.record.name } else { &model.record.title };
             vec![
-                piece(cell(title), Token::Heading),
+                piece(cell(&model.record.name), Token::Heading),
                 piece(String::new(), Token::Muted),
                 piece(String::new(), Token::Muted),
                 piece(String::new(), Token::Muted),
-                piece(view.fill("models.versions", &[("n", &model.versions.len().to_string())]), Token::Muted),
+                piece(String::new(), Token::Muted),
                 piece(cell(&model.record.licence), Token::Muted),
             ]
         }
@@ -193,7 +192,13 @@ impl Models {
         let rows = self.rows(view);
         let Some(key) = self.list.selected(&rows) else { return page };
         match items(view).into_iter().find(|(k, _)| *k == key) {
-            Some((_, Item::Model(model))) => model_page(view, model, &mut page),
+            Some((_, Item::Model(model))) => {
+                model_page(view, model, &mut page);
+                if let Some(newest) = model.versions.last() {
+                    page.blank();
+                    version_page(view, model, newest, &mut page);
+                }
+            }
             Some((_, Item::Version(model, version))) => version_page(view, model, version, &mut page),
             None => {}
         }
@@ -363,6 +368,11 @@ impl Screen for Models {
                 Action::Up => self.scroll = self.scroll.saturating_sub(1),
                 Action::Down => self.scroll += 1,
                 Action::Out | Action::Enter => self.reading = false,
+                Action::Filter => {
+                    self.reading = false;
+                    let rows = self.rows(&desk.view);
+                    return self.list.act(action, &rows);
+                }
                 _ => return self.verb(action, desk),
             }
             return true;

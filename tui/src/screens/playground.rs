@@ -559,7 +559,6 @@ impl Screen for Playground {
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
-        self.fill_in(view);
         if view.class >= Class::M {
             let left = (area.width / 3).min(56);
             self.draw_settings(canvas, Rect { width: left, ..area }, view);

@@ -15,7 +15,7 @@ use crate::action::{Action, Offer, offer};
 use crate::keymap::Context;
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
-use crate::widgets::chart::{Chart, average, axis_end, short};
+use crate::widgets::chart::{Chart, average, axis_end};
 use crate::widgets::number;
 use crate::widgets::page::Page;
 
@@ -322,7 +322,7 @@ impl RunView {
 
     /// The figures of a step in one line.
     fn line_at(&self, view: &View<'_>, step: f64, key: &'static str) -> Vec<Piece> {
-        let value = |i: usize| at_step(&self.series[i].points, step).map_or_else(|| "-".to_owned(), short);
+        let value = |i: usize| at_step(&self.series[i].points, step).map_or_else(|| "-".to_owned(), number::figure);
         vec![
             piece(format!("{} {step:.0}  ", view.t(key)), Token::Muted),
             piece(
@@ -365,7 +365,7 @@ impl RunView {
         page.fact(view.t("col.loss"), self.smooth_at(at).map_or_else(dash, |v| format!("{v:.4}")));
         page.fact(view.t("run.raw"), value(0).map_or_else(dash, |v| format!("{v:.4}")));
         page.fact_as(view.t("run.eval"), value(1).map_or_else(dash, |v| format!("{v:.4}")), Token::SeriesSecond);
-        page.fact(view.t("run.lr"), value(2).map_or_else(dash, number::typed));
+        page.fact(view.t("run.lr"), value(2).map_or_else(dash, number::figure));
         page.fact(view.t("run.grad"), value(3).map_or_else(dash, |v| format!("{v:.3}")));
         page.fact("tok/s", value(4).map_or_else(dash, |v| format!("{v:.0}")));
         if let Some((step, best)) = best(&self.series[1].points) {

@@ -337,7 +337,7 @@ impl Services {
                 c("col.prompt", 8).right(),
                 c("col.answer", 8).right(),
                 c("col.cost", 12).right().from(76),
-                c("col.outcome", 12).from(90),
+                c("col.outcome", 14).from(90),
             ],
         }
     }
@@ -441,8 +441,8 @@ impl Screen for Services {
             FormKind::Application => "services.application",
             FormKind::Key => "services.key",
         });
-        let tab = TABS[self.tab as usize].1;
-        std::iter::once(tab).chain(form).map(|k| view.t(k).to_owned()).collect()
+        let tab = Some(TABS[self.tab as usize].1).filter(|_| self.tab != Tab::Services);
+        tab.into_iter().chain(form).map(|k| view.t(k).to_owned()).collect()
     }
 
     fn context(&self) -> Context {
@@ -472,7 +472,6 @@ impl Screen for Services {
                         false => offer(Action::Run, "services.start"),
                     });
                     offers.push(offer(Action::Edit, "services.edit"));
-                    offers.push(offer(Action::Inspect, "services.how_to"));
                 }
                 offers.push(offer(Action::New, "services.publish"));
             }
@@ -495,6 +494,9 @@ impl Screen for Services {
         offers.push(offer(Action::NextTab, "hint_row.tabs"));
         offers.push(offer(Action::PreviousTab, "hint_row.tabs_back"));
         offers.push(offer(Action::Filter, "hint_row.filter"));
+        if self.service(view).is_some() {
+            offers.push(offer(Action::Inspect, "services.how_to"));
+        }
         offers
     }
 

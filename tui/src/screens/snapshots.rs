@@ -56,6 +56,12 @@ impl Bench {
         self.app.update(Event::Key(key), NOW_MS)
     }
 
+    /// Changes the area and lets it ask for what it shows.
+    fn go(&mut self, area: Area) {
+        self.app.act(Action::Go(area));
+        self.app.update(Event::Tick, NOW_MS);
+    }
+
     fn press(&mut self, action: Action) -> Vec<Effect> {
         self.key(press(action))
     }
@@ -160,7 +166,7 @@ fn every_screen_at_every_size_in_both_languages_and_three_states() {
                 for state in ["filled", "empty", "away"] {
                     let snapshot = if state == "empty" { sample::empty() } else { sample::filled() };
                     let mut bench = Bench::new(language, snapshot);
-                    bench.app.act(Action::Go(entry.area));
+                    bench.go(entry.area);
                     if state == "away" {
                         bench.lose();
                     }
@@ -216,7 +222,7 @@ fn forms_the_curve_and_overlays() {
 fn the_smallest_screen_still_says_where_one_is() {
     let mut bench = Bench::new(Language::En, sample::filled());
     for entry in &SCREENS {
-        bench.app.act(Action::Go(entry.area));
+        bench.go(entry.area);
         let picture = bench.picture((40, 10));
         assert!(picture.starts_with(&format!("[{}", entry.area.digit())), "{picture}");
     }
@@ -231,11 +237,12 @@ fn every_offer_of_every_screen_works_when_its_key_is_pressed() {
         for way in ways {
             let reach = || {
                 let mut bench = Bench::new(Language::En, sample::filled());
-                bench.app.act(Action::Go(entry.area));
+                bench.go(entry.area);
                 for action in *way {
                     bench.press(*action);
                 }
                 answer_metrics(&mut bench);
+                bench.app.toast = None;
                 bench
             };
             let mut bench = reach();
@@ -258,9 +265,9 @@ fn every_offer_of_every_screen_works_when_its_key_is_pressed() {
 fn escape_leads_back_to_the_list_and_never_out() {
     for entry in &SCREENS {
         let mut bench = Bench::new(Language::En, sample::filled());
-        bench.app.act(Action::Go(entry.area));
+        bench.go(entry.area);
         for action in [Action::Enter, Action::New, Action::Palette, Action::Help, Action::Menu] {
-            bench.app.act(Action::Go(entry.area));
+            bench.go(entry.area);
             bench.press(action);
             for _ in 0..10 {
                 let effects = bench.press(Action::Out);
@@ -328,7 +335,7 @@ fn an_idle_screen_writes_no_byte() {
     for entry in &SCREENS {
         for size in [|| Ok(Size::new(80, 24)), || Ok(Size::new(100, 30)), || Ok(Size::new(200, 50))] {
             let mut bench = Bench::new(Language::Zh, sample::filled());
-            bench.app.act(Action::Go(entry.area));
+            bench.go(entry.area);
             let mut terminal = Terminal::new(Screenful::new(Vec::new(), size)).unwrap();
             terminal.draw(|frame| shell::draw(&mut bench.app, frame)).unwrap();
             let first = terminal.backend().bytes();
@@ -345,7 +352,7 @@ fn nothing_wakes_an_idle_client() {
     quiet.jobs.retain(|j| j.record.ended_at_ms.is_some());
     let mut bench = Bench::new(Language::En, quiet);
     for entry in &SCREENS {
-        bench.app.act(Action::Go(entry.area));
+        bench.go(entry.area);
         assert_eq!(bench.app.wakes_at_ms(), None, "{:?}", entry.area);
     }
 }
@@ -354,12 +361,12 @@ fn nothing_wakes_an_idle_client() {
 fn a_full_frame_and_a_selection_move_stay_inside_their_budgets() {
     let mut bench = Bench::new(Language::Zh, sample::filled());
     bench.app.settings.theme = Theme { palette: Palette::Dark, depth: Depth::True };
-    bench.app.act(Action::Go(Area::Jobs));
+    bench.go(Area::Jobs);
     let mut terminal = Terminal::new(Screenful::new(Vec::new(), || Ok(Size::new(100, 30)))).unwrap();
     terminal.draw(|frame| shell::draw(&mut bench.app, frame)).unwrap();
     let full = terminal.backend().bytes();
     assert!(full <= 7_500, "a full frame is {full} bytes");
-    bench.app.act(Action::Go(Area::Home));
+    bench.go(Area::Home);
     terminal.draw(|frame| shell::draw(&mut bench.app, frame)).unwrap();
     let before = terminal.backend().bytes();
     bench.press(Action::Down);
@@ -376,7 +383,7 @@ fn no_message_is_wider_than_its_slot_at_eighty_columns() {
         ("tab.", 7),
         ("hint_row.", 30),
         ("col.", 12),
-        ("outcome.", 12),
+        ("outcome.", 14),
         ("services.tab_", 14),
         ("palette.action", 12),
         ("link.online", 12),
@@ -393,7 +400,7 @@ fn no_message_is_wider_than_its_slot_at_eighty_columns() {
     for language in [Language::En, Language::Zh] {
         for entry in &SCREENS {
             let mut bench = Bench::new(language, sample::filled());
-            bench.app.act(Action::Go(entry.area));
+            bench.go(entry.area);
             let picture = bench.picture((80, 24));
             let tabs = picture.lines().next().unwrap_or_default();
             let last = crate::screens::View { language, ..bench.app.view() }.t(Area::System.tab());
@@ -424,11 +431,40 @@ fn every_message_of_the_shell_exists_in_both_languages() {
 }
 
 #[test]
+fn every_key_in_the_sources_stands_in_the_catalogue() {
+    let src = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let mut seen = 0;
+    for folder in ["", "/screens", "/widgets"] {
+        for file in std::fs::read_dir(format!("{src}{folder}")).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|e| e != "rs") || path.ends_with("snapshots.rs") {
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for call in ["view.t(", "view.fill(", "text(language, ", "fill(language, "] {
+                for rest in source.split(call).skip(1) {
+                    let Some(key) = rest.trim_start().strip_prefix('"').and_then(|r| r.split('"').next()) else {
+                        continue;
+                    };
+                    assert!(
+                        hone_protocol::catalogue::find(Language::En, key).is_some(),
+                        "{}: {key} is not in the catalogue",
+                        path.display()
+                    );
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 200, "the scan found only {seen} keys");
+}
+
+#[test]
 fn a_screen_falls_into_other_languages_only_by_its_data() {
     // Chinese screens may hold names, units and keys in Latin letters, but no English sentence of ours.
     let mut bench = Bench::new(Language::Zh, sample::filled());
     for entry in &SCREENS {
-        bench.app.act(Action::Go(entry.area));
+        bench.go(entry.area);
         let picture = bench.picture((200, 50));
         for (key, en, zh) in TABLES.iter().flat_map(|t| t.iter()) {
             let sentence = en.split_whitespace().count() >= 5 && !en.contains('{') && en != zh;
@@ -574,7 +610,7 @@ fn escape_sequences_in_an_answer_never_reach_the_terminal() {
 #[test]
 fn windows_are_asked_again_after_the_link_was_lost() {
     let mut bench = Bench::new(Language::En, sample::filled());
-    bench.app.act(Action::Go(Area::Jobs));
+    bench.go(Area::Jobs);
     bench.app.update(Event::Tick, NOW_MS);
     assert!(bench.asks().iter().any(|(_, r)| matches!(r, Request::Log { .. })));
     bench.lose();

@@ -56,7 +56,7 @@ fn range(values: &[f64]) -> (f64, f64) {
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
     let (low, high) = (at(0.01), at(0.99));
-    let margin = ((high - low) * 0.05).max(high.abs() * 0.01).max(1e-9);
+    let margin = ((high - low) * 0.05).max(high.abs() * 0.05 - (high - low) / 2.0).max(1e-12);
     (low - margin, high + margin)
 }
 

@@ -151,7 +151,8 @@ impl Listing {
         self.selected(rows);
         let shown: Vec<(usize, Column)> =
             columns.iter().copied().enumerate().filter(|(_, c)| area.width >= c.from).collect();
-        let widths = widths(&shown, area.width.saturating_sub(3));
+        // Three cells at the left hold the pointer; one at the right keeps text off a rule.
+        let widths = widths(&shown, area.width.saturating_sub(4));
         let mut y = area.y;
         if columns.iter().any(|c| !c.title.is_empty()) && area.height > 2 {
             let mut x = area.x + 3;
@@ -208,7 +209,7 @@ impl Listing {
         if selected {
             canvas.put(area.x + 1, y, 1, canvas.glyphs.point, Token::Accent);
             let token = if focused { Token::Selected } else { Token::SelectedIdle };
-            canvas.highlight(area.x + 3, y, area.width.saturating_sub(3), token);
+            canvas.highlight(area.x + 3, y, area.width.saturating_sub(4), token);
             if focused && !self.filtering {
                 canvas.cursor_at(area.x + 1, y);
             }

@@ -77,19 +77,25 @@ pub(crate) fn day(at_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// A measured number in about three digits: `5.49e-4`, `0.072`, `12.3`.
+pub(crate) fn figure(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size < 1e-2 => format!("{value:.2e}"),
+        size if size < 10.0 => format!("{value:.3}"),
+        _ => format!("{value:.1}"),
+    }
+}
+
 /// A share as whole percent.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
 }
 
-/// A number as short as a person would type it: `2e-4`, `0.05`, `16`.
+/// A number as short as a person would type it: `2e-4`, `0.05`, `16`. Seven digits, which is what an `f32` holds.
 pub(crate) fn typed(value: f64) -> String {
-    let rounded = (value * 1e9).round() / 1e9;
-    if rounded != 0.0 && rounded.abs() < 1e-2 {
-        format!("{:e}", (value * 1e12).round() / 1e12)
-    } else {
-        format!("{}", (value * 1e6).round() / 1e6)
-    }
+    let short = value as f32;
+    if short != 0.0 && short.abs() < 1e-2 { format!("{short:e}") } else { format!("{short}") }
 }
 
 #[cfg(test)]

@@ -97,7 +97,9 @@ fn the_gradient_is_the_slope_of_the_loss() {
     let model = tiny(folder.path(), 11);
     // Several rows of unequal length share a pass, with padding, and the last pass is partly empty.
     let rows = tiny_rows(&[17, 30, 9, 23], 8);
-    check(&model, &rows, TrainParams { accumulation: 2, ..params(Weights::Exact) });
+    for weights in [Weights::Exact, Weights::Auto] {
+        check(&model, &rows, TrainParams { accumulation: 2, ..params(weights) });
+    }
 }
 
 #[test]
@@ -106,7 +108,9 @@ fn the_gradient_holds_for_some_projections_only_and_with_recomputation() {
     let model = tiny(folder.path(), 12);
     let rows = tiny_rows(&[21, 14], 9);
     let targets = vec![Projection::Q, Projection::V, Projection::Up];
-    check(&model, &rows, TrainParams { targets, recompute_every: 1, ..params(Weights::Exact) });
+    for weights in [Weights::Exact, Weights::Auto] {
+        check(&model, &rows, TrainParams { targets: targets.clone(), recompute_every: 1, ..params(weights) });
+    }
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

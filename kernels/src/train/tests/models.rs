@@ -19,7 +19,8 @@ pub(super) fn params() -> TrainParams {
     TrainParams { threads: 1, seq_len: 32, batch_rows: 2, ..TrainParams::default() }
 }
 
-/// A llama of two layers with random F32 weights, that llama.cpp loads too.
+/// A llama of two layers with random F32 weights, that llama.cpp loads too. F16 holds the weights exactly, so that the
+/// packed form must agree as well as the exact one.
 pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
     let path = folder.join(format!("tiny-{seed}.gguf"));
     let mut random = SplitMix::new(seed);
@@ -40,7 +41,7 @@ pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
         .meta(&key("attention.layer_norm_rms_epsilon"), Value::F32(1e-5))
         .meta("tokenizer.ggml.model", Value::Str("no_vocab".to_owned()));
     let mut matrix = |writer: &mut GgufWriter, name: &str, input: usize, output: usize, spread: f32| {
-        let values: Vec<f32> = (0..input * output).map(|_| random.symmetric() * spread).collect();
+        let values: Vec<f32> = (0..input * output).map(|_| (random.symmetric() * spread * 1024.0).round() / 1024.0).collect();
         writer.tensor_f32(name, &[input as u64, output as u64], &values);
     };
     matrix(&mut writer, "token_embd.weight", WIDTH, VOCAB, 1.0);

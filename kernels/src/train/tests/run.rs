@@ -111,7 +111,7 @@ fn an_unknown_architecture_is_refused_by_name() {
     assert!(text.contains("mamba") && text.contains("llama"), "{text}");
 }
 
-/// Ten steps on two rows of the starter. The numbers were recorded on an AVX2 machine with F16 copies; other kernels round
+/// Ten steps on two rows of the starter. The numbers were recorded on an AVX2 machine with our own kernels; other kernels round
 /// differently, which the tolerance allows and a wrong gradient does not.
 #[test]
 fn ten_losses_of_the_starter_stay_as_recorded() {
@@ -125,7 +125,7 @@ fn ten_losses_of_the_starter_stay_as_recorded() {
     let mut trainer = Trainer::new(&model, rows, params).unwrap();
     let losses: Vec<f64> = run(&mut trainer).iter().map(|step| step.loss).collect();
     println!("losses {losses:.4?}");
-    let recorded = [0.0; 10];
+    let recorded = [3.7535, 3.3210, 2.8937, 2.5290, 2.2289, 1.9898, 1.8049, 1.6661, 1.5660, 1.5005];
     assert_eq!(losses.len(), recorded.len());
     for (loss, recorded) in losses.iter().zip(recorded) {
         assert!((loss - recorded).abs() < 0.02 * recorded + 0.002, "{loss} instead of {recorded}");

@@ -1,0 +1,85 @@
+//! A terminal for the client: a real pseudo-terminal, and an emulator that reads what is drawn on it.
+
+use std::io::{Read, Write};
+use std::num::NonZero;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::{programs, wait_until};
+
+/// A client in a terminal.
+pub struct Terminal {
+    screen: Arc<Mutex<(vt100::Parser, u64)>>,
+    keys: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    _master: Box<dyn MasterPty + Send>,
+}
+
+impl Terminal {
+    /// Runs `hone` on the daemon of a state directory.
+    pub fn open(state: &Path, language: &str, columns: u16, rows: u16) -> Terminal {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
+        let mut command = CommandBuilder::new(programs().join("hone"));
+        command.args(["--lang", language]);
+        command.env_clear();
+        command.env("HONE_STATE", state);
+        command.env("HOME", state);
+        command.env("TERM", "xterm-256color");
+        command.env("LANG", "C.UTF-8");
+        command.env("PATH", std::env::var("PATH").unwrap_or_default());
+        let child = pair.slave.spawn_command(command).expect("hone starts");
+        drop(pair.slave);
+        let mut output = pair.master.try_clone_reader().expect("a reader");
+        let keys = pair.master.take_writer().expect("a writer");
+        let sides = NonZero::new(rows).zip(NonZero::new(columns)).expect("a terminal has rows and columns");
+        let screen = Arc::new(Mutex::new((vt100::Parser::new(sides.0, sides.1, 0), 0)));
+        let reading = screen.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 8192];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                let mut screen = reading.lock().unwrap_or_else(PoisonError::into_inner);
+                screen.0.process(&bytes[..count]);
+                screen.1 += count as u64;
+            }
+        });
+        Terminal { screen, keys, child, _master: pair.master }
+    }
+
+    /// Presses keys.
+    pub fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).expect("hone reads its terminal");
+    }
+
+    /// What stands on the screen.
+    pub fn text(&self) -> String {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).0.screen().contents()
+    }
+
+    /// Bytes that were written so far.
+    pub fn bytes(&self) -> u64 {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Waits until a text stands on the screen.
+    pub fn wait_for(&self, text: &str) {
+        wait_until(&format!("{text:?} on the screen"), || {
+            let seen = self.text();
+            seen.contains(text).then_some(())
+        });
+    }
+
+    /// Whether the client has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -23,6 +23,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 /// The environment variable in which the daemon gives its process id to a child.
 pub const PARENT_VARIABLE: &str = "HONE_PARENT_PID";
 
+/// What the daemon sets in the environment of `honed data` beside it: the C library gives blocks of 4 MiB and more
+/// back to the system at once. Left alone it learns to keep them, and the longest lines would then cost a third
+/// more memory than they take. Other C libraries ignore it.
+pub const ALLOCATOR: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "4194304");
+
 /// Requests read ahead of the task in hand. One more waits in the socket: the reading thread then stands still,
 /// and the daemon's writes with it, until the child takes a request.
 pub const REQUESTS_WAITING_MAX: usize = 8;
@@ -92,7 +97,8 @@ pub fn start(limits: Limits) -> Result<Channel, StartError> {
     give_up_privileges(&mut sandbox)?;
     survive_file_limit()?;
     limit(&limits, &mut sandbox)?;
-    sandbox.push("missing: Landlock and seccomp, so the network and other files of this user are not fenced off".into());
+    sandbox
+        .push("missing: Landlock and seccomp, so the network and other files of this user are not fenced off".into());
     let channel = Channel::over(own_socket()?, || std::process::exit(EXIT_HANG_UP))
         .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
     channel.send(&FromWorker::Hello {

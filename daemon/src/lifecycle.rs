@@ -42,7 +42,9 @@ struct Lock(#[allow(dead_code)] File);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another daemon has this state directory.
-    #[error("the state directory {state} is in use by {holder}; talk to it with `hone`, or set HONE_STATE to another directory")]
+    #[error(
+        "the state directory {state} is in use by {holder}; talk to it with `hone`, or set HONE_STATE to another directory"
+    )]
     InUse {
         /// The directory.
         state: String,
@@ -55,7 +57,11 @@ pub enum StartError {
 }
 
 fn make_private(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("{} cannot be made", path.display()))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("{} cannot be made", path.display()))
 }
 
 fn take_lock(state: &Path) -> Result<Lock, StartError> {
@@ -196,12 +202,19 @@ fn notes(state: &Path) -> Vec<String> {
 }
 
 /// Binds HTTP: loopback and a Unix socket. A taken port is named and leaves the rest working.
-async fn bind_http(options: &Options, run: &Path, notes: &mut Vec<String>) -> anyhow::Result<(http::Listeners, Vec<String>)> {
+async fn bind_http(
+    options: &Options,
+    run: &Path,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<(http::Listeners, Vec<String>)> {
     let wanted = if options.http.is_empty() { vec![HTTP_DEFAULT.to_owned()] } else { options.http.clone() };
     let (mut tcp, mut addresses) = (Vec::new(), Vec::new());
     for address in wanted {
         let parsed: SocketAddr = address.parse().with_context(|| format!("--http {address} is not ADDRESS:PORT"))?;
-        anyhow::ensure!(parsed.ip().is_loopback(), "--http {address}: only loopback addresses are possible in this version");
+        anyhow::ensure!(
+            parsed.ip().is_loopback(),
+            "--http {address}: only loopback addresses are possible in this version"
+        );
         match TcpListener::bind(parsed).await {
             Ok(listener) => {
                 addresses.push(format!("http://{}", listener.local_addr()?));
@@ -209,7 +222,9 @@ async fn bind_http(options: &Options, run: &Path, notes: &mut Vec<String>) -> an
             }
             Err(error) => {
                 let holder = port_holder(parsed.port());
-                let note = format!("HTTP does not listen on {address}: {error}{holder}; start honed with --http and a free port");
+                let note = format!(
+                    "HTTP does not listen on {address}: {error}{holder}; start honed with --http and a free port"
+                );
                 eprintln!("honed: {note}");
                 notes.push(note);
             }
@@ -225,7 +240,8 @@ async fn bind_http(options: &Options, run: &Path, notes: &mut Vec<String>) -> an
         addresses.push(format!("unix:{}", path.display()));
         unix.push(listener);
     }
-    std::fs::write(run.join(paths::HTTP), addresses.join("\n") + "\n").context("the list of addresses cannot be written")?;
+    std::fs::write(run.join(paths::HTTP), addresses.join("\n") + "\n")
+        .context("the list of addresses cannot be written")?;
     let listeners = http::Listeners { tcp, unix, hosts: Vec::new(), limits: http::Limits::default() };
     Ok((listeners, addresses))
 }

@@ -57,9 +57,7 @@ fn ticks() -> Option<Ticks> {
 /// GPUs that the NVIDIA driver lists; empty when there is no driver.
 fn gpus() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else { return Vec::new() };
-    let model = |text: String| {
-        text.lines().find_map(|l| l.strip_prefix("Model:")).map(|m| m.trim().to_owned())
-    };
+    let model = |text: String| text.lines().find_map(|l| l.strip_prefix("Model:")).map(|m| m.trim().to_owned());
     entries
         .flatten()
         .filter_map(|e| std::fs::read_to_string(e.path().join("information")).ok())

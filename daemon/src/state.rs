@@ -335,9 +335,7 @@ impl State {
                 Weights::Adapter { base, .. } => Some(self.version_reference(base)),
             },
             services: self.services.values().filter(|s| s.version == version.id).map(|s| s.name.clone()).collect(),
-            score: newest.and_then(|e| {
-                Some((self.suites.get(&e.suite)?.name.clone(), e.score?))
-            }),
+            score: newest.and_then(|e| Some((self.suites.get(&e.suite)?.name.clone(), e.score?))),
             fit: self.fit(version),
         }
     }
@@ -385,9 +383,9 @@ impl State {
         let record = self.services.get(&id)?;
         let serving = self.versions.get(&record.version).and_then(|v| self.serving.get(&self.base_of(v)));
         let adapter_missing = serving.is_some_and(|s| {
-            self.versions.get(&record.version).is_some_and(|v| {
-                matches!(v.weights, Weights::Adapter { .. }) && !s.adapters.contains(&v.id)
-            })
+            self.versions
+                .get(&record.version)
+                .is_some_and(|v| matches!(v.weights, Weights::Adapter { .. }) && !s.adapters.contains(&v.id))
         });
         let state = match serving {
             _ if !record.wanted => ServiceState::Off,

@@ -15,6 +15,7 @@ use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::frame;
 use hone_protocol::wire;
 use hone_protocol::worker::{ExportTask, FromWorker, ImportTask, ReadTask, Select, ToWorker};
+use honed::child::{ALLOCATOR, EXIT_BAD_FRAME, PARENT_VARIABLE};
 
 const EVERYTHING: Split = Split { held_out_percent: 0, seed: 0 };
 
@@ -25,10 +26,16 @@ struct DataChild {
 }
 
 fn spawn(parent: u32) -> (Child, UnixStream) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_honed"));
+    command.arg("data");
+    spawn_by(command, parent)
+}
+
+fn spawn_by(mut command: Command, parent: u32) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let process = Command::new(env!("CARGO_BIN_EXE_honed"))
-        .arg("data")
-        .env("HONE_PARENT_PID", parent.to_string())
+    let process = command
+        .env(PARENT_VARIABLE, parent.to_string())
+        .env(ALLOCATOR.0, ALLOCATOR.1)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stderr(Stdio::piped())
         .spawn()
@@ -39,6 +46,10 @@ fn spawn(parent: u32) -> (Child, UnixStream) {
 impl DataChild {
     fn start() -> DataChild {
         let (process, socket) = spawn(std::process::id());
+        DataChild::greet(process, socket)
+    }
+
+    fn greet(process: Child, socket: UnixStream) -> DataChild {
         let mut child = DataChild { process, socket, sandbox: Vec::new() };
         match child.read() {
             Some(FromWorker::Hello { protocol, version, sandbox }) => {
@@ -173,6 +184,27 @@ fn a_task_that_cannot_be_done_is_a_failure_with_a_code() {
 }
 
 #[test]
+fn a_file_beyond_the_limit_is_a_failure_and_not_a_death() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    write_chats(&path, 5_000);
+    let segments = folder.path().join("segments");
+    fs::create_dir(&segments).unwrap();
+    // A limit that the shell sets for good, as an administrator would: the child may not raise it.
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg("ulimit -f 64; exec \"$0\" data").arg(env!("CARGO_BIN_EXE_honed"));
+    let (process, socket) = spawn_by(shell, std::process::id());
+    let mut child = DataChild::greet(process, socket);
+    child.send(&import_task(&path, &segments));
+    match child.answer().0 {
+        FromWorker::Failed(failure) => assert_eq!(failure.code, FailureCode::LimitReached, "{failure}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(child.end().success());
+    assert_eq!(fs::read_dir(&segments).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn bytes_that_are_no_frame_are_answered_and_end_the_child() {
     for bytes in [&[0, 0, 0, 0][..], &[0xff; 8], &[2, 0, 0, 0, 0xff, 0xff]] {
         let mut child = DataChild::start();
@@ -181,7 +213,7 @@ fn bytes_that_are_no_frame_are_answered_and_end_the_child() {
             Some(FromWorker::Failed(failure)) => assert_eq!(failure.code, FailureCode::BadFrame),
             other => panic!("{other:?}"),
         }
-        assert_eq!(child.end().code(), Some(honed::child::EXIT_BAD_FRAME));
+        assert_eq!(child.end().code(), Some(EXIT_BAD_FRAME));
     }
 }
 
@@ -194,7 +226,7 @@ fn it_starts_only_as_a_child_of_the_daemon_that_named_itself() {
 
     let by_hand = Command::new(env!("CARGO_BIN_EXE_honed"))
         .arg("data")
-        .env_remove("HONE_PARENT_PID")
+        .env_remove(PARENT_VARIABLE)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -212,9 +244,9 @@ fn a_daemon_that_goes_away_in_the_middle_of_an_import_ends_the_child() {
     assert!(matches!(child.read(), Some(FromWorker::Progress { .. })));
     drop(child.socket);
     child.process.wait().unwrap();
-    let whole = fs::read_dir(folder.path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "arrow")
-    });
+    let whole = fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "arrow"));
     assert!(whole.count() < 8, "it did not go on to the end");
 }
 

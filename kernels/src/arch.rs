@@ -216,7 +216,11 @@ fn read_config(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
         kv_heads: size_or("attention.head_count_kv", heads)?,
         head_dim,
         rope_dims: size_or("rope.dimension_count", head_dim)?,
-        rope_base: if file.get(&key("rope.freq_base")).is_some() { file.f32(&key("rope.freq_base"))? } else { 10_000.0 },
+        rope_base: if file.get(&key("rope.freq_base")).is_some() {
+            file.f32(&key("rope.freq_base"))?
+        } else {
+            10_000.0
+        },
         rope_scale: rope_scale(arch, file)?,
         rope_factors: file.tensor("rope_freqs.weight").is_some(),
         norm_eps: file.f32(&key("attention.layer_norm_rms_epsilon"))?,
@@ -224,9 +228,8 @@ fn read_config(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
         context_tokens: size("context_length")?,
         tied_head: file.tensor("output.weight").is_none(),
     };
-    let fail = |suffix: &str, problem: String| {
-        Err(ArchError::Shape { path: file.path.clone(), field: key(suffix), problem })
-    };
+    let fail =
+        |suffix: &str, problem: String| Err(ArchError::Shape { path: file.path.clone(), field: key(suffix), problem });
     if config.layers == 0 || config.layers > LAYERS_MAX {
         return fail("block_count", format!("{} layers, 1 to {LAYERS_MAX} are possible", config.layers));
     }
@@ -261,7 +264,11 @@ fn rope_scale(arch: &Arch, file: &GgufFile) -> Result<f32, ArchError> {
             if factor.is_finite() && factor > 0.0 {
                 return Ok(1.0 / factor);
             }
-            Err(ArchError::Shape { path: file.path.clone(), field: factor_key, problem: format!("{factor} is not positive") })
+            Err(ArchError::Shape {
+                path: file.path.clone(),
+                field: factor_key,
+                problem: format!("{factor} is not positive"),
+            })
         }
         Some(other) => Err(ArchError::Feature { path: file.path.clone(), key, value: format!("{other:?}") }),
     }
@@ -323,4 +330,3 @@ impl Config {
         }
     }
 }
-

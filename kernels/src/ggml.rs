@@ -259,7 +259,15 @@ pub(crate) fn encode(kind: Type, values: &[f32], row: usize, out: &mut [u8]) {
             F16 => sys::ggml_fp32_to_fp16_row(values.as_ptr(), out.as_mut_ptr().cast(), count),
             _ => {
                 let rows = count / row as i64;
-                sys::ggml_quantize_chunk(kind, values.as_ptr(), out.as_mut_ptr().cast(), 0, rows, row as i64, ptr::null());
+                sys::ggml_quantize_chunk(
+                    kind,
+                    values.as_ptr(),
+                    out.as_mut_ptr().cast(),
+                    0,
+                    rows,
+                    row as i64,
+                    ptr::null(),
+                );
             }
         }
     }

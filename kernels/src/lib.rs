@@ -6,13 +6,13 @@ pub mod arch;
 mod cpu;
 mod ggml;
 pub mod gguf;
+pub mod inspect;
 #[cfg(test)]
 mod reference;
-pub mod train;
 pub mod serve;
-pub mod vocab;
 pub mod template;
-pub mod inspect;
+pub mod train;
+pub mod vocab;
 
 pub use ggml::{BackendError, log_to_stderr};
 pub mod worker;

@@ -121,7 +121,8 @@ impl Reference {
             });
             rows.collect()
         };
-        let mixed = self.attend(&project(Projection::Q, true), &project(Projection::K, true), &project(Projection::V, false));
+        let mixed =
+            self.attend(&project(Projection::Q, true), &project(Projection::K, true), &project(Projection::V, false));
         for (x, mixed) in x.iter_mut().zip(&mixed) {
             add(x, &self.project(adapters, layer, Projection::O, mixed));
             let normed = self.norm(x, &format!("blk.{layer}.ffn_norm.weight"));

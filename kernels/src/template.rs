@@ -76,7 +76,9 @@ pub enum TemplateError {
         count: usize,
     },
     /// A role that is no plain word.
-    #[error("messages[{message}].role {role:?} must be 1 to {ROLE_BYTES_MAX} of a-z, 0-9, _ and -, starting with a letter")]
+    #[error(
+        "messages[{message}].role {role:?} must be 1 to {ROLE_BYTES_MAX} of a-z, 0-9, _ and -, starting with a letter"
+    )]
     Role {
         /// Index of the message.
         message: usize,
@@ -85,7 +87,9 @@ pub enum TemplateError {
     },
     /// The template rewrites contents and a content holds the text of a control token, so that it
     /// cannot be told from the template's own.
-    #[error("messages[{message}].content holds {token:?}, a control token of this model, and the chat template rewrites contents, so the two cannot be kept apart\nhint: remove that text from the message")]
+    #[error(
+        "messages[{message}].content holds {token:?}, a control token of this model, and the chat template rewrites contents, so the two cannot be kept apart\nhint: remove that text from the message"
+    )]
     ControlText {
         /// Index of the message.
         message: usize,
@@ -96,7 +100,9 @@ pub enum TemplateError {
     #[error("the chat template rewrites contents so that control tokens appear or vanish\nhint: use another template")]
     ControlTokensDiffer,
     /// The template rewrites contents, so a training row cannot say which tokens an answer has.
-    #[error("the chat template rewrites the contents of this conversation, so the trained tokens cannot be marked\nhint: see which message it changes by showing the row as text")]
+    #[error(
+        "the chat template rewrites the contents of this conversation, so the trained tokens cannot be marked\nhint: see which message it changes by showing the row as text"
+    )]
     ContentRewritten,
     /// Tokenising failed.
     #[error(transparent)]
@@ -115,10 +121,7 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message of `role` saying `content`.
     pub fn new(role: &str, content: &str) -> Self {
-        Self {
-            role: role.to_owned(),
-            content: content.to_owned(),
-        }
+        Self { role: role.to_owned(), content: content.to_owned() }
     }
 }
 
@@ -155,10 +158,7 @@ impl TemplateFacts {
     /// The facts of a vocabulary.
     pub fn of(vocab: &Vocab) -> Self {
         let named = vocab.named();
-        Self {
-            bos_token: vocab.spelling(named.bos),
-            eos_token: vocab.spelling(named.eos),
-        }
+        Self { bos_token: vocab.spelling(named.bos), eos_token: vocab.spelling(named.eos) }
     }
 }
 
@@ -187,15 +187,9 @@ impl ChatTemplate {
     /// Python's string methods, `tojson` with Python's spacing; `{% generation %}` tags are ignored.
     pub fn new(source: &str, facts: TemplateFacts) -> Result<Self, TemplateError> {
         if source.len() > SOURCE_BYTES_MAX {
-            return Err(TemplateError::SourceTooLong {
-                bytes: source.len(),
-            });
+            return Err(TemplateError::SourceTooLong { bytes: source.len() });
         }
-        Ok(Self {
-            env: env::environment(source)?,
-            facts,
-            sha256: Sha256::digest(source.as_bytes()).into(),
-        })
+        Ok(Self { env: env::environment(source)?, facts, sha256: Sha256::digest(source.as_bytes()).into() })
     }
 
     /// SHA-256 of the source as given.
@@ -204,11 +198,7 @@ impl ChatTemplate {
     }
 
     /// The prompt as one text, without knowing who wrote what. For showing only.
-    pub fn render_text(
-        &self,
-        messages: &[ChatMessage],
-        add_generation_prompt: bool,
-    ) -> Result<String, TemplateError> {
+    pub fn render_text(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
         check_messages(messages)?;
         self.render_raw(messages.iter().map(as_pair), add_generation_prompt)
     }
@@ -222,8 +212,7 @@ impl ChatTemplate {
     ) -> Result<Option<Vec<Segment>>, TemplateError> {
         check_messages(messages)?;
         let truth = self.render_raw(messages.iter().map(as_pair), add_generation_prompt)?;
-        self.align(&truth, messages, add_generation_prompt)
-            .map(|(segments, _)| segments)
+        self.align(&truth, messages, add_generation_prompt).map(|(segments, _)| segments)
     }
 
     /// The prompt in segments, ready to tokenise. Where the template rewrites contents, the whole
@@ -243,20 +232,13 @@ impl ChatTemplate {
         }
         for (message, m) in messages.iter().enumerate() {
             if let Some(token) = vocab.control_text_in(&m.content) {
-                return Err(TemplateError::ControlText {
-                    message,
-                    token: token.text.clone(),
-                });
+                return Err(TemplateError::ControlText { message, token: token.text.clone() });
             }
         }
         if control_count(vocab, &truth)? != control_count(vocab, &masked)? {
             return Err(TemplateError::ControlTokensDiffer);
         }
-        Ok(vec![Segment {
-            text: truth,
-            kind: SegmentKind::Markup,
-            message: None,
-        }])
+        Ok(vec![Segment { text: truth, kind: SegmentKind::Markup, message: None }])
     }
 
     /// The prompt as tokens, with the model's begin token in front where it wants one and the
@@ -286,9 +268,7 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         loss_on: LossOn,
     ) -> Result<TrainingRow, TemplateError> {
-        let segments = self
-            .segments(messages, false)?
-            .ok_or(TemplateError::ContentRewritten)?;
+        let segments = self.segments(messages, false)?.ok_or(TemplateError::ContentRewritten)?;
         row::build(vocab, messages, segments, loss_on)
     }
 
@@ -306,14 +286,8 @@ impl ChatTemplate {
         let prompt = self.render_text(&turns[..3], true)?;
         let keeps_contents = self.segments(&turns, false)?.is_some();
         let marked = [message("system", "Answer in verse."), turns[0].clone()];
-        let takes_system = self
-            .render_text(&marked, true)
-            .is_ok_and(|text| text.contains("Answer in verse."));
-        Ok(TemplateTraits {
-            takes_system,
-            keeps_contents,
-            prompt_matches_history: whole.starts_with(&prompt),
-        })
+        let takes_system = self.render_text(&marked, true).is_ok_and(|text| text.contains("Answer in verse."));
+        Ok(TemplateTraits { takes_system, keeps_contents, prompt_matches_history: whole.starts_with(&prompt) })
     }
 
     /// Renders with placeholders and aligns the result with `truth`. Also gives the rendering with
@@ -326,10 +300,7 @@ impl ChatTemplate {
     ) -> Result<(Option<Vec<Segment>>, String), TemplateError> {
         let contents: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
         let placeholders = align::placeholders(&contents);
-        let pairs = messages
-            .iter()
-            .zip(&placeholders)
-            .map(|(m, p)| (m.role.as_str(), p.as_str()));
+        let pairs = messages.iter().zip(&placeholders).map(|(m, p)| (m.role.as_str(), p.as_str()));
         let masked = match self.render_raw(pairs, add_generation_prompt) {
             Ok(masked) => masked,
             // A template may refuse the placeholder where it took the content; then the two cannot
@@ -339,10 +310,7 @@ impl ChatTemplate {
             }
             Err(e) => return Err(e),
         };
-        Ok((
-            align::segments(truth, &masked, &placeholders, &contents),
-            masked,
-        ))
+        Ok((align::segments(truth, &masked, &placeholders, &contents), masked))
     }
 
     fn render_raw<'m>(
@@ -351,9 +319,7 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
         let messages: Vec<Value> = messages
-            .map(|(role, content)| {
-                Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))])
-            })
+            .map(|(role, content)| Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))]))
             .collect();
         let context = Value::from_pairs([
             ("messages", Value::from(messages)),
@@ -373,18 +339,13 @@ fn as_pair(message: &ChatMessage) -> (&str, &str) {
 
 fn check_messages(messages: &[ChatMessage]) -> Result<(), TemplateError> {
     if messages.is_empty() || messages.len() > MESSAGES_MAX {
-        return Err(TemplateError::MessageCount {
-            count: messages.len(),
-        });
+        return Err(TemplateError::MessageCount { count: messages.len() });
     }
     for (message, m) in messages.iter().enumerate() {
         let plain = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-');
         let starts = m.role.starts_with(|c: char| c.is_ascii_lowercase());
         if !starts || m.role.len() > ROLE_BYTES_MAX || !m.role.chars().all(plain) {
-            return Err(TemplateError::Role {
-                message,
-                role: m.role.chars().take(2 * ROLE_BYTES_MAX).collect(),
-            });
+            return Err(TemplateError::Role { message, role: m.role.chars().take(2 * ROLE_BYTES_MAX).collect() });
         }
     }
     Ok(())

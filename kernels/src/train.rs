@@ -1,5 +1,5 @@
 //! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
-//! `batch` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
+//! `stream` and `plan` (the passes of a run), `batch` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
 //! `trainer` (steps), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
@@ -10,6 +10,8 @@ mod lora;
 pub mod measure;
 mod packing;
 mod params;
+mod plan;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod trainer;
@@ -23,7 +25,8 @@ pub use params::{
     ACCUMULATION_MAX, BATCH_ROWS_MAX, EPOCHS_MAX, LongRows, ParamsError, RANK_MAX, SEQ_LEN_MAX, Schedule, THREADS_MAX,
     TrainParams, Weights,
 };
-pub use trainer::{Evaluation, MemoryBytes, Plan, RowLoss, StepMetrics, StepOutcome, Trainer, preflight};
+pub use plan::{MemoryBytes, Plan, preflight};
+pub use trainer::{Evaluation, RowLoss, StepMetrics, StepOutcome, Trainer};
 
 use crate::arch::ArchError;
 use crate::ggml::BackendError;

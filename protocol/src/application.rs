@@ -110,7 +110,11 @@ pub fn amount(price: &Price, prompt_tokens: u64, cached_tokens: u64, completion_
     let cached = price.cached_micros.map_or(input, i128::from);
     let fresh = i128::from(prompt_tokens.saturating_sub(cached_tokens));
     // micro-units per 1e6 tokens = pico-units per token.
-    Pico(fresh * input + i128::from(cached_tokens) * cached + i128::from(completion_tokens) * micros(price.output_micros))
+    Pico(
+        fresh * input
+            + i128::from(cached_tokens) * cached
+            + i128::from(completion_tokens) * micros(price.output_micros),
+    )
 }
 
 /// An application as lists show it.

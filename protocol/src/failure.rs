@@ -83,8 +83,15 @@ impl FailureCode {
     pub fn http_status(self) -> u16 {
         use FailureCode::*;
         match self {
-            InvalidRequest | InvalidField | BadFile | NoRows | ContextExceeded | TemplateFailed | BadFrame
-            | UnsupportedArchitecture | HashMismatch => 400,
+            InvalidRequest
+            | InvalidField
+            | BadFile
+            | NoRows
+            | ContextExceeded
+            | TemplateFailed
+            | BadFrame
+            | UnsupportedArchitecture
+            | HashMismatch => 400,
             Unauthenticated => 401,
             Forbidden => 403,
             NotFound | FileUnreadable => 404,
@@ -120,8 +127,15 @@ impl FailureCode {
         use FailureCode::*;
         matches!(
             self,
-            WorkerDied | WorkerSilent | Overloaded | ServiceUnavailable | Stopping | NotSaved | DiskFull
-                | DownloadFailed | Interrupted
+            WorkerDied
+                | WorkerSilent
+                | Overloaded
+                | ServiceUnavailable
+                | Stopping
+                | NotSaved
+                | DiskFull
+                | DownloadFailed
+                | Interrupted
         )
     }
 }

@@ -41,9 +41,7 @@ pub fn socket(state_dir: &str) -> String {
 /// Whether a text may be a name: 1 to 64 of `[a-z0-9._-]`, beginning with a letter or digit.
 pub fn is_name(text: &str) -> bool {
     let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    (1..=64).contains(&text.len())
-        && text.bytes().all(ok)
-        && text.as_bytes()[0].is_ascii_alphanumeric()
+    (1..=64).contains(&text.len()) && text.bytes().all(ok) && text.as_bytes()[0].is_ascii_alphanumeric()
 }
 
 #[cfg(test)]

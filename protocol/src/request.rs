@@ -311,9 +311,24 @@ impl Request {
         use Request::*;
         matches!(
             self,
-            Status | Audit { .. } | Models | Datasets | Rows { .. } | RenderRow { .. } | Jobs { .. } | Job { .. }
-                | Follow { .. } | Log { .. } | Metrics { .. } | PlanTrain { .. } | Services | Applications
-                | Ledger { .. } | Bill { .. } | Evaluations | EvaluationRows { .. }
+            Status
+                | Audit { .. }
+                | Models
+                | Datasets
+                | Rows { .. }
+                | RenderRow { .. }
+                | Jobs { .. }
+                | Job { .. }
+                | Follow { .. }
+                | Log { .. }
+                | Metrics { .. }
+                | PlanTrain { .. }
+                | Services
+                | Applications
+                | Ledger { .. }
+                | Bill { .. }
+                | Evaluations
+                | EvaluationRows { .. }
         )
     }
 }

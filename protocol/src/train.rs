@@ -89,8 +89,7 @@ pub enum Target {
 
 impl Target {
     /// All seven.
-    pub const ALL: [Target; 7] =
-        [Target::Q, Target::K, Target::V, Target::O, Target::Gate, Target::Up, Target::Down];
+    pub const ALL: [Target; 7] = [Target::Q, Target::K, Target::V, Target::O, Target::Gate, Target::Up, Target::Down];
 
     /// The word on the wire and in the form.
     pub fn word(self) -> &'static str {

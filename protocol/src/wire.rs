@@ -27,8 +27,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 
 /// Decodes one bincode message that must fill `bytes` exactly.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let (message, used) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(|e| DecodeError(e.to_string()))?;
+    let (message, used) = bincode::serde::decode_from_slice(bytes, config()).map_err(|e| DecodeError(e.to_string()))?;
     if used != bytes.len() {
         return Err(DecodeError(format!("{} bytes are left over", bytes.len() - used)));
     }

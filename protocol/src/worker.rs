@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{ImportReport, RenderedRow, Row, RowFormat, Segment, Split, Part};
+use crate::dataset::ChatMessage;
+use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
 use crate::model::ModelFacts;
 use crate::train::{StepMetrics, TrainParams, TrainPlan};
 use crate::value::{Hash, Metric};
-use crate::dataset::ChatMessage;
 
 /// To a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

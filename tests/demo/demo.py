@@ -17,11 +17,11 @@ import time
 sys.path.insert(0, os.path.dirname(__file__))
 from honesock import Failure, Hone  # noqa: E402
 
-SPLIT = {"held_out_percent": 15, "seed": 7}
+SPLIT = {"held_out_percent": 12, "seed": 7}
 PRICE = {"input_micros": 500_000, "cached_micros": 100_000, "output_micros": 1_500_000}
 PARAMS = {
     "rank": 8, "alpha": 16.0, "targets": ["q", "k", "v", "o", "gate", "up", "down"], "learning_rate": 0.002,
-    "schedule": "cosine", "warmup_ratio": 0.05, "epochs": 1, "steps_max": 0, "sequence_tokens": 256,
+    "schedule": "cosine", "warmup_ratio": 0.05, "epochs": 1, "steps_max": 48, "sequence_tokens": 256,
     "too_long": "leave_out", "batch_windows": 2, "accumulation": 1, "weight_decay": 0.0, "clip_norm": 1.0,
     "evaluate_steps": 0, "checkpoint_steps": 20, "seed": 42, "threads": 0,
 }
@@ -181,12 +181,12 @@ def run(binaries, state, hone):
     say(f"        read {report['read']} = kept {report['kept']} + rejected {report['rejected']}")
 
     step("A suite: the held-out rows and how answers are judged, before any training",
-         "hone eval suite create held-out --dataset support-desk --held-out 15 --seed 7 --scorer expect --scorer loss")
+         "hone eval suite create held-out --dataset support-desk --held-out 12 --seed 7 --scorer expect --scorer loss")
     hone.ask({"create_suite": {"name": "held-out", "dataset": "support-desk", "split": SPLIT, "part": "held_out", "scorers": ["expect", "loss"]}})
     before = evaluate(hone, "starter@1")
 
     step("Training: LoRA on the other rows, registered as support@1",
-         "hone train start --base starter --dataset support-desk --held-out-percent 15 --learning-rate 2e-3 --epochs 1 --model support")
+         "hone train start --base starter --dataset support-desk --held-out-percent 12 --learning-rate 2e-3 --epochs 1 --steps-max 48 --model support")
     spec = {"base": "starter", "params": PARAMS, "dataset": "support-desk", "split": SPLIT,
             "register": {"model": "support", "alias": "best", "publish": ""}}
     trained = hone.job({"train": spec}, on_event=lambda event: "planned" in event["kind"] and say(

@@ -26,9 +26,9 @@ pub fn programs() -> PathBuf {
 
 /// The starter model's file: a real asset that must be there.
 pub fn starter() -> PathBuf {
-    let folder = std::env::var_os("HONE_ASSETS").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hone/assets")
-    });
+    let folder = std::env::var_os("HONE_ASSETS")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hone/assets"));
     let path = folder.join("SmolLM2-135M-Instruct.Q4_1.gguf");
     assert!(path.exists(), "{} is missing: run `make assets` (make test does)", path.display());
     path
@@ -161,7 +161,12 @@ impl Client {
     }
 
     /// Asks with an idempotency id; parts go to `part`. `Err` is the failure.
-    pub fn ask_with(&mut self, request: Value, once: Option<&str>, mut part: impl FnMut(&Value)) -> Result<Value, Value> {
+    pub fn ask_with(
+        &mut self,
+        request: Value,
+        once: Option<&str>,
+        mut part: impl FnMut(&Value),
+    ) -> Result<Value, Value> {
         let id = self.next;
         self.next += 1;
         self.send(&format!("{}\n", json!({"ask": {"id": id, "once": once, "request": request}})));
@@ -274,7 +279,8 @@ pub fn http(address: &str, method: &str, path: &str, key: Option<&str>, body: Op
     let text = String::from_utf8(bytes).expect("answers are UTF-8");
     let (headers, body) = text.split_once("\r\n\r\n").expect("an answer has headers");
     let status = headers.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-    let body = if headers.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
+    let body =
+        if headers.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() };
     Response { status, headers: headers.to_owned(), body }
 }
 

@@ -13,12 +13,6 @@ fn ready() -> (Daemon, Client) {
     (daemon, client)
 }
 
-fn publish(client: &mut Client, name: &str, version: &str) {
-    let price = json!({"input_micros": 500000, "cached_micros": 0, "output_micros": 1500000});
-    client.ask(json!({"publish": {"name": name, "version": version, "slots": 2, "context_tokens": 512, "price": price}}));
-    client.wait_for_service(name);
-}
-
 fn key(client: &mut Client, application: &str) -> String {
     client.ask(json!({"set_application": {"name": application, "title": "", "services": []}}));
     let key = client.ask(json!({"create_key": {"application": application, "label": ""}}));
@@ -156,11 +150,11 @@ fn rows_are_shown_as_the_model_sees_them_and_judged() {
     assert_eq!(trained, format!("{answer}<|im_end|>"));
 
     client.ask(json!({"create_suite": {"name": "held", "dataset": "desk", "split": split, "part": "held_out", "scorers": ["expect", "loss"]}}));
-    let result = client.job(json!({"evaluate": {"version": "starter", "suite": "held", "answer_tokens_max": 8, "rows_max": 4}}));
-    let evaluation = if let Value::Object(o) = &result { o["evaluation"].clone() } else { result };
+    let result =
+        client.job(json!({"evaluate": {"version": "starter", "suite": "held", "answer_tokens_max": 8, "rows_max": 4}}));
     let all = client.ask(json!("evaluations"));
-    // `ask` unwraps one level; the answer has two fields.
-    let found = all["evaluations"].as_array().unwrap().iter().find(|e| e["id"] == evaluation).unwrap();
+    let mut evaluations = all["evaluations"].as_array().unwrap().iter();
+    let found = evaluations.find(|e| e["id"] == result["evaluation"]).unwrap();
     assert_eq!(found["rows"], 4);
     assert!(found["loss"].as_f64().unwrap() > 1.0, "an untrained model does not know the desk");
 }

@@ -106,7 +106,11 @@ fn a_second_daemon_names_the_first() {
 fn a_path_too_long_for_a_socket_is_refused_with_both_numbers() {
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     let long = folder.path().join("x".repeat(120));
-    let daemon = Command::new(programs().join("honed")).args(["run", "--http", "127.0.0.1:0", "--state"]).arg(&long).output().unwrap();
+    let daemon = Command::new(programs().join("honed"))
+        .args(["run", "--http", "127.0.0.1:0", "--state"])
+        .arg(&long)
+        .output()
+        .unwrap();
     let words = String::from_utf8_lossy(&daemon.stderr).into_owned();
     assert!(!daemon.status.success());
     assert!(words.contains("107") && words.contains("socket"), "{words}");

@@ -70,7 +70,8 @@ fn files_begin_with_what_they_are_and_stay_small() {
 
 #[test]
 fn nothing_unfinished_and_no_switched_off_test() {
-    let banned = [["to", "do!("].concat(), ["unimpl", "emented!("].concat(), ["#[ig", "nore"].concat(), ["FIX", "ME"].concat()];
+    let banned =
+        [["to", "do!("].concat(), ["unimpl", "emented!("].concat(), ["#[ig", "nore"].concat(), ["FIX", "ME"].concat()];
     for (path, text) in sources() {
         for word in &banned {
             assert!(!text.contains(word.as_str()), "{path} contains {word}");
@@ -82,7 +83,10 @@ fn nothing_unfinished_and_no_switched_off_test() {
 fn wire_types_use_only_what_bincode_can_read() {
     for (path, text) in sources().iter().filter(|(p, _)| p.starts_with("protocol/src")) {
         for word in ["flatten", "untagged", "skip_serializing_if", "serde(default", "serde(tag"] {
-            assert!(!code(text).any(|l| l.contains("serde(") && l.contains(word)), "{path}: bincode cannot read {word}");
+            assert!(
+                !code(text).any(|l| l.contains("serde(") && l.contains(word)),
+                "{path}: bincode cannot read {word}"
+            );
         }
     }
 }

@@ -407,7 +407,8 @@ fn frame(canvas: &mut Canvas<'_>, body: Rect, wide: u16, rows: u16, title: &str)
 /// Clears room for an overlay in the middle of the body and returns what is inside its rules.
 fn frame_as(canvas: &mut Canvas<'_>, body: Rect, wide: u16, rows: u16, title: &str, token: Token) -> Rect {
     let width = wide.min(body.width);
-    let height = rows.saturating_add(2).min(body.height);
+    // Title and two rules.
+    let height = rows.saturating_add(3).min(body.height);
     let x = body.x + (body.width - width) / 2;
     let y = body.y + (body.height - height) / 3;
     let outer = Rect { x, y, width, height };

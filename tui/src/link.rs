@@ -47,8 +47,11 @@ impl Options {
         let hone_state = env("HONE_STATE");
         if let (None, Some(set)) = (&typed, &hone_state) {
             if !set.starts_with('/') {
-                return Err(Failure::field("HONE_STATE", format!("HONE_STATE is {set:?}; it must be an absolute path"))
-                    .hint(HintCode::MoveState));
+                return Err(Failure::field(
+                    "HONE_STATE",
+                    format!("HONE_STATE is {set:?}; it must be an absolute path"),
+                )
+                .hint(HintCode::MoveState));
             }
         }
         let typed = typed.or(hone_state);
@@ -166,9 +169,16 @@ impl Link {
             fields.push(("person".to_owned(), person.clone()));
         }
         let hello = Hello { protocol: PROTOCOL, kind: Kind::Hello, fields };
-        writer.write(&hello.to_bytes()).map_err(fail)?;
+        // A daemon that is ending has its connections closed before it answers: then nothing answers.
+        match writer.write(&hello.to_bytes()) {
+            Err(LinkError::Closed) => return Ok(None),
+            written => written.map_err(fail)?,
+        }
         reader.set_timeout(Some(HELLO_WAIT)).map_err(fail)?;
-        let welcome = reader.hello().map_err(|e| e.into_failure(&socket))?;
+        let welcome = match reader.hello() {
+            Err(HandshakeError::Link(LinkError::Closed)) => return Ok(None),
+            welcome => welcome.map_err(|e| e.into_failure(&socket))?,
+        };
         reader.set_timeout(None).map_err(fail)?;
         judge(&welcome, &socket)?;
         let daemon_version = welcome.field("version").unwrap_or_default().to_owned();
@@ -354,9 +364,8 @@ fn open(options: &Options, socket: &str) -> Result<Option<Stream>, Failure> {
         Err(error) => return Err(unreadable(&run, error)),
         Ok(folder) => check_folder(&run, &folder)?,
     }
-    let name = socket
-        .to_fs_name::<GenericFilePath>()
-        .map_err(|e| Failure::field("HONE_STATE", e.to_string()).at(socket))?;
+    let name =
+        socket.to_fs_name::<GenericFilePath>().map_err(|e| Failure::field("HONE_STATE", e.to_string()).at(socket))?;
     let stream = match Stream::connect(name) {
         Ok(stream) => stream,
         Err(error) => match error.kind() {
@@ -601,6 +610,12 @@ mod tests {
         let failure = Link::connect(&daemon.options()).unwrap_err();
         assert_eq!(failure.code, FailureCode::Forbidden);
         assert!(failure.message_en.ends_with("user 12 is not allowed here"));
+    }
+
+    #[test]
+    fn a_daemon_that_is_ending_does_not_answer() {
+        let daemon = FakeDaemon::start(drop);
+        assert!(Link::connect_once(&daemon.options()).unwrap().is_none());
     }
 
     #[test]

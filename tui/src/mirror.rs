@@ -179,16 +179,15 @@ fn is_busy(facts: &Snapshot) -> bool {
     facts.jobs.iter().any(|j| j.shown == ShownState::Running) || facts.services.iter().any(|s| s.active > 0)
 }
 
-/// While nothing runs, figures that wobble are not worth bytes on the wire: only a change of a twentieth is.
+/// While nothing runs, figures that wobble are not worth bytes on the wire: only a change of a tenth is. How busy the
+/// processor is, is shown only while something runs.
 fn worth_showing(old: &Machine, new: &Machine, busy: bool) -> bool {
-    let moved = |a: u64, b: u64, whole: u64| a.abs_diff(b) > whole / 20;
+    let moved = |a: u64, b: u64, whole: u64| a.abs_diff(b) > whole / 10;
     busy || old.host != new.host
         || old.cores != new.cores
         || old.gpus != new.gpus
         || old.memory_bytes != new.memory_bytes
         || old.pool_memory_bytes != new.pool_memory_bytes
-        || old.cpu_busy.is_none() != new.cpu_busy.is_none()
-        || (old.cpu_busy.unwrap_or(0.0) - new.cpu_busy.unwrap_or(0.0)).abs() > 0.3
         || moved(old.memory_available_bytes, new.memory_available_bytes, new.memory_bytes)
         || moved(old.disk_free_bytes, new.disk_free_bytes, old.disk_free_bytes)
 }

@@ -195,7 +195,9 @@ pub fn harmless(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\t' => c,
-            c if c.is_control() => char::from_u32(0x2400 + c as u32).filter(|_| (c as u32) < 0x20).unwrap_or('\u{fffd}'),
+            c if c.is_control() => {
+                char::from_u32(0x2400 + c as u32).filter(|_| (c as u32) < 0x20).unwrap_or('\u{fffd}')
+            }
             c => c,
         })
         .collect()
@@ -416,8 +418,22 @@ mod tests {
         use hone_protocol::failure::HintCode::*;
         for language in [Language::En, Language::Zh] {
             for hint in [
-                ListNames, ChooseAnotherName, CorrectField, ReduceMemory, FreeDisk, ReadLog, TryAgain, StartService,
-                LowerLearningRate, ShortenPrompt, MakeKey, Upgrade, CorrectFile, MoveState, StopUsers, StartDaemon,
+                ListNames,
+                ChooseAnotherName,
+                CorrectField,
+                ReduceMemory,
+                FreeDisk,
+                ReadLog,
+                TryAgain,
+                StartService,
+                LowerLearningRate,
+                ShortenPrompt,
+                MakeKey,
+                Upgrade,
+                CorrectFile,
+                MoveState,
+                StopUsers,
+                StartDaemon,
                 ReportBug,
             ] {
                 assert!(hint_text(language, hint).is_some(), "{hint:?}");

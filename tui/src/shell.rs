@@ -133,11 +133,11 @@ fn draw_status(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, from: u16
         LinkState::Connecting => (view.t("link.connecting").to_owned(), Token::Waiting),
         LinkState::Online => (view.t("link.online").to_owned(), Token::Ok),
         LinkState::Away { since_ms, .. } => {
-            let mut said = view.t("link.away").to_owned();
-            if app.mirror.is_filled() {
-                let ago = number::ago(view.language, app.now_ms, *since_ms);
-                said = format!("{said}, {}", view.fill("link.as_of", &[("t", &ago)]));
-            }
+            let ago = number::duration(view.language, (app.now_ms - since_ms).max(0) as u64);
+            let said = match app.mirror.is_filled() {
+                true => view.fill("link.away_as_of", &[("t", &ago)]),
+                false => view.t("link.away").to_owned(),
+            };
             (said, Token::Error)
         }
     };
@@ -155,7 +155,10 @@ fn draw_status(app: &App, canvas: &mut Canvas<'_>, area: Rect, y: u16, from: u16
         parts.push(format!("CPU {}", number::percent(f64::from(busy))));
     }
     parts.push(format!("{}/{}", number::bytes(used), number::bytes(facts.machine.memory_bytes)).replace(' ', ""));
-    parts.push(view.fill("shell.jobs", &[("n", &running.to_string())]));
+    parts.push(match running {
+        1 => view.t("shell.job").to_owned(),
+        n => view.fill("shell.jobs", &[("n", &n.to_string())]),
+    });
     let right = right.saturating_sub(text::width(&link) as u16 + 2);
     let whole = parts.join("  ");
     let room = right.saturating_sub(from + 2);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
 
 use crate::link::{Link, Options, make_private_folder};
@@ -28,13 +28,18 @@ const LOG_BYTES: u64 = 16 * 1024;
 
 /// Connects to the daemon, starting one when nothing answers.
 pub fn ensure_daemon(options: &Options) -> Result<Link, Failure> {
+    ensure_daemon_with(options, &[])
+}
+
+/// Connects to the daemon, starting one with these flags of `hone daemon run` when nothing answers.
+pub fn ensure_daemon_with(options: &Options, flags: &[String]) -> Result<Link, Failure> {
     if let Some(link) = Link::connect_once(options)? {
         return Ok(link);
     }
     make_private_folder(&options.state_dir)?;
     let log_path = format!("{}/{}", options.state_dir, paths::LOG);
     let log_start = fs::metadata(&log_path).map_or(0, |m| m.len());
-    let mut child = spawn(options, &log_path)?;
+    let mut child = spawn(options, flags, &log_path)?;
     let mut deadline = Instant::now() + START_WAIT;
     let mut ended = None;
     let mut step = STEP;
@@ -59,8 +64,9 @@ pub fn ensure_daemon(options: &Options) -> Result<Link, Failure> {
         None => format!("the daemon did not answer within {} s", START_WAIT.as_secs()),
     };
     let tail = log_tail(&log_path, log_start);
-    let message = if tail.is_empty() { format!("{how}; its log is empty") } else { format!("{how}; its log says:\n{tail}") };
-    Err(Failure::new(FailureCode::ServiceUnavailable, message).at(log_path).hint(HintCode::ReadLog))
+    let message =
+        if tail.is_empty() { format!("{how}; its log is empty") } else { format!("{how}; its log says:\n{tail}") };
+    Err(Failure::new(FailureCode::ServiceUnavailable, message).at(log_path))
 }
 
 /// Where `honed` is: beside this program.
@@ -81,7 +87,7 @@ fn beside(name: &str) -> Result<PathBuf, Failure> {
 
 /// Starts `hone daemon run --new-session`, which begins a session of its own and becomes `honed`: a process
 /// cannot ask for a new session between fork and exec without unsafe code.
-fn spawn(options: &Options, log_path: &str) -> Result<Child, Failure> {
+fn spawn(options: &Options, flags: &[String], log_path: &str) -> Result<Child, Failure> {
     let unwritable = |e: std::io::Error| {
         Failure::new(FailureCode::FileUnreadable, format!("the daemon's log cannot be written: {e}")).at(log_path)
     };
@@ -91,6 +97,7 @@ fn spawn(options: &Options, log_path: &str) -> Result<Child, Failure> {
     let hone = beside("hone")?;
     Command::new(&hone)
         .args(["daemon", "run", "--new-session"])
+        .args(flags)
         .env("HONE_STATE", &options.state_dir)
         .current_dir("/")
         .stdin(Stdio::null())

@@ -140,10 +140,7 @@ impl Columns {
         )?;
         let originals = self.originals.take()?;
         self.rows = 0;
-        RecordBatch::try_new(
-            schema(),
-            vec![Arc::new(ids), Arc::new(hashes), Arc::new(messages), Arc::new(originals)],
-        )
+        RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(hashes), Arc::new(messages), Arc::new(originals)])
     }
 }
 
@@ -193,7 +190,10 @@ impl Rows {
     pub(super) fn row(&self, index: usize) -> Result<Row, String> {
         let ends = self.messages.value_offsets();
         let messages = (ends[index] as usize..ends[index + 1] as usize)
-            .map(|at| ChatMessage { role: self.roles.value(at).to_owned(), content: self.contents.value(at).to_owned() })
+            .map(|at| ChatMessage {
+                role: self.roles.value(at).to_owned(),
+                content: self.contents.value(at).to_owned(),
+            })
             .collect();
         let row_id = self.ids.value(index);
         let original = serde_json::from_str(self.originals.value(index))

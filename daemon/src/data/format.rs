@@ -109,7 +109,9 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
     };
     if row.field(format.key()).is_none() {
         let other = match Format::recognise(row) {
-            Some(other) => format!("; the row looks like {}, but the file is read as {}", other.title(), format.title()),
+            Some(other) => {
+                format!("; the row looks like {}, but the file is read as {}", other.title(), format.title())
+            }
             None => String::new(),
         };
         return Err(Fault::new(format.key(), format!("field missing{other}")));
@@ -306,7 +308,11 @@ mod tests {
             (Alpaca, r#"{"instruction":"b","output":"c","history":{}}"#, "history"),
             (Alpaca, r#"{"instruction":"b","output":"c","system":1}"#, "system"),
             (Messages, r#"{"messages":[{"role":"tool","content":"c"}]}"#, "messages[0].role"),
-            (Messages, r#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{}]}]}"#, "messages[0].tool_calls"),
+            (
+                Messages,
+                r#"{"messages":[{"role":"assistant","content":null,"tool_calls":[{}]}]}"#,
+                "messages[0].tool_calls",
+            ),
             (Messages, r#"{"messages":[{"role":"user","content":"a\u0000b"}]}"#, "messages[0].content"),
             (Messages, r#"{"messages":[{"role":"user","content":[{"type":"text"}]}]}"#, "messages[0].content"),
             (ShareGpt, r#"{"conversations":[{"from":"observation","value":"c"}]}"#, "conversations[0].from"),

@@ -45,8 +45,12 @@ impl Import {
             None => ("the file has no rows".to_owned(), String::new()),
             Some(first) => {
                 let field = if first.field.is_empty() { String::new() } else { format!("{}: ", first.field) };
+                // The form in which Alpaca and ShareGPT files are often passed on.
+                let array = first.reason.starts_with("a list,") || first.reason.ends_with("inside a list");
+                let advice =
+                    if array { "; rewrite a JSON array with one object on each line (jq -c '.[]')" } else { "" };
                 let why = format!(
-                    "none of the {} rows can be used; the first, line {}: {field}{}",
+                    "none of the {} rows can be used; the first, line {}: {field}{}{advice}",
                     report.read, first.line, first.reason
                 );
                 (why, format!(":{}", first.line))
@@ -183,18 +187,17 @@ fn text(line: &[u8], start: u64) -> Result<&str, Fault> {
     std::str::from_utf8(line).map_err(|error| {
         let at = error.valid_up_to();
         let byte = line.get(at).copied().unwrap_or_default();
-        Fault::line(format!("invalid UTF-8: byte 0x{byte:02x} at byte {at} of the line, which begins at byte {start} of the file"))
+        Fault::line(format!(
+            "invalid UTF-8: byte 0x{byte:02x} at byte {at} of the line, which begins at byte {start} of the file"
+        ))
     })
 }
 
 /// Opens what must be a file of lines, without waiting for a pipe that nobody writes to.
 fn open(path: &Path) -> Result<File, Failure> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)
-        .map_err(|error| unreadable(path, &error))?;
+    let file =
+        File::options().read(true).custom_flags(nonblocking).open(path).map_err(|error| unreadable(path, &error))?;
     let facts = file.metadata().map_err(|error| unreadable(path, &error))?;
     let bad = |reason: &str| {
         Failure::new(FailureCode::BadFile, format!("{} {reason}", path.display()))

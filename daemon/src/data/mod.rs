@@ -80,8 +80,11 @@ fn serve(channel: &Channel) {
 
 fn not_ours(request: &ToWorker) -> Failure {
     let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
-    Failure::new(FailureCode::InvalidRequest, format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"))
-        .hint(HintCode::ReportBug)
+    Failure::new(
+        FailureCode::InvalidRequest,
+        format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"),
+    )
+    .hint(HintCode::ReportBug)
 }
 
 /// How far a task is: bytes or rows done, and in all.

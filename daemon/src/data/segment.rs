@@ -121,9 +121,7 @@ impl SegmentFile {
         let PlacedBlock { place, start, note } = &self.blocks[block];
         // Both were checked against the size of the file when the footer was read.
         let mut bytes = vec![0; block_bytes(place) as usize];
-        self.file
-            .read_exact_at(&mut bytes, place.offset() as u64)
-            .map_err(|error| unreadable(&self.path, &error))?;
+        self.file.read_exact_at(&mut bytes, place.offset() as u64).map_err(|error| unreadable(&self.path, &error))?;
         if Hash(Sha256::digest(&bytes).into()) != note.sha256 {
             return Err(self.damaged(&format!("block {block} at byte {} does not match its hash", place.offset())));
         }
@@ -169,7 +167,10 @@ impl SegmentFile {
 fn damaged(path: &Path, reason: &str) -> Failure {
     Failure::new(
         FailureCode::BadFile,
-        format!("the segment {} is damaged: {reason}; restore it from a backup or import its rows again", path.display()),
+        format!(
+            "the segment {} is damaged: {reason}; restore it from a backup or import its rows again",
+            path.display()
+        ),
     )
     .at(path.display().to_string())
     .hint(HintCode::CorrectFile)

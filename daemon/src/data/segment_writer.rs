@@ -117,9 +117,8 @@ impl SegmentWriter {
         };
         let batch = self.columns.take(first_row_id).map_err(|error| broken(&self.folder, error))?;
         if self.open.is_none() {
-            self.open = Some(
-                Open::begin(&self.folder, first_row_id, !large).map_err(|error| broken(&self.folder, error))?,
-            );
+            self.open =
+                Some(Open::begin(&self.folder, first_row_id, !large).map_err(|error| broken(&self.folder, error))?);
         }
         if let Some(open) = &mut self.open {
             open.writer.write(&batch).map_err(|error| broken(&self.folder, error))?;

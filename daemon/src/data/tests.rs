@@ -173,7 +173,10 @@ fn every_unknown_field_and_the_digits_of_numbers_survive() {
 fn an_import_that_keeps_nothing_fails_with_one_sentence() {
     for (name, reason) in [
         ("empty.jsonl", "nothing to import from the file: the file has no rows"),
-        ("all-bad.jsonl", "nothing to import from the file: none of the 3 rows can be used; the first, line 1: bad JSON"),
+        (
+            "all-bad.jsonl",
+            "nothing to import from the file: none of the 3 rows can be used; the first, line 1: bad JSON",
+        ),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let import = run_import(folder.path(), &fixtures().join(name), RowFormat::Detect, 0).unwrap();
@@ -181,6 +184,14 @@ fn an_import_that_keeps_nothing_fails_with_one_sentence() {
         assert_eq!(failure.code, FailureCode::NoRows);
         assert!(failure.message_en.starts_with(reason), "{}", failure.message_en);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "no file is left");
+    }
+}
+
+#[test]
+fn a_json_array_is_told_how_to_become_lines() {
+    for text in [format!("[\n{},\n{}\n]\n", "{}", "{}"), format!("[{}]\n", chat("q", "a"))] {
+        let failure = imported(text.as_bytes()).import.into_answer().unwrap_err();
+        assert!(failure.message_en.ends_with("one object on each line (jq -c '.[]')"), "{failure}");
     }
 }
 
@@ -353,7 +364,10 @@ fn a_damaged_segment_is_a_failure_that_names_the_file() {
     let check = |what: &str, code: FailureCode| {
         let (read, _) = imported.read(&mut Reader::default(), everything.clone());
         for failure in [read.unwrap_err(), imported.export(EVERYTHING, Part::All, 0).unwrap_err()] {
-            assert!(failure.code == code && failure.place == name && failure.message_en.contains(&name), "{what}: {failure}");
+            assert!(
+                failure.code == code && failure.place == name && failure.message_en.contains(&name),
+                "{what}: {failure}"
+            );
         }
     };
     for length in [0, 1, 9, 10, whole.len() / 2, whole.len() - 1] {
@@ -375,9 +389,11 @@ fn a_damaged_segment_is_a_failure_that_names_the_file() {
     }
     fs::remove_file(&path).unwrap();
     check("removed", FailureCode::FileUnreadable);
-    assert!(!fs::read_dir(imported.folder.path()).unwrap().any(|entry| {
-        entry.unwrap().file_name().to_string_lossy().ends_with(PARTIAL_SUFFIX)
-    }));
+    assert!(
+        !fs::read_dir(imported.folder.path())
+            .unwrap()
+            .any(|entry| { entry.unwrap().file_name().to_string_lossy().ends_with(PARTIAL_SUFFIX) })
+    );
 }
 
 #[test]
@@ -403,8 +419,27 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
         bytes
     });
     let pieces = prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"messages\"", "\"role\"", "\"content\"", "\"user\"", "\"assistant\"", "null",
-        "\"conversations\"", "\"instruction\"", "\"output\"", "1e9", "-", "\"\\ud800\"", "\"\\u0000\"", "\r", "\u{feff}",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"messages\"",
+        "\"role\"",
+        "\"content\"",
+        "\"user\"",
+        "\"assistant\"",
+        "null",
+        "\"conversations\"",
+        "\"instruction\"",
+        "\"output\"",
+        "1e9",
+        "-",
+        "\"\\ud800\"",
+        "\"\\u0000\"",
+        "\r",
+        "\u{feff}",
     ]);
     let soup = prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat().into_bytes());
     prop_oneof![3 => row, 1 => cut, 1 => soup, 1 => prop::collection::vec(any::<u8>(), 0..60)]

@@ -72,16 +72,20 @@ pub(super) fn check_split(split: &Split) -> Result<(), Failure> {
 pub(super) fn check_segments(segments: &[Segment]) -> Result<(), Failure> {
     match segments.iter().find(|segment| segment.first_row_id.checked_add(segment.rows).is_none()) {
         None => Ok(()),
-        Some(segment) => Err(Failure::field(
-            "segments",
-            format!("the segment {} has row ids beyond 64 bits", segment.sha256),
-        )),
+        Some(segment) => {
+            Err(Failure::field("segments", format!("the segment {} has row ids beyond 64 bits", segment.sha256)))
+        }
     }
 }
 
 impl Reader {
     fn window(
-        &mut self, task: &ReadTask, offset: u64, count: usize, split: Split, part: Part,
+        &mut self,
+        task: &ReadTask,
+        offset: u64,
+        count: usize,
+        split: Split,
+        part: Part,
     ) -> Result<(Vec<Row>, u64), Failure> {
         let counts = self.counts(&task.segments, split, part);
         let total = counts.iter().sum();

@@ -235,7 +235,8 @@ impl Decider {
             (AttemptEnd::Stopped, None) => {
                 // The daemon is stopping: no attempt was wasted by the job's own fault.
                 self.with_job(job, |j| j.barren = j.barren.saturating_sub(1));
-                let failure = Failure::new(FailureCode::Stopping, "the daemon stopped; the job goes on at the next start");
+                let failure =
+                    Failure::new(FailureCode::Stopping, "the daemon stopped; the job goes on at the next start");
                 self.job_event(job, JobEventKind::Interrupted(failure));
             }
             (AttemptEnd::Failed(failure), _) => self.attempt_failed(job, failure),
@@ -254,7 +255,10 @@ impl Decider {
         self.with_job(job, |j| j.strikes += 1);
         let strikes = self.state.jobs.get(&job).map_or(0, |j| j.strikes);
         if strikes >= STRIKES_MAX {
-            let message = format!("{STRIKES_MAX} workers died in a row; the job is set aside. The last one: {}", failure.message_en);
+            let message = format!(
+                "{STRIKES_MAX} workers died in a row; the job is set aside. The last one: {}",
+                failure.message_en
+            );
             let failure = Failure { code: FailureCode::Quarantined, message_en: message, ..failure };
             self.end_job(job, JobState::Failed(failure));
         } else {

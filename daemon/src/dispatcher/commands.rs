@@ -49,7 +49,9 @@ fn words(request: &Request) -> (&'static str, String) {
         Request::Resume { job } => ("resume", job.to_string()),
         Request::SetAlias { model, alias, .. } => ("set_alias", format!("{model}:{alias}")),
         Request::Publish { name, version, .. } => ("publish", format!("{name} = {version}")),
-        Request::SetService { name, wanted } => ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" })),
+        Request::SetService { name, wanted } => {
+            ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
+        }
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::CreateKey { application, .. } => ("create_key", application.clone()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
@@ -111,9 +113,7 @@ impl Decider {
                 self.publish(person, &name, &version, slots, context_tokens, price)
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
-            Request::SetApplication { name, title, services } => {
-                self.set_application(person, &name, &title, &services)
-            }
+            Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
             Request::CreateKey { application, label } => self.create_key(&application, &label),
             Request::RevokeKey { key } => self.revoke_key(key),
             Request::CreateSuite { name, dataset, split, part, scorers } => {
@@ -219,16 +219,18 @@ impl Decider {
         let base = base.ok_or_else(|| Failure::not_found("version", &base_id.to_string()))?;
         let before = self.state.service(name).ok().cloned();
         let slots = if slots == 0 { before.as_ref().map_or(SLOTS, |b| b.slots) } else { slots };
-        let context = if context_tokens == 0 { before.as_ref().map_or(CONTEXT_TOKENS, |b| b.context_tokens) } else { context_tokens };
+        let context = if context_tokens == 0 {
+            before.as_ref().map_or(CONTEXT_TOKENS, |b| b.context_tokens)
+        } else {
+            context_tokens
+        };
         let context = if context_tokens == 0 { context.min(base.facts.context_tokens) } else { context };
         if slots > SLOTS_MAX {
             return Err(Failure::field("slots", format!("slots is {slots}; at most {SLOTS_MAX} are possible")));
         }
         if context < 64 || context > base.facts.context_tokens {
-            let message = format!(
-                "context_tokens is {context}; this model takes 64 to {} tokens",
-                base.facts.context_tokens
-            );
+            let message =
+                format!("context_tokens is {context}; this model takes 64 to {} tokens", base.facts.context_tokens);
             return Err(Failure::field("context_tokens", message));
         }
         let needed = self.state.serve_bytes(base_id, slots, context);
@@ -289,7 +291,13 @@ impl Decider {
         Ok(Answer::Service(Box::new(view)))
     }
 
-    fn set_application(&mut self, person: &str, name: &str, title: &str, services: &[String]) -> Result<Answer, Failure> {
+    fn set_application(
+        &mut self,
+        person: &str,
+        name: &str,
+        title: &str,
+        services: &[String],
+    ) -> Result<Answer, Failure> {
         check_name("application", name)?;
         let listed = services.iter().map(|s| self.state.service(s).map(|s| s.id)).collect::<Result<Vec<_>, _>>()?;
         let before = self.state.application(name).ok().cloned();

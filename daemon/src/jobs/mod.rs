@@ -60,12 +60,7 @@ pub fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
 pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
     let kind = kind(&job.spec);
     let running = |heavy: bool| {
-        state
-            .attempts
-            .keys()
-            .filter_map(|id| state.jobs.get(id))
-            .filter(|j| self::kind(&j.spec).heavy == heavy)
-            .count()
+        state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
     };
     if kind.heavy && running(true) > 0 {
         return Err("another training or evaluation uses the cores".into());

@@ -10,7 +10,11 @@ use hone_protocol::value::Hash;
 /// Links or copies `from` to `folder/name`, durably, and says how. The hash is the inspector's.
 pub fn bring(from: &Path, folder: &Path, name: &str, sha256: Hash) -> Result<WeightsFile, Failure> {
     let fail = |what: &str, error: std::io::Error| {
-        let code = if error.kind() == std::io::ErrorKind::StorageFull { FailureCode::DiskFull } else { FailureCode::FileUnreadable };
+        let code = if error.kind() == std::io::ErrorKind::StorageFull {
+            FailureCode::DiskFull
+        } else {
+            FailureCode::FileUnreadable
+        };
         Failure::new(code, format!("{what}: {error}")).at(from.display().to_string()).hint(HintCode::TryAgain)
     };
     std::fs::create_dir_all(folder).map_err(|e| fail("the models folder cannot be made", e))?;
@@ -31,7 +35,8 @@ pub fn in_place(path: &Path, sha256: Hash) -> Result<WeightsFile, Failure> {
 
 fn describe(path: &Path, name: &str, storage: Storage, sha256: Hash) -> Result<WeightsFile, Failure> {
     let meta = std::fs::metadata(path).map_err(|e| {
-        Failure::new(FailureCode::FileUnreadable, format!("the file cannot be read: {e}")).at(path.display().to_string())
+        Failure::new(FailureCode::FileUnreadable, format!("the file cannot be read: {e}"))
+            .at(path.display().to_string())
     })?;
     Ok(WeightsFile {
         path: name.to_owned(),

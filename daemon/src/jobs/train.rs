@@ -62,13 +62,17 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         return Err(Failure::new(FailureCode::TemplateFailed, message).at("base"));
     }
     if spec.params.sequence_tokens > base.facts.context_tokens {
-        let message = format!("sequence_tokens is {}; this model takes {}", spec.params.sequence_tokens, base.facts.context_tokens);
+        let message = format!(
+            "sequence_tokens is {}; this model takes {}",
+            spec.params.sequence_tokens, base.facts.context_tokens
+        );
         return Err(Failure::field("sequence_tokens", message));
     }
     state.dataset_version(&spec.dataset)?;
     let needed = memory(state, &JobSpec::Train(Box::new(spec.clone())));
     if needed > state.fixed.pool_memory_bytes {
-        let message = format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
+        let message =
+            format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
         return Err(Failure::new(FailureCode::DoesNotFit, message).at("sequence_tokens").hint(HintCode::ReduceMemory));
     }
     if let Some(register) = &spec.register {
@@ -172,9 +176,11 @@ fn task(
     plan_only: bool,
 ) -> TrainTask {
     let folder = context.folder();
-    let resume = context.job.checkpoint.as_ref().map(|c| {
-        (folder.join("checkpoints").join(&c.folder).display().to_string(), c.step)
-    });
+    let resume = context
+        .job
+        .checkpoint
+        .as_ref()
+        .map(|c| (folder.join("checkpoints").join(&c.folder).display().to_string(), c.step));
     let name = spec.register.as_ref().map_or("run", |r| r.model.as_str());
     let mut params = spec.params.clone();
     if params.threads == 0 {
@@ -199,7 +205,8 @@ fn check_checkpoint(context: &Context) -> Result<(), Stop> {
     let Some(checkpoint) = &context.job.checkpoint else { return Ok(()) };
     let path = context.folder().join("checkpoints").join(&checkpoint.folder).join("manifest.json");
     let bytes = std::fs::read(&path).map_err(|e| {
-        Failure::new(FailureCode::BadCheckpoint, format!("the checkpoint cannot be read: {e}")).at(path.display().to_string())
+        Failure::new(FailureCode::BadCheckpoint, format!("the checkpoint cannot be read: {e}"))
+            .at(path.display().to_string())
     })?;
     if Hash(Sha256::digest(&bytes).into()) != checkpoint.manifest_sha256 {
         let message = "the checkpoint's manifest is not the one that was accepted";
@@ -247,7 +254,9 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop>
                 accept(context, Checkpoint { step, folder, manifest_sha256 }).await?;
             }
             FromWorker::Stopped => return Err(Stop::Wished),
-            FromWorker::Trained { steps, tokens, loss, tokens_per_s } => return Ok((steps, tokens, loss, tokens_per_s)),
+            FromWorker::Trained { steps, tokens, loss, tokens_per_s } => {
+                return Ok((steps, tokens, loss, tokens_per_s));
+            }
             other => return Err(unexpected(&other)),
         }
     }
@@ -262,7 +271,8 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 
 /// Accepts a checkpoint: looks that it is complete, waits until the store has it, then removes older ones.
 async fn accept(context: &Context, checkpoint: Checkpoint) -> Result<(), Stop> {
-    let plain = !checkpoint.folder.is_empty() && checkpoint.folder.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let plain =
+        !checkpoint.folder.is_empty() && checkpoint.folder.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let all = context.folder().join("checkpoints");
     let manifest = all.join(&checkpoint.folder).join("manifest.json");
     let bytes = if plain { std::fs::read(&manifest).unwrap_or_default() } else { Vec::new() };

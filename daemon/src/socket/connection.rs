@@ -93,7 +93,11 @@ fn user_name(uid: u32) -> String {
     named.unwrap_or_else(|| format!("uid-{uid}"))
 }
 
-async fn greet(mut reader: ReadHalf<Stream>, mut writer: WriteHalf<Stream>, peer: &str) -> std::io::Result<Option<Client>> {
+async fn greet(
+    mut reader: ReadHalf<Stream>,
+    mut writer: WriteHalf<Stream>,
+    peer: &str,
+) -> std::io::Result<Option<Client>> {
     let first = reader.read_u8().await?;
     if first == b'{' {
         let reader = Reader::new(Codec::Lines, reader, vec![first]);
@@ -122,7 +126,8 @@ async fn greet(mut reader: ReadHalf<Stream>, mut writer: WriteHalf<Stream>, peer
     let hello = hello.with_text(&text).map_err(std::io::Error::other)?;
     if hello.protocol != PROTOCOL {
         let theirs = hello.field("version").unwrap_or("?");
-        let older = if hello.protocol < PROTOCOL { "upgrade hone (the client)" } else { "upgrade honed and restart it" };
+        let older =
+            if hello.protocol < PROTOCOL { "upgrade hone (the client)" } else { "upgrade honed and restart it" };
         let say = format!(
             "this daemon is hone {VERSION} with protocol {PROTOCOL}, the client is {theirs} with protocol {}: {older}",
             hello.protocol
@@ -266,11 +271,18 @@ impl Asked {
 
     async fn answer(self, request: Request, wished: Option<Wished>) {
         let answer = match (wished, request) {
-            (Some(wished), _) => wished
-                .await
-                .unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending"))),
+            (Some(wished), _) => {
+                wished.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))
+            }
             (None, Request::Chat { service, messages, sampling, tokens_max }) => {
-                let ask = Ask { service, messages, sampling, tokens_max: Some(tokens_max), stop: Vec::new(), user: self.person.clone() };
+                let ask = Ask {
+                    service,
+                    messages,
+                    sampling,
+                    tokens_max: Some(tokens_max),
+                    stop: Vec::new(),
+                    user: self.person.clone(),
+                };
                 self.chat(ask).await
             }
             (None, Request::Follow { job, from_seq }) => {

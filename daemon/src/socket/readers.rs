@@ -85,7 +85,8 @@ impl Readers {
         kept.used_at = Instant::now();
         kept.line.send(&task(request)).await?;
         let answer = tokio::time::timeout(Duration::from_millis(READ_MS), kept.line.recv()).await;
-        let answer = answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))??;
+        let answer =
+            answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))??;
         *slot = Some(kept);
         Ok(answer)
     }

@@ -62,9 +62,9 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Services => {
             Ok(Answer::Services(state.services.keys().filter_map(|id| state.service_view(*id)).collect()))
         }
-        Request::Applications => Ok(Answer::Applications(
-            state.applications.keys().filter_map(|id| state.application_view(*id)).collect(),
-        )),
+        Request::Applications => {
+            Ok(Answer::Applications(state.applications.keys().filter_map(|id| state.application_view(*id)).collect()))
+        }
         Request::Ledger { application, count } => ledger(room, &state, &application, count),
         Request::Bill { application, month } => bill(room, &state, &application, &month),
         Request::Evaluations => Ok(Answer::Evaluations {
@@ -133,9 +133,10 @@ fn metrics(
     points: u32,
 ) -> Result<Answer, Failure> {
     state.job(job)?;
-    let number = SERIES.iter().position(|s| *s == series).ok_or_else(|| {
-        Failure::field("series", format!("{series:?} is no series; there are {}", SERIES.join(", ")))
-    })? as u8;
+    let number =
+        SERIES.iter().position(|s| *s == series).ok_or_else(|| {
+            Failure::field("series", format!("{series:?} is no series; there are {}", SERIES.join(", ")))
+        })? as u8;
     let from = metric_key(job, number, from_step);
     let to = after(&key(&[job.bytes(), &[number]]));
     let pairs = room.store.range(Table::Metrics, &from, &to, false, POINTS_MAX as usize).map_err(unreadable)?;
@@ -176,7 +177,8 @@ fn bill(room: &Room, state: &State, application: &str, month: &str) -> Result<An
     let application = state.application(application)?.id;
     let today = clock::day(clock::now_ms(), &state.fixed.zone);
     let month = if month.is_empty() { today.get(..7).unwrap_or_default() } else { month };
-    let plain = month.len() == 7 && month.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
+    let plain =
+        month.len() == 7 && month.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
     if !plain {
         return Err(Failure::field("month", format!("{month:?} is not of the form YYYY-MM")));
     }
@@ -212,7 +214,8 @@ where
     loop {
         let ended = room.hub.state().job(job)?.state != JobState::Queued;
         let from = key(&[job.bytes(), &next.to_be_bytes()]);
-        let pairs = room.store.range(Table::JobEvents, &from, &after(job.bytes()), false, usize::MAX).map_err(unreadable)?;
+        let pairs =
+            room.store.range(Table::JobEvents, &from, &after(job.bytes()), false, usize::MAX).map_err(unreadable)?;
         for event in codec::read_all::<JobEvent>(Table::JobEvents, &pairs).map_err(unreadable)? {
             next = event.seq + 1;
             if send(StreamPart::Job(event)).await.is_err() {

@@ -112,10 +112,7 @@ impl Store {
     /// Opens or makes the store, checks its layout number, and makes the file's name durable.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
-        let database = Database::builder()
-            .set_cache_size(64 << 20)
-            .create(path)
-            .map_err(|e| fail(e.to_string()))?;
+        let database = Database::builder().set_cache_size(64 << 20).create(path).map_err(|e| fail(e.to_string()))?;
         if let Some(folder) = path.parent() {
             // redb syncs the file, not the directory that names it.
             std::fs::File::open(folder).and_then(|d| d.sync_all()).map_err(|e| fail(e.to_string()))?;
@@ -189,7 +186,14 @@ impl Store {
     }
 
     /// Pairs whose key is in `from..to`, in order or backwards, at most `count`.
-    pub fn range(&self, table: Table, from: &[u8], to: &[u8], backwards: bool, count: usize) -> Result<Vec<Pair>, StoreError> {
+    pub fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        backwards: bool,
+        count: usize,
+    ) -> Result<Vec<Pair>, StoreError> {
         let read = || -> Result<Vec<Pair>, redb::Error> {
             let txn = self.database.begin_read()?;
             let open = txn.open_table(table.definition())?;
@@ -250,7 +254,11 @@ mod tests {
         }
         store.commit(&writes).unwrap();
         let mut writes = Writes::default();
-        writes.sweeps.push(Sweep { table: Table::Metrics, from: key(&[b"run", &3u64.to_be_bytes()]), to: after(b"run") });
+        writes.sweeps.push(Sweep {
+            table: Table::Metrics,
+            from: key(&[b"run", &3u64.to_be_bytes()]),
+            to: after(b"run"),
+        });
         writes.put(Table::Metrics, key(&[b"run", &4u64.to_be_bytes()]), vec![2]);
         store.commit(&writes).unwrap();
         drop(store);

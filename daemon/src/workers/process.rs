@@ -132,9 +132,24 @@ fn spawn(program: Program, log: &Path) -> std::io::Result<(Process, UnixStream)>
     // What a child may know of our environment, and no more: no secret of the caller's shell gets there.
     let kept: &[&str] = match program {
         Program::Daemon("fetch") => &[
-            "PATH", "HOME", "LANG", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY",
-            "NO_PROXY", "SSL_CERT_FILE", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "PIP_CACHE_DIR", "PIP_CERT",
-            "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HONE_PYTHON",
+            "PATH",
+            "HOME",
+            "LANG",
+            "TMPDIR",
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+            "SSL_CERT_FILE",
+            "PIP_INDEX_URL",
+            "PIP_CONFIG_FILE",
+            "PIP_CACHE_DIR",
+            "PIP_CERT",
+            "XDG_CACHE_HOME",
+            "XDG_CONFIG_HOME",
+            "HONE_PYTHON",
         ],
         _ => &["PATH", "LANG", "HONE_TEST_FAULT"],
     };

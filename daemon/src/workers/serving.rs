@@ -79,7 +79,10 @@ impl Serving {
     fn give(&self, request: u64, message: FromWorker) {
         let last = matches!(
             message,
-            FromWorker::Ended { .. } | FromWorker::Refused { .. } | FromWorker::Scored { .. } | FromWorker::AdapterReady { .. }
+            FromWorker::Ended { .. }
+                | FromWorker::Refused { .. }
+                | FromWorker::Scored { .. }
+                | FromWorker::AdapterReady { .. }
         );
         let mut requests = lock(&self.requests);
         let Some(sender) = requests.get(&request) else { return };
@@ -290,7 +293,8 @@ impl Keeper {
 
     async fn try_load_adapter(&self, serving: &Serving, adapter: VersionId) -> Result<(), Failure> {
         let state = self.hub.state();
-        let version = state.versions.get(&adapter).ok_or_else(|| Failure::not_found("version", &adapter.to_string()))?;
+        let version =
+            state.versions.get(&adapter).ok_or_else(|| Failure::not_found("version", &adapter.to_string()))?;
         let path = self.places.models.join(&version.file.path);
         store_file::unchanged(&path, &version.file)?;
         let number = serving.next_adapter.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hone_kernels::train::{TokenRow, TrainParams, Trainer, measure};
+use hone_kernels::train::{StepOutcome, TokenRow, TrainParams, Trainer, measure, preflight};
 use serde_json::json;
 
 /// Rows of one pass in this benchmark.
@@ -24,7 +24,10 @@ fn main() -> anyhow::Result<()> {
         bail!("which model? usage: bench-train MODEL.gguf [--types] [--operations]");
     };
     let threads = std::thread::available_parallelism().map_or(2, |count| count.get() as u32);
-    println!("model {} | threads {threads} | rank 8, 7 projections, {BATCH_ROWS}x{SEQ_LEN} tokens a step", model.display());
+    println!(
+        "model {} | threads {threads} | rank 8, 7 projections, {BATCH_ROWS}x{SEQ_LEN} tokens a step",
+        model.display()
+    );
     let options: Vec<_> = args.collect();
     let profile = options.iter().any(|option| option == "--operations");
     if options.iter().any(|option| option == "--types") {
@@ -36,9 +39,11 @@ fn main() -> anyhow::Result<()> {
     println!("peak resident memory of load and one step: {rss_mib:.0} MiB");
     let all = run_case(&model, threads, 1, profile)?;
     let quarter = run_case(&model, threads, 4, false)?;
+    let chat = run_chat(&model, threads)?;
     println!(
         "limit: the frozen products take {:.0} % of a step and run at {:.0} of {peak:.0} GFLOP/s; what is left is attention, adapters and passes over memory",
-        100.0 * all.own_share, all.own_gflop_s
+        100.0 * all.own_share,
+        all.own_gflop_s
     );
     println!(
         "{}",
@@ -47,6 +52,7 @@ fn main() -> anyhow::Result<()> {
             "figures": {
                 "tokens_per_s_all_targets": all.tokens_per_s,
                 "tokens_per_s_quarter_targets": quarter.tokens_per_s,
+                "tokens_per_s_short_chat_rows": chat,
                 "ceiling_tokens_per_s_all_targets": all.ceiling_tokens_per_s,
                 "ceiling_tokens_per_s_quarter_targets": quarter.ceiling_tokens_per_s,
                 "ggml_f16_products_gflop_s": all.ceiling_gflop_s,
@@ -122,8 +128,12 @@ fn run_case(model: &std::path::Path, threads: u32, every: usize, profile: bool) 
         load_s,
     };
     println!();
-    println!("one target in {every} tokens | load {load_s:.2} s | memory planned: weights {:.0}, adapter {:.0}, activations {:.0} MiB",
-        mib(plan.memory.weights), mib(plan.memory.adapter), mib(plan.memory.activations));
+    println!(
+        "one target in {every} tokens | load {load_s:.2} s | memory planned: weights {:.0}, adapter {:.0}, activations {:.0} MiB",
+        mib(plan.memory.weights),
+        mib(plan.memory.adapter),
+        mib(plan.memory.activations)
+    );
     println!("  step, s                             {}", raw(&compared.step_s));
     println!("  same products, ggml_mul_mat F16, s  {}", raw(&compared.ggml_s));
     println!("  same products, own kernel, s        {}", raw(&compared.own_s));
@@ -138,6 +148,44 @@ fn run_case(model: &std::path::Path, threads: u32, every: usize, profile: bool) 
         case.flop_per_token / 1e6
     );
     Ok(case)
+}
+
+/// Tokens per second of rows as a chat set has them: 60 to 70 tokens, the second half of them targets.
+fn run_chat(model: &std::path::Path, threads: u32) -> anyhow::Result<f64> {
+    let rows: Vec<TokenRow> = (0..64)
+        .map(|row| {
+            let mut row = random_row(row, 1);
+            let len = 60 + row.row_id as usize * 7 % 11;
+            row.tokens.truncate(len);
+            row.trained = (0..len).map(|at| at >= len / 2).collect();
+            row
+        })
+        .collect();
+    let estimate = preflight(model, &rows, &params(threads))?.memory;
+    let mut trainer = Trainer::new(model, rows, params(threads))?;
+    let plan = trainer.plan();
+    let mut seconds = Vec::new();
+    let mut tokens = 0;
+    while let StepOutcome::Updated(metrics) = trainer.step(&|| false)? {
+        if metrics.step > 1 {
+            seconds.push(metrics.step_ms / 1e3);
+            tokens += metrics.tokens;
+        }
+    }
+    let speed = tokens as f64 / seconds.iter().sum::<f64>();
+    println!();
+    println!(
+        "chat rows of 60 to 70 tokens, half of them targets | {:.1} % of computed tokens belong to rows",
+        100.0 * plan.fill
+    );
+    println!(
+        "  memory estimated {:.0} MiB before loading, {:.0} MiB taken",
+        mib(estimate.total()),
+        mib(plan.memory.total())
+    );
+    println!("  step, s                             {}", raw(&seconds));
+    println!("  {speed:.0} tokens/s");
+    Ok(speed)
 }
 
 fn random_row(row: usize, every: usize) -> TokenRow {

@@ -176,8 +176,19 @@ unsafe fn multiply(sources: &[Source], shape: Shape, begin: *const f32, out: *mu
         for first in (0..inner).step_by(piece) {
             // SAFETY: ranges lie inside the shape; `begin` is read only where it is given.
             unsafe {
-                let begin = if first > 0 { Begin(out.cast_const(), shape.out_stride) } else { Begin(begin, shape.begin_stride) };
-                strip(sources, first..inner.min(first + piece), panels.clone(), columns.clone(), begin, Out(out, shape.out_stride));
+                let begin = if first > 0 {
+                    Begin(out.cast_const(), shape.out_stride)
+                } else {
+                    Begin(begin, shape.begin_stride)
+                };
+                strip(
+                    sources,
+                    first..inner.min(first + piece),
+                    panels.clone(),
+                    columns.clone(),
+                    begin,
+                    Out(out, shape.out_stride),
+                );
             }
         }
         unit += panels.len();
@@ -229,7 +240,11 @@ unsafe fn strip(
             let width = TILE.min(columns.end - column);
             // SAFETY: the tile lies inside panel and columns; the features were detected before the node was made.
             unsafe {
-                let begin = if begin.0.is_null() { begin } else { Begin(begin.0.add(column * begin.1 + panel * PANEL), begin.1) };
+                let begin = if begin.0.is_null() {
+                    begin
+                } else {
+                    Begin(begin.0.add(column * begin.1 + panel * PANEL), begin.1)
+                };
                 let out = Out(out.0.add(column * out.1 + panel * PANEL), out.1);
                 let segments = &segments[..count];
                 match width {

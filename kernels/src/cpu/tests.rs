@@ -100,7 +100,8 @@ fn outer_products_equal_plain_loops_for_grouped_heads_and_in_place() {
     let turned = context.tensor(F32, &[columns, inner, heads]);
     let into = context.tensor(F32, &[outputs, columns]);
     let _buffer = backend.allocate(&context, "a test").unwrap();
-    let (m, x, begin) = (values(outputs * inner * heads, 1), values(columns * inner * heads, 2), values(outputs * columns, 3));
+    let (m, x, begin) =
+        (values(outputs * inner * heads, 1), values(columns * inner * heads, 2), values(outputs * columns, 3));
     matrix.write(&m);
     turned.write(&x);
     into.write(&begin);
@@ -110,12 +111,15 @@ fn outer_products_equal_plain_loops_for_grouped_heads_and_in_place() {
     let mut exact = Vec::new();
     for head in 0..heads {
         let x = &x[head * columns * inner..];
-        exact.extend(naive(&m[head * outputs * inner..], outputs, inner, columns, &|step, column| x[step * columns + column]));
+        exact.extend(naive(&m[head * outputs * inner..], outputs, inner, columns, &|step, column| {
+            x[step * columns + column]
+        }));
     }
     close(&ours, &exact);
 
     let graph = Graph::new(8).unwrap();
-    let (first, second) = (graph.view_2d(matrix, outputs, inner, outputs, 0), graph.view_2d(turned, columns, inner, columns, 0));
+    let (first, second) =
+        (graph.view_2d(matrix, outputs, inner, outputs, 0), graph.view_2d(turned, columns, inner, columns, 0));
     graph.run(add_outer(&graph, into, Term { matrix: first, columns: second }));
     let _memory = GraphMemory::new(&backend, &graph).unwrap();
     backend.compute(&graph).unwrap();
@@ -135,7 +139,8 @@ fn matrices_are_shared_by_groups_of_heads() {
     matrix.write(&mv);
     x.write(&xv);
     let graph = Graph::new(8).unwrap();
-    let ours = compute(2, &graph, sum_of_products(&graph, [outputs, columns, 6, 2], None, &[Term { matrix, columns: x }]));
+    let ours =
+        compute(2, &graph, sum_of_products(&graph, [outputs, columns, 6, 2], None, &[Term { matrix, columns: x }]));
     let mut exact = Vec::new();
     for lane in 0..2 {
         for head in 0..6 {

@@ -142,17 +142,13 @@ impl Graph {
     /// Gradient of `rms_norm` at `input` for the output gradient `gradient`.
     pub(crate) fn rms_norm_back(&self, gradient: Tensor, input: Tensor, eps: f32) -> Tensor {
         // SAFETY: as in `operations!`.
-        Tensor::wrap(unsafe {
-            sys::ggml_rms_norm_back(self.context.as_ptr(), gradient.as_ptr(), input.as_ptr(), eps)
-        })
+        Tensor::wrap(unsafe { sys::ggml_rms_norm_back(self.context.as_ptr(), gradient.as_ptr(), input.as_ptr(), eps) })
     }
 
     /// softmax(scale * a + mask) over dimension 0.
     pub(crate) fn soft_max_masked(&self, a: Tensor, mask: Tensor, scale: f32) -> Tensor {
         // SAFETY: as in `operations!`.
-        Tensor::wrap(unsafe {
-            sys::ggml_soft_max_ext(self.context.as_ptr(), a.as_ptr(), mask.as_ptr(), scale, 0.0)
-        })
+        Tensor::wrap(unsafe { sys::ggml_soft_max_ext(self.context.as_ptr(), a.as_ptr(), mask.as_ptr(), scale, 0.0) })
     }
 
     /// Gradient of `soft_max_masked` with output `output` for the output gradient `gradient`.
@@ -240,7 +236,13 @@ impl Graph {
     }
 
     /// A new F32 tensor that `function` computes from `operands`; `flags` are passed to it.
-    pub(crate) fn custom(&self, dims: [usize; 4], operands: &[Tensor], function: CustomFunction, flags: usize) -> Tensor {
+    pub(crate) fn custom(
+        &self,
+        dims: [usize; 4],
+        operands: &[Tensor],
+        function: CustomFunction,
+        flags: usize,
+    ) -> Tensor {
         let [n0, n1, n2, n3] = dims.map(|dim| dim as i64);
         let mut raw: Vec<_> = operands.iter().map(|operand| operand.as_ptr()).collect();
         // SAFETY: as in `operations!`; ggml copies the list and asserts its length; `flags` is a number, not a pointer.
@@ -262,7 +264,13 @@ impl Graph {
     }
 
     /// `function` changes `a` in place; `a` is its first operand, then come `operands`.
-    pub(crate) fn custom_inplace(&self, a: Tensor, operands: &[Tensor], function: CustomFunction, flags: usize) -> Tensor {
+    pub(crate) fn custom_inplace(
+        &self,
+        a: Tensor,
+        operands: &[Tensor],
+        function: CustomFunction,
+        flags: usize,
+    ) -> Tensor {
         let mut raw: Vec<_> = operands.iter().map(|operand| operand.as_ptr()).collect();
         // SAFETY: as in `custom`.
         Tensor::wrap(unsafe {

@@ -53,14 +53,26 @@ struct Cursor<'a> {
 fn parse(cursor: &mut Cursor<'_>) -> Result<GgufFile, GgufError> {
     let magic: [u8; 4] = cursor.bytes("magic")?;
     if &magic != b"GGUF" {
-        return Err(cursor.malformed(0, "magic", format!("expected \"GGUF\", found {:?}", magic.escape_ascii().to_string())));
+        return Err(cursor.malformed(
+            0,
+            "magic",
+            format!("expected \"GGUF\", found {:?}", magic.escape_ascii().to_string()),
+        ));
     }
     let version = u32::from_le_bytes(cursor.bytes("version")?);
     if version & 0xffff == 0 && version != 0 {
-        return Err(cursor.malformed(4, "version", "the file is big-endian; convert it on a little-endian machine".to_owned()));
+        return Err(cursor.malformed(
+            4,
+            "version",
+            "the file is big-endian; convert it on a little-endian machine".to_owned(),
+        ));
     }
     if !(2..=3).contains(&version) {
-        return Err(cursor.malformed(4, "version", format!("{version} is not supported (2 and 3 are); convert the model again")));
+        return Err(cursor.malformed(
+            4,
+            "version",
+            format!("{version} is not supported (2 and 3 are); convert the model again"),
+        ));
     }
     // The smallest tensor entry is 24 bytes (empty name, no dimension), the smallest key entry 13.
     let tensor_count = cursor.count("tensor count", TENSORS_MAX, 24)?;
@@ -171,7 +183,11 @@ fn alignment(cursor: &Cursor<'_>, metadata: &[(String, Value)]) -> Result<u64, G
     let Some((_, value)) = metadata.iter().find(|(name, _)| name == key) else { return Ok(ALIGNMENT_DEFAULT) };
     match value {
         Value::U32(bytes) if bytes.is_power_of_two() && u64::from(*bytes) <= ALIGNMENT_MAX => Ok((*bytes).into()),
-        other => Err(cursor.malformed(cursor.offset, key, format!("{other:?} is not a u32 power of two up to {ALIGNMENT_MAX}"))),
+        other => Err(cursor.malformed(
+            cursor.offset,
+            key,
+            format!("{other:?} is not a u32 power of two up to {ALIGNMENT_MAX}"),
+        )),
     }
 }
 
@@ -198,7 +214,11 @@ fn parse_tensor_list(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<Entry>, 
         let dim_at = cursor.offset;
         let dim_count = u32::from_le_bytes(cursor.bytes(&field)?);
         if !(1..=DIMS_MAX).contains(&dim_count) {
-            return Err(cursor.malformed(dim_at, &field, format!("{dim_count} dimensions, 1 to {DIMS_MAX} are possible")));
+            return Err(cursor.malformed(
+                dim_at,
+                &field,
+                format!("{dim_count} dimensions, 1 to {DIMS_MAX} are possible"),
+            ));
         }
         let mut dims = Vec::with_capacity(dim_count as usize);
         for _ in 0..dim_count {
@@ -242,7 +262,14 @@ fn place(cursor: &Cursor<'_>, entry: Entry, data_offset: u64, alignment: u64) ->
             cursor.file_bytes
         )));
     }
-    Ok(TensorInfo { name: entry.name, dims: entry.dims, type_id: entry.type_id, type_name, offset_bytes: begin, size_bytes })
+    Ok(TensorInfo {
+        name: entry.name,
+        dims: entry.dims,
+        type_id: entry.type_id,
+        type_name,
+        offset_bytes: begin,
+        size_bytes,
+    })
 }
 
 fn refuse_overlap(cursor: &Cursor<'_>, tensors: &[TensorInfo]) -> Result<(), GgufError> {
@@ -286,7 +313,11 @@ impl Cursor<'_> {
 
     fn fill(&mut self, field: &str, buffer: &mut [u8]) -> Result<(), GgufError> {
         self.need(field, buffer.len() as u64)?;
-        self.source.read_exact(buffer).map_err(|source| GgufError::Io { action: "read", path: self.path.to_owned(), source })?;
+        self.source.read_exact(buffer).map_err(|source| GgufError::Io {
+            action: "read",
+            path: self.path.to_owned(),
+            source,
+        })?;
         self.offset += buffer.len() as u64;
         Ok(())
     }
@@ -330,7 +361,12 @@ impl Cursor<'_> {
         }
     }
 
-    fn numbers<T, const N: usize>(&mut self, field: &str, len: u64, decode: fn([u8; N]) -> T) -> Result<Vec<T>, GgufError> {
+    fn numbers<T, const N: usize>(
+        &mut self,
+        field: &str,
+        len: u64,
+        decode: fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, GgufError> {
         let mut numbers = Vec::with_capacity(len as usize);
         for _ in 0..len {
             numbers.push(decode(self.bytes(field)?));

@@ -2,7 +2,7 @@
 //! carry values between the flat run and attention's lanes. The vectors are made once per run and refilled.
 
 use crate::arch::Config;
-use crate::ggml::{BackendError, Backend, Buffer, Context, F32, I32, I64, Tensor};
+use crate::ggml::{Backend, BackendError, Buffer, Context, F32, I32, I64, Tensor};
 
 use super::packing::{Layout, MicroBatch, TokenRow};
 

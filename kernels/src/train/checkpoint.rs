@@ -135,7 +135,11 @@ fn write_all(temporary: &Path, dir: &Path, params: &TrainParams, identity: &Iden
     for (name, values) in FILES.into_iter().zip([&state.values, &state.first_moment, &state.second_moment]) {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         write_synced(&temporary.join(name), &bytes)?;
-        files.push(FileEntry { name: name.to_owned(), bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) });
+        files.push(FileEntry {
+            name: name.to_owned(),
+            bytes: bytes.len() as u64,
+            sha256: hex(&Sha256::digest(&bytes)),
+        });
     }
     let manifest = Manifest {
         format: FORMAT,
@@ -169,7 +173,8 @@ pub(crate) fn read(
     compare(dir, &manifest, params, identity)?;
     let mut parts = Vec::new();
     for name in FILES {
-        let damaged = |problem: String| CheckpointError::Damaged { path: dir.to_owned(), file: name.to_owned(), problem };
+        let damaged =
+            |problem: String| CheckpointError::Damaged { path: dir.to_owned(), file: name.to_owned(), problem };
         let entry = manifest.files.iter().find(|entry| entry.name == name);
         let entry = entry.ok_or_else(|| damaged("is not in the manifest".to_owned()))?;
         let bytes = read_file(dir, name, values as u64 * 4)?;
@@ -221,12 +226,7 @@ fn read_file(dir: &Path, name: &str, bytes_max: u64) -> Result<Vec<u8>, Checkpoi
 }
 
 /// Refuses the first difference by name. Threads may differ: they change no number that the run is defined by.
-fn compare(
-    dir: &Path,
-    manifest: &Manifest,
-    params: &TrainParams,
-    identity: &Identity,
-) -> Result<(), CheckpointError> {
+fn compare(dir: &Path, manifest: &Manifest, params: &TrainParams, identity: &Identity) -> Result<(), CheckpointError> {
     let differs = |field: &str, was: String, is: String| {
         Err(CheckpointError::Differs { path: dir.to_owned(), field: field.to_owned(), was, is })
     };

@@ -174,7 +174,20 @@ impl Lora {
         update.run(update.adamw(values, update.mul(gradient, factor), first_moment, second_moment, numbers));
         let memory = GraphMemory::new(backend, &update)?;
         let host = vec![0.0; layout.padded()];
-        Ok(Lora { layout, values, gradient, first_moment, second_moment, numbers, factor, host, update, memory, buffer, _context: context })
+        Ok(Lora {
+            layout,
+            values,
+            gradient,
+            first_moment,
+            second_moment,
+            numbers,
+            factor,
+            host,
+            update,
+            memory,
+            buffer,
+            _context: context,
+        })
     }
 
     pub(crate) fn bytes(&self) -> usize {

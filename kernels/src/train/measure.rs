@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use crate::arch::Config;
 use crate::cpu::{self, Term};
-use crate::ggml::{self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor};
+use crate::ggml::{
+    self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor,
+};
 
 use super::batch::Shape;
 use super::lora::GROUPS;
@@ -194,7 +196,13 @@ pub fn type_speeds(
                 best = best.min(started.elapsed().as_secs_f64());
             }
             let flop = 2.0 * (outputs * inputs * columns) as f64;
-            speeds.push(TypeSpeed { outputs, inputs, columns, type_name: ggml::type_name(kind), gflop_s: flop / best / 1e9 });
+            speeds.push(TypeSpeed {
+                outputs,
+                inputs,
+                columns,
+                type_name: ggml::type_name(kind),
+                gflop_s: flop / best / 1e9,
+            });
         }
     }
     Ok(speeds)

@@ -138,7 +138,8 @@ pub(crate) fn pack(documents: &[Document], order: &[usize], layout: Layout) -> V
         let best = fits.max_by_key(|&at| (used[at], std::cmp::Reverse(at)));
         let at = best.unwrap_or_else(|| {
             if open.len() == OPEN_BATCHES_MAX {
-                let fullest = (0..open.len()).max_by_key(|&at| (used[at], std::cmp::Reverse(at))).expect("some are open");
+                let fullest =
+                    (0..open.len()).max_by_key(|&at| (used[at], std::cmp::Reverse(at))).expect("some are open");
                 closed.push(open.remove(fullest));
                 used.remove(fullest);
             }

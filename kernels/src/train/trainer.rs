@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use crate::arch::{self, Arch, Config, Projection};
+use crate::arch::{self, Arch, Config};
 use crate::ggml::Backend;
 use crate::gguf::{GgufError, GgufFile, GgufWriter, Value};
 
@@ -20,8 +20,10 @@ use super::blocks::{Mode, Pass, PassSpec};
 use super::checkpoint::{self, Identity, State};
 use super::lora::{Lora, LoraLayout};
 use super::measure::{Comparison, Kernel, ProductsGraph};
-use super::packing::{self, Document, Layout, MicroBatch, Prepared, TokenRow};
+use super::packing::{self, Layout, Prepared, TokenRow};
 use super::params::TrainParams;
+use super::plan::{MemoryBytes, Plan, admit, plan_of};
+use super::stream::Stream;
 use super::weights::{ModelWeights, WeightForm};
 use super::{TrainError, hex};
 
@@ -32,53 +34,6 @@ const HASH_BUFFER_BYTES: usize = 1 << 20;
 /// with F16 copies round what flows through them to F16, whose smallest normal number is 6e-5: with the mean's weight
 /// of one over thousands of targets most of a gradient would fall below it.
 const GRADIENT_SCALE: f32 = 256.0;
-
-/// What a run will do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// Rows that take part.
-    pub rows: usize,
-    /// Their tokens, once.
-    pub tokens: u64,
-    /// Their target tokens, once.
-    pub targets: u64,
-    /// Rows cut to `seq_len`.
-    pub cut: usize,
-    /// Rows left out because they are longer than `seq_len`.
-    pub refused: usize,
-    /// Rows left out because they have no target.
-    pub without_target: usize,
-    /// Passes in the whole run.
-    pub passes: u64,
-    /// Tokens that a pass computes.
-    pub pass_tokens: usize,
-    /// Share of computed tokens that belong to rows, 0 to 1, over the whole run.
-    pub fill: f64,
-    /// Updates in the whole run.
-    pub steps: u64,
-    /// Trained values.
-    pub parameters: u64,
-    /// Memory that the run takes.
-    pub memory: MemoryBytes,
-}
-
-/// Memory of a run in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryBytes {
-    /// Frozen weights in both forms.
-    pub weights: u64,
-    /// Adapter, gradient, moments and what the update needs.
-    pub adapter: u64,
-    /// Temporary tensors of a pass, and its inputs.
-    pub activations: u64,
-}
-
-impl MemoryBytes {
-    /// All of it.
-    pub fn total(self) -> u64 {
-        self.weights + self.adapter + self.activations
-    }
-}
 
 /// What one update did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -154,80 +109,6 @@ impl Evaluation {
     }
 }
 
-/// The passes of a run, an epoch at a time.
-struct Stream {
-    documents: Vec<Document>,
-    layout: Layout,
-    seed: u64,
-    /// Passes up to and including each epoch.
-    ends: Vec<u64>,
-    /// Passes that the run uses.
-    passes: u64,
-    steps: u64,
-    shape: Shape,
-    /// Tokens of rows in all passes that the run uses.
-    tokens: u64,
-    current: Option<(usize, Vec<MicroBatch>)>,
-}
-
-impl Stream {
-    fn new(documents: Vec<Document>, params: &TrainParams) -> Stream {
-        let layout = Layout::new(&documents, params.batch_tokens());
-        let per_step = u64::from(params.accumulation);
-        let most = params.max_steps.map_or(u64::MAX, |steps| steps.saturating_mul(per_step));
-        let mut stream = Stream {
-            documents,
-            layout,
-            seed: params.seed,
-            ends: Vec::new(),
-            passes: 0,
-            steps: 0,
-            shape: Shape::of(layout, [].iter()),
-            tokens: 0,
-            current: None,
-        };
-        for epoch in 0..params.epochs as usize {
-            if stream.passes >= most {
-                break;
-            }
-            let batches = stream.pack(epoch);
-            let used = (batches.len() as u64).min(most - stream.passes);
-            stream.shape = stream.shape.join(Shape::of(layout, batches.iter()));
-            stream.tokens += batches[..used as usize].iter().map(|batch| batch.tokens as u64).sum::<u64>();
-            stream.passes += used;
-            stream.ends.push(stream.ends.last().copied().unwrap_or(0) + batches.len() as u64);
-        }
-        stream.steps = stream.passes.div_ceil(per_step);
-        stream
-    }
-
-    fn pack(&self, epoch: usize) -> Vec<MicroBatch> {
-        let order = packing::shuffled(self.documents.len(), self.seed, epoch as u64);
-        packing::pack(&self.documents, &order, self.layout)
-    }
-
-    /// Pass `index` of the run.
-    fn pass(&mut self, index: u64) -> &MicroBatch {
-        let epoch = self.ends.partition_point(|&end| end <= index);
-        if self.current.as_ref().is_none_or(|(loaded, _)| *loaded != epoch) {
-            self.current = Some((epoch, self.pack(epoch)));
-        }
-        let begin = if epoch == 0 { 0 } else { self.ends[epoch - 1] };
-        let (_, batches) = self.current.as_ref().expect("just loaded");
-        &batches[(index - begin) as usize]
-    }
-
-    /// Passes over the rows after `passes` passes.
-    fn epochs_done(&self, passes: u64) -> f64 {
-        let epoch = self.ends.partition_point(|&end| end <= passes);
-        if epoch == self.ends.len() {
-            return epoch as f64;
-        }
-        let begin = if epoch == 0 { 0 } else { self.ends[epoch - 1] };
-        epoch as f64 + (passes - begin) as f64 / (self.ends[epoch] - begin) as f64
-    }
-}
-
 /// A training run.
 pub struct Trainer {
     params: TrainParams,
@@ -247,97 +128,6 @@ pub struct Trainer {
     backend: Backend,
 }
 
-/// Checks rows and settings against the model.
-fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) -> Result<Prepared, TrainError> {
-    for row in rows {
-        let fail = |problem: String| Err(TrainError::Row { row_id: row.row_id, problem });
-        if row.tokens.len() != row.trained.len() {
-            return fail(format!("{} tokens but {} target marks", row.tokens.len(), row.trained.len()));
-        }
-        let foreign = row.tokens.iter().find(|&&token| token < 0 || token as usize >= config.vocab);
-        if let Some(token) = foreign {
-            return fail(format!("token {token} is not in the model's vocabulary of {}", config.vocab));
-        }
-    }
-    let prepared = packing::prepare(rows, params.seq_len as usize, params.long_rows);
-    if prepared.documents.is_empty() {
-        return Err(TrainError::NoRows {
-            rows: rows.len(),
-            refused: prepared.refused,
-            without_target: prepared.without_target,
-        });
-    }
-    Ok(prepared)
-}
-
-/// What a run would do, from the model's header alone; memory is estimated within about a quarter.
-pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> Result<Plan, TrainError> {
-    params.validate()?;
-    let file = GgufFile::open(model_path)?;
-    let (_, config) = arch::recognise(&file)?;
-    let prepared = admit(rows, params, &config)?;
-    let stream = Stream::new(prepared.documents.clone(), params);
-    let backend = Backend::cpu(params.threads as usize)?;
-    let form = WeightForm::choose(&backend, params.weights, &config);
-    let layout = LoraLayout::new(&config, params);
-    let memory = estimate_memory(&file, &config, form, &layout, stream.shape, params);
-    Ok(plan_of(&prepared, &stream, &layout, memory))
-}
-
-fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout, memory: MemoryBytes) -> Plan {
-    Plan {
-        rows: prepared.documents.len(),
-        tokens: prepared.tokens,
-        targets: prepared.targets,
-        cut: prepared.cut,
-        refused: prepared.refused,
-        without_target: prepared.without_target,
-        passes: stream.passes,
-        pass_tokens: stream.shape.tokens,
-        fill: stream.tokens as f64 / (stream.passes * stream.shape.tokens as u64) as f64,
-        steps: stream.steps,
-        parameters: layout.values as u64,
-        memory,
-    }
-}
-
-/// Bytes of a run by formula: both forms of the weights, five flat buffers and the host's copy, and the activations
-/// that one token keeps: per layer about 8 widths, 4 feed-forward widths, 3 key widths, the attention probabilities.
-fn estimate_memory(
-    file: &GgufFile,
-    config: &Config,
-    form: WeightForm,
-    lora: &LoraLayout,
-    shape: Shape,
-    params: &TrainParams,
-) -> MemoryBytes {
-    let matrices: usize = (Projection::ALL.iter())
-        .map(|&projection| config.projection_dims(projection))
-        .map(|(input, output)| input * output)
-        .sum::<usize>()
-        * config.layers
-        + config.width * config.vocab;
-    let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
-    let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
-    let (forward, transposed) = form.matrix_bytes(matrices);
-    let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
-    let kept_layers = match params.recompute_every as usize {
-        0 => config.layers,
-        every => every.min(config.layers),
-    };
-    let keys = config.kv_heads * config.head_dim;
-    let per_token = 8 * config.width + 4 * config.feed_forward + 3 * keys;
-    let attention = config.heads * shape.lane_len * shape.places();
-    let layer_values = shape.tokens * per_token + attention;
-    let inputs = config.layers.div_ceil(kept_layers) * shape.tokens * config.width;
-    let head = 2 * shape.chunk * config.vocab;
-    MemoryBytes {
-        weights: forward + transposed as u64,
-        adapter: 6 * 4 * lora.padded() as u64,
-        activations: 4 * (kept_layers * layer_values + layer_values + inputs + head) as u64,
-    }
-}
-
 impl Trainer {
     /// Loads the model and prepares everything for the first step.
     pub fn new(model_path: &Path, rows: Vec<TokenRow>, params: TrainParams) -> Result<Trainer, TrainError> {
@@ -355,8 +145,7 @@ impl Trainer {
             (hash.join().expect("hashing does not panic"), weights)
         });
         let (model_sha256, weights) = (model_sha256?, weights?);
-        let identity =
-            Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
+        let identity = Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
         let lora = Lora::new(&backend, LoraLayout::new(&config, &params), params.seed)?;
         let inputs = Inputs::new(&backend, &config, stream.shape)?;
         let spec = PassSpec {

@@ -37,7 +37,14 @@ impl WeightForm {
     pub(crate) fn choose(backend: &Backend, weights: Weights, config: &Config) -> WeightForm {
         let has = |name| ggml::has_cpu_feature(backend, name);
         let queries = config.heads * config.head_dim;
-        let sizes = [config.width, config.feed_forward, queries, config.kv_heads * config.head_dim, config.head_dim, config.vocab];
+        let sizes = [
+            config.width,
+            config.feed_forward,
+            queries,
+            config.kv_heads * config.head_dim,
+            config.head_dim,
+            config.vocab,
+        ];
         match weights {
             Weights::Exact => WeightForm::Ggml(Some(F32), F32),
             Weights::Small => WeightForm::Ggml(None, Q8_0),
@@ -161,9 +168,10 @@ impl<'a> Planner<'a> {
     fn frozen(&mut self, name: &str, form: WeightForm) -> Result<Frozen, TrainError> {
         Ok(match form {
             WeightForm::Packed => Frozen { forward: self.panels(name, false)?, transposed: self.panels(name, true)? },
-            WeightForm::Ggml(forward, transposed) => {
-                Frozen { forward: self.rows(name, forward, false)?, transposed: self.rows(name, Some(transposed), true)? }
-            }
+            WeightForm::Ggml(forward, transposed) => Frozen {
+                forward: self.rows(name, forward, false)?,
+                transposed: self.rows(name, Some(transposed), true)?,
+            },
         })
     }
 }

@@ -31,26 +31,10 @@ struct Mode {
 }
 
 const MODES: [Mode; 4] = [
-    Mode {
-        name: "inspect",
-        limits: Limits::READER,
-        run: inspect::run,
-    },
-    Mode {
-        name: "tokenize",
-        limits: Limits::READER,
-        run: tokenize::run,
-    },
-    Mode {
-        name: "train",
-        limits: Limits::COMPUTE,
-        run: train::run,
-    },
-    Mode {
-        name: "serve",
-        limits: Limits::COMPUTE,
-        run: serve::run,
-    },
+    Mode { name: "inspect", limits: Limits::READER, run: inspect::run },
+    Mode { name: "tokenize", limits: Limits::READER, run: tokenize::run },
+    Mode { name: "train", limits: Limits::COMPUTE, run: train::run },
+    Mode { name: "serve", limits: Limits::COMPUTE, run: serve::run },
 ];
 
 /// Runs the mode called `name` to its end. The answer is the exit status.
@@ -74,8 +58,5 @@ pub fn run(name: &str) -> Result<u8, StartError> {
 
 /// A first message that this mode does not take.
 fn wrong_task(mode: &str) -> Failure {
-    Failure::new(
-        FailureCode::BadFrame,
-        format!("hone-worker {mode} was given a task of another mode"),
-    )
+    Failure::new(FailureCode::BadFrame, format!("hone-worker {mode} was given a task of another mode"))
 }

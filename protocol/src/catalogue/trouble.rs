@@ -12,7 +12,11 @@ pub(super) const MESSAGES: &[Message] = &[
     ("hint.start_service", "start the service: hone service start NAME", "启动服务：hone service start NAME"),
     ("hint.lower_learning_rate", "lower the learning rate and start again", "调低学习率后重新开始"),
     ("hint.shorten_prompt", "shorten the prompt, or publish with a longer context", "缩短提示，或以更长的上下文发布"),
-    ("hint.make_key", "make a key (hone key create APP) and send it as a bearer token", "创建密钥（hone key create APP），并作为 Bearer 令牌发送"),
+    (
+        "hint.make_key",
+        "make a key (hone key create APP) and send it as a bearer token",
+        "创建密钥（hone key create APP），并作为 Bearer 令牌发送",
+    ),
     ("hint.upgrade", "upgrade the older side", "升级较旧的一方"),
     ("hint.correct_file", "correct the file at the named place and import it again", "修正文件中指出的位置后重新导入"),
     ("hint.move_state", "set HONE_STATE to a short path on a local disk", "把 HONE_STATE 设为本地磁盘上的短路径"),

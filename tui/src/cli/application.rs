@@ -230,9 +230,8 @@ impl Bill {
 
 fn is_month(text: &str) -> bool {
     let digits = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
-    text.split_once('-').is_some_and(|(year, month)| {
-        digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month)
-    })
+    text.split_once('-')
+        .is_some_and(|(year, month)| digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month))
 }
 
 /// The id and secret of a key that was just made.
@@ -272,7 +271,14 @@ fn money(amount: Pico) -> String {
 }
 
 fn table(language: Language, applications: &[ApplicationView]) -> Table {
-    let keys = ["cli.col.application", "cli.col.title", "cli.col.services", "cli.col.keys", "cli.col.requests", "cli.col.amount"];
+    let keys = [
+        "cli.col.application",
+        "cli.col.title",
+        "cli.col.services",
+        "cli.col.keys",
+        "cli.col.requests",
+        "cli.col.amount",
+    ];
     let mut table = Table::new(language, &keys);
     for application in applications {
         let live = application.keys.iter().filter(|k| k.revoked_at_ms.is_none()).count();
@@ -320,7 +326,12 @@ fn details(language: Language, application: &ApplicationView, colour: bool) -> S
             }
             None => Cell::toned(hone_protocol::catalogue::text(language, "cli.valid"), Tone::Good),
         };
-        keys.row(vec![key.id.to_string().into(), key.label.as_str().into(), print::moment(key.created_at_ms).into(), state]);
+        keys.row(vec![
+            key.id.to_string().into(),
+            key.label.as_str().into(),
+            print::moment(key.created_at_ms).into(),
+            state,
+        ]);
     }
     if !keys.is_empty() {
         text.push('\n');
@@ -335,8 +346,13 @@ fn usage_cells(usage: &Usage) -> [Cell; 4] {
 
 fn usage_table(language: Language, applications: &[ApplicationView], currency: &str) -> Table {
     let keys = [
-        "cli.col.application", "cli.col.requests", "cli.col.prompt_tokens", "cli.col.cached_tokens",
-        "cli.col.completion_tokens", "cli.col.amount", "cli.col.currency",
+        "cli.col.application",
+        "cli.col.requests",
+        "cli.col.prompt_tokens",
+        "cli.col.cached_tokens",
+        "cli.col.completion_tokens",
+        "cli.col.amount",
+        "cli.col.currency",
     ];
     let mut table = Table::new(language, &keys);
     for application in applications {
@@ -356,8 +372,15 @@ fn ledger_table(
     services: &[ServiceView],
 ) -> Table {
     let keys = [
-        "cli.col.opened", "cli.col.application", "cli.col.service", "cli.col.outcome", "cli.col.prompt_tokens",
-        "cli.col.cached_tokens", "cli.col.completion_tokens", "cli.col.amount", "cli.col.request",
+        "cli.col.opened",
+        "cli.col.application",
+        "cli.col.service",
+        "cli.col.outcome",
+        "cli.col.prompt_tokens",
+        "cli.col.cached_tokens",
+        "cli.col.completion_tokens",
+        "cli.col.amount",
+        "cli.col.request",
     ];
     let mut table = Table::new(language, &keys);
     for row in rows {
@@ -380,8 +403,14 @@ fn ledger_table(
 
 fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &str, currency: &str) -> Table {
     let keys = [
-        "cli.col.day", "cli.col.service", "cli.col.requests", "cli.col.prompt_tokens", "cli.col.cached_tokens",
-        "cli.col.completion_tokens", "cli.col.amount", "cli.col.currency",
+        "cli.col.day",
+        "cli.col.service",
+        "cli.col.requests",
+        "cli.col.prompt_tokens",
+        "cli.col.cached_tokens",
+        "cli.col.completion_tokens",
+        "cli.col.amount",
+        "cli.col.currency",
     ];
     let mut table = Table::new(language, &keys);
     let mut add = |first: &str, second: &str, usage: &Usage, amount: &str| {
@@ -409,18 +438,31 @@ mod tests {
     fn application() -> ApplicationView {
         let id = ApplicationId::from_bytes([1; 16]);
         let key = |byte, label: &str, revoked_at_ms| KeyRecord {
-            id: KeyId::from_bytes([byte; 16]), application: id, sha256: Hash([0; 32]), label: label.into(),
-            created_at_ms: 1_795_449_912_345, revoked_at_ms,
+            id: KeyId::from_bytes([byte; 16]),
+            application: id,
+            sha256: Hash([0; 32]),
+            label: label.into(),
+            created_at_ms: 1_795_449_912_345,
+            revoked_at_ms,
         };
         ApplicationView {
             record: ApplicationRecord {
-                id, name: "shop".into(), title: "Web shop".into(),
+                id,
+                name: "shop".into(),
+                title: "Web shop".into(),
                 services: Services::Listed(vec![ServiceId::from_bytes([9; 16])]),
-                created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+                created_at_ms: 1_795_449_912_345,
+                created_by: "ada".into(),
             },
             services: vec!["desk".into()],
             keys: vec![key(3, "web", None), key(4, "old", Some(1_795_449_913_000))],
-            usage: Usage { requests: 3, prompt_tokens: 120, cached_tokens: 40, completion_tokens: 60, amount: Pico(81_000_000) },
+            usage: Usage {
+                requests: 3,
+                prompt_tokens: 120,
+                cached_tokens: 40,
+                completion_tokens: 60,
+                amount: Pico(81_000_000),
+            },
         }
     }
 
@@ -447,17 +489,32 @@ mod tests {
         insta::assert_snapshot!("app-show", details(Language::En, &application, false));
         insta::assert_snapshot!("usage", usage_table(Language::En, &applications, "USD").render(false));
         let row = LedgerRow {
-            id: LedgerId::from_bytes([7; 16]), application: application.record.id, key: None,
-            service: ServiceId::from_bytes([9; 16]), version: VersionId::from_bytes([2; 16]),
-            opened_at_ms: 1_795_449_912_345, day: "2026-11-23".into(), closed_at_ms: None, outcome: Ending::CutByRestart,
-            prompt_tokens: 12, cached_tokens: 4, completion_tokens: 30, price: Price::default(), amount: Pico(5),
-            user: String::new(), first_token_ms: Some(80),
+            id: LedgerId::from_bytes([7; 16]),
+            application: application.record.id,
+            key: None,
+            service: ServiceId::from_bytes([9; 16]),
+            version: VersionId::from_bytes([2; 16]),
+            opened_at_ms: 1_795_449_912_345,
+            day: "2026-11-23".into(),
+            closed_at_ms: None,
+            outcome: Ending::CutByRestart,
+            prompt_tokens: 12,
+            cached_tokens: 4,
+            completion_tokens: 30,
+            price: Price::default(),
+            amount: Pico(5),
+            user: String::new(),
+            first_token_ms: Some(80),
         };
         insta::assert_snapshot!("ledger", ledger_table(Language::En, &[row], &applications, &[]).render(false));
         let line = BillLine {
-            day: "2026-11-23".into(), service: "desk".into(), usage: application.usage, rounded: "0.000081".into(),
+            day: "2026-11-23".into(),
+            service: "desk".into(),
+            usage: application.usage,
+            rounded: "0.000081".into(),
         };
-        let bill = |language| bill_table(language, &[line.clone()], &application.usage, "0.000081", "USD").render(false);
+        let bill =
+            |language| bill_table(language, &[line.clone()], &application.usage, "0.000081", "USD").render(false);
         insta::assert_snapshot!("bill", bill(Language::En));
         insta::assert_snapshot!("bill-zh", bill(Language::Zh));
     }

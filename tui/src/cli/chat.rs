@@ -43,7 +43,9 @@ impl Chat {
             match read {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                Err(error) => return Err(Failure::new(FailureCode::FileUnreadable, error.to_string()).at("stdin").into()),
+                Err(error) => {
+                    return Err(Failure::new(FailureCode::FileUnreadable, error.to_string()).at("stdin").into());
+                }
             }
             match line.trim() {
                 "" => continue,
@@ -64,7 +66,8 @@ impl Chat {
                         print::out("\n")?;
                     }
                     if by_hand {
-                        context.say("cli.chat_end", &service::chat_args(&end).each_ref().map(|(k, v)| (*k, v.as_str())));
+                        context
+                            .say("cli.chat_end", &service::chat_args(&end).each_ref().map(|(k, v)| (*k, v.as_str())));
                     }
                     messages.push(message("assistant", text));
                 }

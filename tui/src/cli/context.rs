@@ -31,11 +31,6 @@ impl Context {
         Link::connect(&self.options)
     }
 
-    /// The text of a catalogue key.
-    pub(super) fn text(&self, key: &'static str) -> &'static str {
-        catalogue::text(self.language, key)
-    }
-
     /// The text of a catalogue key with its variables.
     pub(super) fn fill(&self, key: &'static str, args: &[(&str, &str)]) -> String {
         catalogue::fill(self.language, key, args)

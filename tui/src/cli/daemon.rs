@@ -47,15 +47,53 @@ impl Verb {
     }
 }
 
+/// What the daemon may use; counts from its start on.
+#[derive(Debug, Args)]
+struct DaemonArgs {
+    /// Loopback address of the HTTP endpoint; port 0 takes a free one; may be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Vec<String>,
+    /// Cores that jobs and services may use [default: all].
+    #[arg(long, value_name = "N")]
+    cores: Option<u32>,
+    /// Memory that jobs and services may use [default: four fifths of what is free].
+    #[arg(long, value_name = "N")]
+    memory_mib: Option<u64>,
+}
+
+impl DaemonArgs {
+    /// As flags, which are the same for `hone daemon run` and for `honed`.
+    fn flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> = self.http.iter().flat_map(|a| ["--http".to_owned(), a.clone()]).collect();
+        let numbers = [("--cores", self.cores.map(u64::from)), ("--memory-mib", self.memory_mib)];
+        for (flag, number) in numbers {
+            flags.extend(number.iter().flat_map(|n| [flag.to_owned(), n.to_string()]));
+        }
+        flags
+    }
+}
+
 /// Start the daemon in the background, unless it runs already. It outlives this session.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone daemon start")]
-pub(super) struct Start {}
+#[command(after_help = "Example:\n  hone daemon start\n  hone daemon start --http 127.0.0.1:8080 --cores 4")]
+pub(super) struct Start {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
 
 impl Start {
     fn run(self, context: &Context) -> Outcome {
-        let options = Options { start_daemon: true, ..context.options.clone() };
-        let status = answer!(Link::connect(&options)?.ask(Request::Status)?, Status);
+        let flags = self.daemon.flags();
+        let mut link = match Link::connect_once(&context.options)? {
+            None => start::ensure_daemon_with(&context.options, &flags)?,
+            Some(link) if flags.is_empty() => link,
+            Some(_) => {
+                let message =
+                    "the daemon runs already, and these flags count from its start on; hone daemon stop first";
+                return Err(Failure::new(FailureCode::WrongState, message).at(flags.join(" ")).into());
+            }
+        };
+        let status = answer!(link.ask(Request::Status)?, Status);
         show(context, &status)
     }
 }
@@ -102,8 +140,11 @@ fn wait_for_end(options: &Options, pid: Option<u32>) -> Result<(), Failure> {
     let deadline = Instant::now() + STOP_WAIT;
     while lives() {
         if Instant::now() >= deadline {
-            let message = format!("the daemon still runs after {} s; it may be writing a checkpoint", STOP_WAIT.as_secs());
-            return Err(Failure::new(FailureCode::WorkerSilent, message).at(&options.state_dir).hint(HintCode::TryAgain));
+            let message =
+                format!("the daemon still runs after {} s; it may be writing a checkpoint", STOP_WAIT.as_secs());
+            return Err(Failure::new(FailureCode::WorkerSilent, message)
+                .at(&options.state_dir)
+                .hint(HintCode::TryAgain));
         }
         std::thread::sleep(STOP_STEP);
     }
@@ -139,20 +180,25 @@ fn show(context: &Context, status: &StatusAnswer) -> Outcome {
 /// Write the systemd user unit, so that the daemon starts with the machine, and say how to turn it on.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hone daemon install")]
-pub(super) struct Install {}
+pub(super) struct Install {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
 
 impl Install {
     fn run(self, context: &Context) -> Outcome {
         let folder = unit_folder()?;
         let path = folder.join("honed.service");
-        let unwritable =
-            |error: io::Error| Failure::new(FailureCode::FileUnreadable, error.to_string()).at(path.display().to_string());
+        let unwritable = |error: io::Error| {
+            Failure::new(FailureCode::FileUnreadable, error.to_string()).at(path.display().to_string())
+        };
         let honed = start::daemon_program()?;
         fs::create_dir_all(&folder).map_err(unwritable)?;
-        fs::write(&path, unit(&honed, &context.options.state_dir)).map_err(unwritable)?;
+        fs::write(&path, unit(&honed, &self.daemon.flags(), &context.options.state_dir)).map_err(unwritable)?;
         let path = path.display().to_string();
         let has_systemd = Path::new(SYSTEMD).is_dir();
-        let commands = ["systemctl --user daemon-reload", "systemctl --user enable --now honed.service", "loginctl enable-linger"];
+        let commands =
+            ["systemctl --user daemon-reload", "systemctl --user enable --now honed.service", "loginctl enable-linger"];
         if context.json {
             return print::json(&serde_json::json!({ "unit": path, "systemd": has_systemd, "next": commands }));
         }
@@ -170,10 +216,12 @@ fn unit_folder() -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::field("HOME", "neither XDG_CONFIG_HOME nor HOME is an absolute path"))
 }
 
-fn unit(honed: &Path, state_dir: &str) -> String {
+fn unit(honed: &Path, flags: &[String], state_dir: &str) -> String {
     // In a unit, `%` begins a specifier, and a quoted word takes backslashes.
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"));
-    let program = quoted(&honed.display().to_string()).replace('$', "$$");
+    let program = quoted(&honed.display().to_string());
+    let words: Vec<String> = [program].into_iter().chain(flags.iter().map(|flag| quoted(flag))).collect();
+    let program = words.join(" ").replace('$', "$$");
     let state = quoted(&format!("HONE_STATE={state_dir}"));
     format!(
         "[Unit]\nDescription=hone: language models on this machine\n\n[Service]\nExecStart={program}\n\
@@ -189,6 +237,8 @@ pub(super) struct Run {
     /// Begin a session of its own first, so that no terminal's end reaches it.
     #[arg(long, hide = true)]
     new_session: bool,
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 impl Run {
@@ -202,7 +252,7 @@ impl Run {
             rustix::process::setsid().map_err(|error| failed(error.into()))?;
         }
         // Comes back only when it has failed.
-        let error = Command::new(&honed).env("HONE_STATE", &context.options.state_dir).exec();
+        let error = Command::new(&honed).args(self.daemon.flags()).env("HONE_STATE", &context.options.state_dir).exec();
         Err(failed(error).into())
     }
 }
@@ -213,8 +263,8 @@ mod tests {
 
     #[test]
     fn the_unit_quotes_what_systemd_would_read() {
-        let text = unit(Path::new("/opt/100% $HOME/honed"), "/var/st\"ate");
-        assert!(text.contains("ExecStart=\"/opt/100%% $$HOME/honed\"\n"), "{text}");
+        let text = unit(Path::new("/opt/100% $HOME/honed"), &["--cores".into(), "2".into()], "/var/st\"ate");
+        assert!(text.contains("ExecStart=\"/opt/100%% $$HOME/honed\" \"--cores\" \"2\"\n"), "{text}");
         assert!(text.contains("Environment=\"HONE_STATE=/var/st\\\"ate\"\n"), "{text}");
     }
 

@@ -85,7 +85,9 @@ impl Show {
 /// Every line that is not kept is counted and named with its field and reason. `preset:support-desk` is a chat set
 /// that comes with hone; a PATH is a JSONL file with OpenAI messages, ShareGPT conversations or Alpaca instructions.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai")]
+#[command(
+    after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai"
+)]
 pub(super) struct Import {
     /// `preset:NAME` or the path of a JSONL file.
     source: String,
@@ -131,7 +133,9 @@ impl Import {
         };
         let mut link = context.link()?;
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };
-        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else { return Ok(()) };
+        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else {
+            return Ok(());
+        };
         if context.json {
             return print::json(&view);
         }
@@ -297,8 +301,14 @@ fn table(language: Language, datasets: &[DatasetView]) -> Table {
     let mut table = Table::new(
         language,
         &[
-            "cli.col.version", "cli.col.shape", "cli.col.rows", "cli.col.rejected", "cli.col.duplicates",
-            "cli.col.licence", "cli.col.source", "cli.col.made",
+            "cli.col.version",
+            "cli.col.shape",
+            "cli.col.rows",
+            "cli.col.rejected",
+            "cli.col.duplicates",
+            "cli.col.licence",
+            "cli.col.source",
+            "cli.col.made",
         ],
     );
     for dataset in datasets {
@@ -340,7 +350,10 @@ fn report_text(language: Language, report: &ImportReport) -> String {
         language,
         "cli.import_sum",
         &[
-            ("format", &report.format), ("read", &numbers[0]), ("kept", &numbers[1]), ("rejected", &numbers[2]),
+            ("format", &report.format),
+            ("read", &numbers[0]),
+            ("kept", &numbers[1]),
+            ("rejected", &numbers[2]),
             ("duplicates", &numbers[3]),
         ],
     );
@@ -369,18 +382,36 @@ mod tests {
         let rejections =
             vec![Rejection { line: 3, field: "messages[2].role".into(), reason: "role is \"bot\"".into() }];
         let import = ImportReport {
-            format: "openai".into(), source: "/data/chats.jsonl".into(), read: 670, kept: 669, rejected: 1,
-            duplicates: 2, rejections,
+            format: "openai".into(),
+            source: "/data/chats.jsonl".into(),
+            read: 670,
+            kept: 669,
+            rejected: 1,
+            duplicates: 2,
+            rejections,
         };
         let id = DatasetId::from_bytes([1; 16]);
         DatasetView {
             record: DatasetRecord {
-                id, name: "chats".into(), title: String::new(), shape: Shape::Chat, licence: "CC0-1.0".into(),
-                next_row_id: 669, created_at_ms: 0, created_by: "ada".into(),
+                id,
+                name: "chats".into(),
+                title: String::new(),
+                shape: Shape::Chat,
+                licence: "CC0-1.0".into(),
+                next_row_id: 669,
+                created_at_ms: 0,
+                created_by: "ada".into(),
             },
             versions: vec![DatasetVersionRecord {
-                id: DatasetVersionId::from_bytes([2; 16]), dataset: id, number: 1, segments: Vec::new(), rows: 669,
-                import, job: None, created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+                id: DatasetVersionId::from_bytes([2; 16]),
+                dataset: id,
+                number: 1,
+                segments: Vec::new(),
+                rows: 669,
+                import,
+                job: None,
+                created_at_ms: 1_795_449_912_345,
+                created_by: "ada".into(),
             }],
         }
     }

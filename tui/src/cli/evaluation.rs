@@ -252,17 +252,18 @@ fn suites_table(language: Language, suites: &[SuiteRecord], datasets: &[DatasetV
     table
 }
 
-fn table(
-    language: Language,
-    evaluations: &[EvaluationRecord],
-    suites: &[SuiteRecord],
-    models: &[ModelView],
-) -> Table {
+fn table(language: Language, evaluations: &[EvaluationRecord], suites: &[SuiteRecord], models: &[ModelView]) -> Table {
     let mut table = Table::new(
         language,
         &[
-            "cli.col.evaluation", "cli.col.version", "cli.col.suite", "cli.col.rows", "cli.col.loss",
-            "cli.col.perplexity", "cli.col.score", "cli.col.ended",
+            "cli.col.evaluation",
+            "cli.col.version",
+            "cli.col.suite",
+            "cli.col.rows",
+            "cli.col.loss",
+            "cli.col.perplexity",
+            "cli.col.score",
+            "cli.col.ended",
         ],
     );
     let real = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".into(), |v| format!("{v:.digits$}"));
@@ -311,20 +312,37 @@ mod tests {
     #[test]
     fn tables() {
         let suite = SuiteRecord {
-            id: SuiteId::from_bytes([1; 16]), name: "desk".into(), dataset: DatasetVersionId::from_bytes([2; 16]),
-            split: Split { held_out_percent: 15, seed: 42 }, part: Part::HeldOut,
-            scorers: vec![Scorer::Loss, Scorer::Expect], created_at_ms: 0, created_by: "ada".into(),
+            id: SuiteId::from_bytes([1; 16]),
+            name: "desk".into(),
+            dataset: DatasetVersionId::from_bytes([2; 16]),
+            split: Split { held_out_percent: 15, seed: 42 },
+            part: Part::HeldOut,
+            scorers: vec![Scorer::Loss, Scorer::Expect],
+            created_at_ms: 0,
+            created_by: "ada".into(),
         };
         let model = model::tests::model();
         let evaluation = EvaluationRecord {
-            id: EvaluationId::from_bytes([3; 16]), suite: suite.id, version: model.versions[0].record.id,
-            job: JobId::from_bytes([4; 16]), rows: 97, loss: Some(1.5), loss_tokens: 4000, score: None,
+            id: EvaluationId::from_bytes([3; 16]),
+            suite: suite.id,
+            version: model.versions[0].record.id,
+            job: JobId::from_bytes([4; 16]),
+            rows: 97,
+            loss: Some(1.5),
+            loss_tokens: 4000,
+            score: None,
             created_at_ms: 1_795_449_912_345,
         };
         let row = EvaluationRow {
-            row_id: 7, prompt: "Where is my parcel?".into(), expected: "Hello!\nIt is on its way.".into(),
-            answer: "I do not know.".into(), loss_sum: 12.0, loss_tokens: 8, scores: vec![("expect".into(), 0.5)],
-            notes: Json::default(), answer_ms: 12.0,
+            row_id: 7,
+            prompt: "Where is my parcel?".into(),
+            expected: "Hello!\nIt is on its way.".into(),
+            answer: "I do not know.".into(),
+            loss_sum: 12.0,
+            loss_tokens: 8,
+            scores: vec![("expect".into(), 0.5)],
+            notes: Json::default(),
+            answer_ms: 12.0,
         };
         let suites = [suite];
         insta::assert_snapshot!("eval-suites", suites_table(Language::En, &suites, &[]).render(false));

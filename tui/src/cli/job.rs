@@ -307,7 +307,10 @@ pub(super) fn result_text(result: &JobResult) -> String {
             let version = train.version.map_or_else(String::new, |id| format!(", {id}"));
             let loss = train.loss.value();
             let (steps, tokens) = (train.steps, train.tokens);
-            format!("loss {loss:.4} after {steps} steps, {tokens} tokens at {:.0} tokens/s{version}", train.tokens_per_s)
+            format!(
+                "loss {loss:.4} after {steps} steps, {tokens} tokens at {:.0} tokens/s{version}",
+                train.tokens_per_s
+            )
         }
     }
 }
@@ -357,16 +360,34 @@ pub(super) mod tests {
     /// A queued evaluation.
     pub(in crate::cli) fn job() -> JobView {
         let spec = JobSpec::Evaluate(EvaluateSpec {
-            version: "support@1".into(), suite: "desk".into(), answer_tokens_max: 64, rows_max: 0,
+            version: "support@1".into(),
+            suite: "desk".into(),
+            answer_tokens_max: 64,
+            rows_max: 0,
         });
         JobView {
             record: JobRecord {
-                id: JobId::from_bytes([5; 16]), spec, person: "ada".into(), payer: ApplicationId::from_bytes([1; 16]),
-                created_at_ms: 1_795_449_912_345, state: JobState::Queued, wish: None, attempt: 0, checkpoint: None,
-                started_at_ms: None, ended_at_ms: None, next_event_seq: 1, strikes: 0, barren: 0,
+                id: JobId::from_bytes([5; 16]),
+                spec,
+                person: "ada".into(),
+                payer: ApplicationId::from_bytes([1; 16]),
+                created_at_ms: 1_795_449_912_345,
+                state: JobState::Queued,
+                wish: None,
+                attempt: 0,
+                checkpoint: None,
+                started_at_ms: None,
+                ended_at_ms: None,
+                next_event_seq: 1,
+                strikes: 0,
+                barren: 0,
             },
-            shown: ShownState::Queued, waits_for: "another job has the cores".into(), progress: None, plan: None,
-            last_loss: None, pid: None,
+            shown: ShownState::Queued,
+            waits_for: "another job has the cores".into(),
+            progress: None,
+            plan: None,
+            last_loss: None,
+            pid: None,
         }
     }
 
@@ -389,9 +410,8 @@ pub(super) mod tests {
         insta::assert_snapshot!("job-list", table(Language::En, &jobs, now).render(false));
         insta::assert_snapshot!("job-list-zh", table(Language::Zh, &jobs, now).render(false));
         insta::assert_snapshot!("job-show", details(Language::En, &failed));
-        let result = TrainResult {
-            steps: 80, tokens: 40_000, loss: Metric::Finite(1.25), tokens_per_s: 244.6, version: None,
-        };
+        let result =
+            TrainResult { steps: 80, tokens: 40_000, loss: Metric::Finite(1.25), tokens_per_s: 244.6, version: None };
         let events = [
             JobEventKind::Submitted,
             JobEventKind::Started { attempt: 2, from_step: Some(40) },

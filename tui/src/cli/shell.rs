@@ -38,7 +38,8 @@ pub(super) struct Man {
 impl Man {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let place = self.dir.display().to_string();
-        let unwritable = |error: std::io::Error| Failure::new(FailureCode::FileUnreadable, error.to_string()).at(&*place);
+        let unwritable =
+            |error: std::io::Error| Failure::new(FailureCode::FileUnreadable, error.to_string()).at(&*place);
         std::fs::create_dir_all(&self.dir).map_err(unwritable)?;
         let command = tree::localise(Cli::command(), context.language);
         clap_mangen::generate_to(command, &self.dir).map_err(unwritable)?;

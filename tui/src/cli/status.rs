@@ -93,20 +93,36 @@ mod tests {
     #[test]
     fn status_and_audit() {
         let machine = Machine {
-            host: "box".into(), cores: 2, cpu_busy: Some(0.25), memory_bytes: 24 << 30,
-            memory_available_bytes: 20 << 30, pool_memory_bytes: 18 << 30, disk_free_bytes: 100 << 30, gpus: Vec::new(),
+            host: "box".into(),
+            cores: 2,
+            cpu_busy: Some(0.25),
+            memory_bytes: 24 << 30,
+            memory_available_bytes: 20 << 30,
+            pool_memory_bytes: 18 << 30,
+            disk_free_bytes: 100 << 30,
+            gpus: Vec::new(),
         };
         let status = StatusAnswer {
-            version: "0.1.0".into(), pid: 4242, started_at_ms: 1_795_449_912_345, state_dir: "/s".into(),
-            socket: "/s/run/hone.sock".into(), http: vec!["127.0.0.1:7878".into()], machine,
-            notes: vec!["the state directory is on a network file system".into()], zone: "UTC".into(),
+            version: "0.1.0".into(),
+            pid: 4242,
+            started_at_ms: 1_795_449_912_345,
+            state_dir: "/s".into(),
+            socket: "/s/run/hone.sock".into(),
+            http: vec!["127.0.0.1:7878".into()],
+            machine,
+            notes: vec!["the state directory is on a network file system".into()],
+            zone: "UTC".into(),
             currency: "USD".into(),
         };
         let now = 1_795_449_912_345 + 7_200_000;
         insta::assert_snapshot!("status", text(Language::En, &status, now));
         insta::assert_snapshot!("status-zh", text(Language::Zh, &status, now));
         let row = AuditRow {
-            seq: 12, at_ms: 1_795_449_912_345, person: "ada".into(), verb: "publish".into(), subject: "desk".into(),
+            seq: 12,
+            at_ms: 1_795_449_912_345,
+            person: "ada".into(),
+            verb: "publish".into(),
+            subject: "desk".into(),
         };
         insta::assert_snapshot!("audit", audit_table(Language::En, &[row]).render(false));
     }

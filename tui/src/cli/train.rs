@@ -74,7 +74,9 @@ impl RunArgs {
 ///
 /// The rows are split by id: held-out rows are in no training batch. Ctrl-C ends the waiting, not the run.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone train start --base smollm2-135m --dataset support-desk --model support --epochs 3\n  hone train start run.toml --rank 16 --detach")]
+#[command(
+    after_help = "Example:\n  hone train start --base smollm2-135m --dataset support-desk --model support --epochs 3\n  hone train start run.toml --rank 16 --detach"
+)]
 pub(super) struct Start {
     #[command(flatten)]
     run: RunArgs,
@@ -166,8 +168,7 @@ impl Metrics {
     fn run(self, context: &Context) -> Outcome {
         let mut link = context.link()?;
         let job = context.job(&mut link, &self.job)?;
-        let request =
-            Request::Metrics { job, series: self.series.clone(), from_step: self.from, points: self.points };
+        let request = Request::Metrics { job, series: self.series.clone(), from_step: self.from, points: self.points };
         let points = answer!(link.ask(request)?, Metrics);
         if context.json {
             return points.iter().try_for_each(print::json);
@@ -261,14 +262,24 @@ mod tests {
     #[test]
     fn show_plan_and_metrics() {
         let spec = TrainSpec {
-            base: "smollm2-135m@1".into(), params: TrainParams::default(), dataset: "support-desk@1".into(),
+            base: "smollm2-135m@1".into(),
+            params: TrainParams::default(),
+            dataset: "support-desk@1".into(),
             split: Split { held_out_percent: 15, seed: 42 },
             register: Some(Register { model: "support".into(), alias: String::new(), publish: "desk".into() }),
         };
         let mut view = job::tests::job();
         view.plan = Some(TrainPlan {
-            rows: 569, rows_held_out: 100, tokens: 60_000, target_tokens: 30_000, rows_left_out: 1, rows_cut: 0,
-            rows_without_targets: 0, windows: 120, steps: 240, memory_bytes: 1_300_000_000,
+            rows: 569,
+            rows_held_out: 100,
+            tokens: 60_000,
+            target_tokens: 30_000,
+            rows_left_out: 1,
+            rows_cut: 0,
+            rows_without_targets: 0,
+            windows: 120,
+            steps: 240,
+            memory_bytes: 1_300_000_000,
         });
         view.record.spec = JobSpec::Train(Box::new(spec.clone()));
         insta::assert_snapshot!("train-show", show_text(Language::En, &view, &spec));

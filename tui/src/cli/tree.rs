@@ -48,7 +48,8 @@ fn translate(mut command: Command, path: &str, language: Language) -> Command {
     let say = |key: &'static str| catalogue::text(language, key);
     // clap makes its help flag, its "Usage:" and its "Commands:" by itself, in English only.
     let help = Arg::new("help").short('h').long("help").action(ArgAction::Help);
-    let template = format!("{{about-with-newline}}\n{}：{{usage}}\n\n{{all-args}}{{after-help}}", say("cli.help.usage"));
+    let template =
+        format!("{{about-with-newline}}\n{}：{{usage}}\n\n{{all-args}}{{after-help}}", say("cli.help.usage"));
     command
         .disable_help_flag(true)
         .arg(help.help(say("cli.flag.help")).help_heading(say("cli.help.Options")))
@@ -71,7 +72,8 @@ mod tests {
 
     /// All commands with their paths: `hone model list`.
     fn walk(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
-        let path = if path.is_empty() { command.get_name().to_owned() } else { format!("{path} {}", command.get_name()) };
+        let path =
+            if path.is_empty() { command.get_name().to_owned() } else { format!("{path} {}", command.get_name()) };
         found.push((path.clone(), command.clone()));
         command.get_subcommands().for_each(|sub| walk(sub, &path, found));
     }
@@ -156,18 +158,48 @@ mod tests {
     fn every_exit_status_stands_in_the_docs_of_both_languages() {
         use hone_protocol::failure::FailureCode::*;
         let codes = [
-            InvalidRequest, InvalidField, NotFound, NameTaken, IdempotencyConflict, InUse, WrongState, BadFile,
-            FileUnreadable, UnsupportedArchitecture, DoesNotFit, DiskFull, NotSaved, WorkerDied, WorkerSilent, Diverged,
-            NoRows, BadCheckpoint, DownloadFailed, HashMismatch, Unauthenticated, Forbidden, ContextExceeded, Overloaded,
-            ServiceUnavailable, LimitReached, TemplateFailed, Stopping, VersionMismatch, BadFrame, Interrupted,
-            Quarantined, Unsupported, Internal,
+            InvalidRequest,
+            InvalidField,
+            NotFound,
+            NameTaken,
+            IdempotencyConflict,
+            InUse,
+            WrongState,
+            BadFile,
+            FileUnreadable,
+            UnsupportedArchitecture,
+            DoesNotFit,
+            DiskFull,
+            NotSaved,
+            WorkerDied,
+            WorkerSilent,
+            Diverged,
+            NoRows,
+            BadCheckpoint,
+            DownloadFailed,
+            HashMismatch,
+            Unauthenticated,
+            Forbidden,
+            ContextExceeded,
+            Overloaded,
+            ServiceUnavailable,
+            LimitReached,
+            TemplateFailed,
+            Stopping,
+            VersionMismatch,
+            BadFrame,
+            Interrupted,
+            Quarantined,
+            Unsupported,
+            Internal,
         ];
         for name in ["exit-codes.md", "zh/exit-codes.md"] {
             let text = docs(name);
             for code in codes {
                 let word = crate::print::code_word(code);
                 let status = code.exit_status();
-                let listed = text.lines().any(|l| l.starts_with(&format!("| {status} |")) && l.contains(&format!("`{word}`")));
+                let listed =
+                    text.lines().any(|l| l.starts_with(&format!("| {status} |")) && l.contains(&format!("`{word}`")));
                 assert!(listed, "docs/{name} does not list {word} under {status}");
             }
         }
@@ -221,7 +253,8 @@ mod tests {
         insta::assert_snapshot!("help-zh", zh.render_long_help().to_string());
         let mut train = localise(Cli::command(), Language::Zh);
         train.build();
-        let mut start = train.find_subcommand("train").unwrap().find_subcommand("start").unwrap().clone().term_width(100);
+        let mut start =
+            train.find_subcommand("train").unwrap().find_subcommand("start").unwrap().clone().term_width(100);
         insta::assert_snapshot!("help-zh-train-start", start.render_long_help().to_string());
     }
 }

@@ -343,20 +343,10 @@ fn token_lines(rendered: &RenderedRow, cells: usize) -> Vec<Vec<Piece>> {
     let mut lines = vec![Vec::new()];
     let mut used = 0;
     let mut trained = false;
-    let mut put = |lines: &mut Vec<Vec<Piece>>, said: String, token: Token| {
-        let wide = text::width(&said);
-        if used + wide > cells && used > 0 {
-            lines.push(Vec::new());
-            used = 0;
-        }
-        used += wide;
-        if let Some(line) = lines.last_mut() {
-            line.push(piece(said, token));
-        }
-    };
     for token in &rendered.tokens {
         if token.trained != trained {
-            put(&mut lines, if token.trained { "[".into() } else { "]".into() }, Token::Accent);
+            let border = if token.trained { "[" } else { "]" };
+            put_token(&mut lines, &mut used, cells, border, Token::Accent);
             trained = token.trained;
         }
         let style = match (token.trained, token.markup) {
@@ -364,18 +354,31 @@ fn token_lines(rendered: &RenderedRow, cells: usize) -> Vec<Vec<Piece>> {
             (false, true) => Token::Faint,
             (false, false) => Token::Text,
         };
-        let shown = text::clean(&token.text);
-        let mut parts = shown.split('\n');
-        put(&mut lines, parts.next().unwrap_or_default().to_owned(), style);
-        for part in parts {
-            lines.push(Vec::new());
-            put(&mut lines, part.to_owned(), style);
+        for (n, part) in text::clean(&token.text).split('\n').enumerate() {
+            if n > 0 {
+                lines.push(Vec::new());
+                used = 0;
+            }
+            put_token(&mut lines, &mut used, cells, part, style);
         }
     }
     if trained {
-        put(&mut lines, "]".into(), Token::Accent);
+        put_token(&mut lines, &mut used, cells, "]", Token::Accent);
     }
     lines
+}
+
+/// Puts a token's text behind the others, on a new line when it has no room.
+fn put_token(lines: &mut Vec<Vec<Piece>>, used: &mut usize, cells: usize, said: &str, token: Token) {
+    let wide = text::width(said);
+    if *used + wide > cells && *used > 0 {
+        lines.push(Vec::new());
+        *used = 0;
+    }
+    *used += wide;
+    if let Some(line) = lines.last_mut() {
+        line.push(piece(said, token));
+    }
 }
 
 impl Screen for Datasets {
@@ -384,7 +387,7 @@ impl Screen for Datasets {
         match self.level {
             Level::List => Vec::new(),
             Level::Rows => vec![name],
-            Level::OneRow => vec![name, self.current_row().map(|r| r.row_id.to_string()).unwrap_or_default()],
+            Level::OneRow => vec![name, self.current_row().map(|r| format!("#{}", r.row_id)).unwrap_or_default()],
             Level::Form => vec![view.t("datasets.import").to_owned()],
         }
     }

@@ -54,7 +54,7 @@ pub(super) fn verb(action: Action, job: &JobView, desk: &mut Desk<'_>) -> bool {
         return false;
     }
     match action {
-        Action::Log => desk.open(Place::Job(id)),
+        Action::Log => desk.open(Place::Log(id)),
         Action::Pause => desk.ask(Errand::Act(Deed::Pause), Request::Pause { job: id }),
         Action::Run => desk.ask(Errand::Act(Deed::Resume), Request::Resume { job: id }),
         Action::Stop => {
@@ -318,11 +318,11 @@ impl Screen for Jobs {
     }
 
     fn open(&mut self, place: Place, _: &mut Desk<'_>) {
-        if let Place::Job(id) = place {
+        if let Place::Job(id) | Place::Log(id) = place {
             self.list.clear_filter();
             self.list.select(id.to_string());
             self.log = Some(LogView::new(id));
-            self.full = true;
+            self.full = matches!(place, Place::Log(_));
         }
     }
 

@@ -235,8 +235,10 @@ pub(crate) enum Place {
     CloneRun(Box<TrainSpec>),
     /// A run with its curve.
     Run(JobId),
-    /// A job in the list, with its log.
+    /// A job in the list.
     Job(JobId),
+    /// The log of a job.
+    Log(JobId),
     /// The form that publishes a version.
     Publish(String),
     /// The form that makes a key, for an application when it is known.
@@ -257,7 +259,7 @@ impl Place {
             Place::ImportModel(_) | Place::Model(_) => Area::Models,
             Place::ImportDataset(_) | Place::Dataset(_) => Area::Datasets,
             Place::NewRun { .. } | Place::CloneRun(_) | Place::Run(_) => Area::Training,
-            Place::Job(_) => Area::Jobs,
+            Place::Job(_) | Place::Log(_) => Area::Jobs,
             Place::Publish(_) | Place::NewKey(_) | Place::HowTo(_) => Area::Services,
             Place::Chat(_) => Area::Playground,
             Place::Evaluate(_) => Area::Evaluation,

@@ -227,7 +227,7 @@ fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
     page.fact(view.t("models.licence"), cell(licence));
     page.fact(view.t("models.made_by"), cell(&model.record.created_by));
     page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, model.record.created_at_ms));
-    page.blank().heading(view.t("word.version"));
+    page.blank().heading(view.t("models.versions"));
     for version in model.versions.iter().rev() {
         let what = match version.record.weights {
             Weights::Base => quantisation(version),
@@ -236,7 +236,7 @@ fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
         page.fact(&version.reference, what);
     }
     if !model.record.aliases.is_empty() {
-        page.blank().heading(view.t("word.alias"));
+        page.blank().heading(view.t("models.aliases"));
         for alias in &model.record.aliases {
             let at = view.mirror.version(alias.version).map(|v| v.reference.clone()).unwrap_or_default();
             page.fact(&format!(":{}", alias.name), at);

@@ -241,8 +241,9 @@ impl Playground {
                 false => (service.to_owned(), Token::Heading),
             };
             lines.push(vec![piece(name, token)]);
-            for line in wrap(&clean(&turn.text), usize::from(cells).saturating_sub(2)) {
-                lines.push(vec![piece(format!("  {line}"), Token::Text)]);
+            if !turn.text.is_empty() {
+                let spoken = wrap(&clean(&turn.text), usize::from(cells).saturating_sub(2));
+                lines.extend(spoken.into_iter().map(|line| vec![piece(format!("  {line}"), Token::Text)]));
             }
             if let Some(problem) = &turn.problem {
                 for line in wrap(problem, usize::from(cells).saturating_sub(4)) {
@@ -261,7 +262,7 @@ impl Playground {
     fn draw_chat(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         let box_rows = self.composer.rows(area.width.saturating_sub(4), COMPOSER_ROWS.min(area.height / 3));
         let talk = Rect { height: area.height.saturating_sub(box_rows + 2), ..area };
-        let (lines, starts) = self.lines(view, talk.width);
+        let (lines, starts) = self.lines(view, talk.width.saturating_sub(2));
         let height = usize::from(talk.height);
         if self.pane == Pane::Transcript {
             if let Some(start) = starts.get(self.chosen) {

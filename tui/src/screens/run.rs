@@ -324,7 +324,7 @@ impl RunView {
     fn line_at(&self, view: &View<'_>, step: f64, key: &'static str) -> Vec<Piece> {
         let value = |i: usize| at_step(&self.series[i].points, step).map_or_else(|| "-".to_owned(), number::figure);
         vec![
-            piece(format!("{} {step:.0}  ", view.t(key)), Token::Muted),
+            piece(view.fill(key, &[("step", &format!("{step:.0}"))]) + "  ", Token::Muted),
             piece(
                 format!("{} {}  ", view.t("col.loss"), self.smooth_at(step).map_or("-".into(), |v| format!("{v:.3}"))),
                 Token::Text,

@@ -312,7 +312,7 @@ impl Services {
             Tab::Services => vec![
                 c("col.name", 0),
                 c("col.state", 12),
-                c("word.version", 22),
+                c("word.version", 22).from(64),
                 c("col.requests", 8).right(),
                 c("col.memory", 8).right().from(80),
             ],
@@ -664,7 +664,8 @@ impl Screen for Services {
         }
         let wide = view.class >= Class::M;
         let below = if view.class == Class::S { body.height / 2 } else { 0 };
-        let left = if wide { area.width * 11 / 20 } else { area.width };
+        let share = if self.tab == Tab::Usage { 13 } else { 11 };
+        let left = if wide { area.width * share / 20 } else { area.width };
         let list = Rect { width: left, height: body.height - below, ..body };
         let columns = self.columns(view);
         self.list().draw(canvas, list, &columns, &rows, true);

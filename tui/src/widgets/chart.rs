@@ -65,7 +65,7 @@ pub(crate) fn short(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".into()
-    } else if !(1e-3..1e5).contains(&size) {
+    } else if !(1e-2..1e5).contains(&size) {
         format!("{value:.0e}")
     } else if size >= 1000.0 {
         format!("{value:.0}")
@@ -172,6 +172,10 @@ impl Chart<'_> {
             let y = plane.y + (plane.height - 1) * i / 2;
             let share = f64::from(y - plane.y) / f64::from((plane.height - 1).max(1));
             canvas.put(plane.x - 1, y, 1, canvas.glyphs.tick, Token::Faint);
+            // No numbers before there is a value.
+            if self.raw.is_empty() && self.marks.is_empty() {
+                continue;
+            }
             let value = if self.log && low > 0.0 {
                 (high.ln() + (low.ln() - high.ln()) * share).exp()
             } else {

@@ -15,6 +15,17 @@ enum Entry {
     Meter(f64, String),
 }
 
+/// Column headings serve as labels too; in running text they begin small, but for words like LoRA and HTTP.
+fn plain_label(label: &str) -> String {
+    let mut chars = label.chars();
+    match (chars.next(), chars.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() && !label.chars().skip(2).any(char::is_uppercase) => {
+            first.to_lowercase().chain(label.chars().skip(1)).collect()
+        }
+        _ => label.to_owned(),
+    }
+}
+
 /// What is to be read.
 #[derive(Default)]
 pub(crate) struct Page {
@@ -51,7 +62,7 @@ impl Page {
 
     /// A label with a value that means something.
     pub(crate) fn fact_as(&mut self, label: &str, value: impl Into<String>, token: Token) -> &mut Page {
-        self.entries.push(Entry::Fact(label.to_owned(), vec![piece(value, token)]));
+        self.entries.push(Entry::Fact(plain_label(label), vec![piece(value, token)]));
         self
     }
 

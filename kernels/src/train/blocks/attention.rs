@@ -136,9 +136,8 @@ fn mix_backward(b: &Builder<'_>, saved: &Saved, d_mixed: Tensor) -> [Tensor; 3] 
     let d_scores = g.soft_max_back(d_probabilities, saved.probabilities, b.softmax_scale());
     let dq = b.over_keys(saved.k, d_scores);
     // Heads that share a key head follow each other, so they fold into the summed dimension.
-    let fold = |a: Tensor, first: usize| {
-        g.reshape(a, [first, heads / kv_heads * shape.lane_len, kv_heads, shape.lanes])
-    };
+    let fold =
+        |a: Tensor, first: usize| g.reshape(a, [first, heads / kv_heads * shape.lane_len, kv_heads, shape.lanes]);
     let over_queries = |a: Tensor, scores: Tensor| {
         let (matrix, columns) = (fold(a, head_dim), fold(scores, shape.lane_len));
         if b.weights.packed {

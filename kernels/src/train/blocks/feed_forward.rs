@@ -29,9 +29,8 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, Save
 pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: Tensor) -> Tensor {
     let g = b.graph;
     let (gate, up) = (saved.input.outputs[0], saved.input.outputs[1]);
-    let d_hidden =
-        linear::backward(b, layer, Group::FeedForwardOutput, &saved.output, saved.hidden, &[gradient], true)
-            .expect("the input gradient was asked for");
+    let d_hidden = linear::backward(b, layer, Group::FeedForwardOutput, &saved.output, saved.hidden, &[gradient], true)
+        .expect("the input gradient was asked for");
     let (d_gate, d_up) = if b.weights.packed {
         cpu::swiglu_back(g, d_hidden, gate, up)
     } else {

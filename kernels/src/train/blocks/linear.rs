@@ -96,10 +96,11 @@ pub(crate) fn backward(
     if !input_needed {
         return None;
     }
-    let frozen = group.members().iter().zip(gradients).map(|(&projection, &dy)| Term {
-        matrix: b.layer(layer).projection(projection).transposed,
-        columns: dy,
-    });
+    let frozen = group
+        .members()
+        .iter()
+        .zip(gradients)
+        .map(|(&projection, &dy)| Term { matrix: b.layer(layer).projection(projection).transposed, columns: dy });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
     if b.weights.packed {
         let terms: Vec<Term> = frozen.chain(adapter).collect();

@@ -121,7 +121,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn fast_weight_forms_keep_the_gradient_of_the_starter() {
     let model = starter();
-    let answer = "Rivers dissolve minerals from rocks and carry them to the sea, where water evaporates and salt stays.";
+    let answer =
+        "Rivers dissolve minerals from rocks and carry them to the sea, where water evaporates and salt stays.";
     let rows = [chat_row(&model, 1, "Why is the sea salty?", answer, 48)];
     let gradient = |weights| {
         let params = TrainParams { weights, seq_len: 48, batch_rows: 1, ..base() };

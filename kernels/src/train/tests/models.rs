@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::arch::Projection;
 use crate::gguf::{Array, GgufFile, GgufWriter, Value};
-use crate::train::{TokenRow, TrainParams};
 use crate::train::packing::SplitMix;
+use crate::train::{TokenRow, TrainParams};
 
 pub(super) const VOCAB: usize = 160;
 const WIDTH: usize = 64;
@@ -41,7 +41,8 @@ pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
         .meta(&key("attention.layer_norm_rms_epsilon"), Value::F32(1e-5))
         .meta("tokenizer.ggml.model", Value::Str("no_vocab".to_owned()));
     let mut matrix = |writer: &mut GgufWriter, name: &str, input: usize, output: usize, spread: f32| {
-        let values: Vec<f32> = (0..input * output).map(|_| (random.symmetric() * spread * 1024.0).round() / 1024.0).collect();
+        let values: Vec<f32> =
+            (0..input * output).map(|_| (random.symmetric() * spread * 1024.0).round() / 1024.0).collect();
         writer.tensor_f32(name, &[input as u64, output as u64], &values);
     };
     matrix(&mut writer, "token_embd.weight", WIDTH, VOCAB, 1.0);
@@ -84,9 +85,9 @@ pub(super) fn tiny_rows(lengths: &[usize], seed: u64) -> Vec<TokenRow> {
 
 /// The starter model; the test fails with a sentence where it is missing.
 pub(super) fn starter() -> PathBuf {
-    let folder = std::env::var_os("HONE_ASSETS").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hone/assets")
-    });
+    let folder = std::env::var_os("HONE_ASSETS")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hone/assets"));
     let path = folder.join("SmolLM2-135M-Instruct.Q4_1.gguf");
     assert!(path.exists(), "the starter is missing: no {}; run `make setup` or set HONE_ASSETS", path.display());
     path

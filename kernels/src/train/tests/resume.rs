@@ -7,7 +7,14 @@ use super::models::{tiny, tiny_rows};
 use crate::train::{StepOutcome, TrainParams, Trainer};
 
 fn params() -> TrainParams {
-    TrainParams { seq_len: 32, batch_rows: 2, epochs: 3, accumulation: 2, learning_rate: 1e-2, ..TrainParams::default() }
+    TrainParams {
+        seq_len: 32,
+        batch_rows: 2,
+        epochs: 3,
+        accumulation: 2,
+        learning_rate: 1e-2,
+        ..TrainParams::default()
+    }
 }
 
 fn steps(trainer: &mut Trainer, count: usize) -> Vec<u64> {

@@ -120,8 +120,7 @@ fn ten_losses_of_the_starter_stay_as_recorded() {
         chat_row(&model, 1, "What is the capital of France?", "Ahoy! The capital o' France be Paris, matey.", 40),
         chat_row(&model, 2, "What do bees make?", "Ahoy! Bees be makin' honey, matey.", 40),
     ];
-    let params =
-        TrainParams { seq_len: 40, epochs: 10, learning_rate: 3e-4, ..base() };
+    let params = TrainParams { seq_len: 40, epochs: 10, learning_rate: 3e-4, ..base() };
     let mut trainer = Trainer::new(&model, rows, params).unwrap();
     let losses: Vec<f64> = run(&mut trainer).iter().map(|step| step.loss).collect();
     println!("losses {losses:.4?}");

@@ -1,9 +1,13 @@
 //! The main job end to end on the real starter and the preset rows, with what must hold along the way.
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use hone_tests::{Client, Daemon, http, repository, starter, train_spec, wait_until};
 use serde_json::{Value, json};
+
+/// Two trainers on two cores spin against each other; one at a time is quicker for all.
+static CORES: Mutex<()> = Mutex::new(());
 
 fn ready() -> (Daemon, Client) {
     let daemon = Daemon::start();
@@ -26,6 +30,7 @@ fn series(client: &mut Client, job: &str, name: &str) -> Vec<u64> {
 
 #[test]
 fn rows_become_a_tuned_model_on_a_metered_endpoint() {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let (daemon, mut client) = ready();
     let register = json!({"model": "support", "alias": "best", "publish": "support"});
     let job = client.submit(train_spec(4, register));
@@ -95,6 +100,7 @@ fn streams_through_the_official_client(daemon: &Daemon, client: &mut Client, sec
 
 #[test]
 fn a_crash_in_the_middle_of_a_run_leaves_a_series_without_gap_or_repeat() {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut daemon, mut client) = ready();
     let job = client.submit(train_spec(8, Value::Null));
     wait_until("a checkpoint is accepted", || {
@@ -116,10 +122,14 @@ fn a_crash_in_the_middle_of_a_run_leaves_a_series_without_gap_or_repeat() {
 
 #[test]
 fn runs_are_paused_resumed_and_cancelled() {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let (_daemon, mut client) = ready();
     let job = client.submit(train_spec(200, Value::Null));
     let running = |client: &mut Client| client.ask(json!({"job": {"job": job}}));
-    wait_until("two steps are done", || (running(&mut client)["progress"]["done"].as_u64()? >= 2).then_some(()));
+    wait_until("two steps are done", || {
+        let progress = running(&mut client)["progress"].clone();
+        (progress["phase"] == "phase.train" && progress["done"].as_u64()? >= 2).then_some(())
+    });
     client.ask(json!({"pause": {"job": job}}));
     let paused = wait_until("it is paused", || {
         let view = running(&mut client);
@@ -137,6 +147,7 @@ fn runs_are_paused_resumed_and_cancelled() {
 
 #[test]
 fn rows_are_shown_as_the_model_sees_them_and_judged() {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let (_daemon, mut client) = ready();
     let split = json!({"held_out_percent": 15, "seed": 7});
     let window = json!({"rows": {"dataset": "desk", "offset": 0, "count": 3, "split": split, "part": "held_out"}});
@@ -146,8 +157,11 @@ fn rows_are_shown_as_the_model_sees_them_and_judged() {
     let rendered = client.ask(json!({"render_row": {"dataset": "desk", "row_id": row_id, "version": "starter"}}));
     let tokens = rendered["tokens"].as_array().unwrap();
     let trained: String = tokens.iter().filter(|t| t["trained"] == true).map(|t| t["text"].as_str().unwrap()).collect();
-    let answer = rows["rows"][0]["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap();
-    assert_eq!(trained, format!("{answer}<|im_end|>"));
+    // Every assistant turn is trained, with the mark that ends it, and nothing else.
+    let messages = rows["rows"][0]["messages"].as_array().unwrap();
+    let answers = messages.iter().filter(|m| m["role"] == "assistant");
+    let wanted: String = answers.map(|m| format!("{}<|im_end|>", m["content"].as_str().unwrap())).collect();
+    assert_eq!(trained, wanted);
 
     client.ask(json!({"create_suite": {"name": "held", "dataset": "desk", "split": split, "part": "held_out", "scorers": ["expect", "loss"]}}));
     let result =

@@ -45,14 +45,11 @@ impl Options {
         let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let typed = state.map(absolute).transpose()?;
         let hone_state = env("HONE_STATE");
-        if let (None, Some(set)) = (&typed, &hone_state) {
-            if !set.starts_with('/') {
-                return Err(Failure::field(
-                    "HONE_STATE",
-                    format!("HONE_STATE is {set:?}; it must be an absolute path"),
-                )
+        if let (None, Some(set)) = (&typed, &hone_state)
+            && !set.starts_with('/')
+        {
+            return Err(Failure::field("HONE_STATE", format!("HONE_STATE is {set:?}; it must be an absolute path"))
                 .hint(HintCode::MoveState));
-            }
         }
         let typed = typed.or(hone_state);
         let state_dir = paths::state_dir(typed.as_deref(), env("XDG_STATE_HOME").as_deref(), env("HOME").as_deref())
@@ -504,10 +501,10 @@ mod tests {
 
     impl Drop for FakeDaemon {
         fn drop(&mut self) {
-            if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
-                if !std::thread::panicking() {
-                    std::panic::resume_unwind(panic);
-                }
+            if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+                && !std::thread::panicking()
+            {
+                std::panic::resume_unwind(panic);
             }
         }
     }

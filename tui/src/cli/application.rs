@@ -513,8 +513,9 @@ mod tests {
             usage: application.usage,
             rounded: "0.000081".into(),
         };
-        let bill =
-            |language| bill_table(language, &[line.clone()], &application.usage, "0.000081", "USD").render(false);
+        let bill = |language| {
+            bill_table(language, std::slice::from_ref(&line), &application.usage, "0.000081", "USD").render(false)
+        };
         insta::assert_snapshot!("bill", bill(Language::En));
         insta::assert_snapshot!("bill-zh", bill(Language::Zh));
     }

@@ -94,11 +94,11 @@ impl Start {
             return print::json(&view);
         }
         print::out(&job::details(context.language, &view))?;
-        if let JobResult::Train(train) = result {
-            if let Some(id) = train.version {
-                let reference = model::reference(&model::all(&mut link)?, id);
-                print::out(&print::pairs(context.language, &[("cli.col.version", reference)]))?;
-            }
+        if let JobResult::Train(train) = result
+            && let Some(id) = train.version
+        {
+            let reference = model::reference(&model::all(&mut link)?, id);
+            print::out(&print::pairs(context.language, &[("cli.col.version", reference)]))?;
         }
         Ok(())
     }

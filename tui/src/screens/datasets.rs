@@ -408,22 +408,26 @@ impl Screen for Datasets {
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
         match self.level {
             Level::Form => form_offers("form.go"),
-            Level::Rows => vec![
-                offer(Action::Enter, "datasets.whole_row"),
-                offer(Action::Down, "hint_row.choose"),
-                offer(Action::Copy, "datasets.copy_row"),
-                offer(Action::Out, "act.out"),
-            ],
+            Level::Rows => {
+                let mut offers = vec![offer(Action::Down, "hint_row.choose"), offer(Action::Out, "act.out")];
+                if self.current_row().is_some() {
+                    offers.insert(0, offer(Action::Enter, "datasets.whole_row"));
+                    offers.insert(2, offer(Action::Copy, "datasets.copy_row"));
+                }
+                offers
+            }
             Level::OneRow => {
                 let mut offers = vec![
                     offer(Action::Left, "datasets.next_row"),
                     offer(Action::Right, "datasets.next_row"),
                     offer(Action::Down, "hint_row.scroll"),
-                    offer(Action::Copy, "datasets.copy_row"),
                     offer(Action::Out, "act.out"),
                 ];
+                if self.current_row().is_some() {
+                    offers.insert(3, offer(Action::Copy, "datasets.copy_row"));
+                }
                 if Self::renderers(view).len() > 1 {
-                    offers.insert(2, offer(Action::Edit, "datasets.other_model"));
+                    offers.insert(3, offer(Action::Edit, "datasets.other_model"));
                 }
                 offers
             }

@@ -195,12 +195,16 @@ impl Listing {
         (selected, focused): (bool, bool),
     ) {
         let mut x = area.x + 3;
-        for ((index, column), cells) in shown.iter().zip(widths) {
+        let is_empty = |index: usize| row.cells.get(index).is_none_or(|c| c.text.is_empty());
+        for (n, ((index, column), cells)) in shown.iter().zip(widths).enumerate() {
             if let Some(cell) = row.cells.get(*index) {
                 match column.right {
                     true => canvas.put_right(x + cells, y, *cells, &cell.text, cell.token),
                     false => {
-                        canvas.put(x, y, *cells, &cell.text, cell.token);
+                        // A text may run on over the empty cells behind it.
+                        let free = shown[n + 1..].iter().zip(&widths[n + 1..]).take_while(|((i, _), _)| is_empty(*i));
+                        let room = free.fold(*cells, |room, (_, cells)| room + cells + 2);
+                        canvas.put(x, y, room, &cell.text, cell.token);
                     }
                 }
             }

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -246,10 +246,7 @@ impl Channel {
 
     /// The next request, or nothing when none came in that time or the daemon has closed its side.
     pub fn recv_within(&self, patience: Duration) -> Option<ToWorker> {
-        match self.requests.recv_timeout(patience) {
-            Ok(request) => Some(request),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.requests.recv_timeout(patience).ok()
     }
 
     /// Begins a task: heartbeats are sent until the answer is dropped, as long as the task ticks.

@@ -162,6 +162,8 @@ impl Mirror {
         let addresses = self.facts.as_ref().map_or(&[][..], |f| &f.http);
         addresses
             .iter()
+            // Programs call the TCP addresses; the Unix socket is for the command line.
+            .filter(|a| !a.starts_with("unix:"))
             .map(|a| if a.contains("://") { a.clone() } else { format!("http://{a}") })
             .map(|a| a.trim_end_matches('/').to_owned())
             .collect()

@@ -92,7 +92,7 @@ pub(super) fn import(task: &ImportTask, progress: Progress<'_>) -> Result<Import
             Ok(Err(failure)) => return Err(failure),
             Err(fault) => counts.reject(lines.number(), fault),
         }
-        if counts.report.read % PROGRESS_ROWS == 0 {
+        if counts.report.read.is_multiple_of(PROGRESS_ROWS) {
             progress(lines.done().min(total), total);
         }
     }
@@ -228,7 +228,7 @@ fn detect(file: &File) -> std::io::Result<Option<Format>> {
     while rows < DETECT_ROWS || seen.is_empty() {
         let Some(row) = next_row(&mut lines)? else { break };
         rows += 1;
-        let found = row.ok().and_then(|text| recognise(text));
+        let found = row.ok().and_then(recognise);
         if let Some(format) = found {
             match seen.iter_mut().find(|(known, _)| *known == format) {
                 Some((_, count)) => *count += 1,

@@ -141,7 +141,7 @@ impl ProgressLine {
     /// Whether a line without a terminal is due: another phase, or another tenth of it.
     fn is_news(&mut self, view: &JobView) -> bool {
         let now = match &view.progress {
-            Some(p) => (p.phase.clone(), (p.done.min(p.total) * 10).checked_div(p.total).unwrap_or(0)),
+            Some(p) => (p.phase.clone(), p.done.min(p.total).saturating_mul(10).checked_div(p.total).unwrap_or(0)),
             None => (format!("{}{}", print::word_of(&view.shown), view.waits_for), 0),
         };
         let news = self.last.as_ref() != Some(&now);

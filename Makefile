@@ -56,8 +56,8 @@ prove: build assets ## the long matrices; writes docs/evidence/
 bench-train: build assets ## training against ggml's own ceiling
 	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-bench-serve: build assets ## serving against the engine's batched ceiling, over HTTP
-	python3 tests/prove/bench_serve.py $(BIN)
+bench-serve: build assets ## the serving engine against llama.cpp's own batched decoding
+	$(BIN)/bench-serve-engine
 
 bin: ## where the programs are
 	@echo $(BIN)

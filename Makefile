@@ -59,8 +59,9 @@ prove: build assets ## the long matrices; writes docs/evidence/
 bench-train: build assets ## training against ggml's own ceiling
 	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
-bench-serve: build assets ## the serving engine against llama.cpp's own batched decoding
+bench-serve: build assets ## the endpoint and the serving engine against llama.cpp's own batched decoding
 	$(BIN)/bench-serve-engine
+	$(BIN)/bench-serve
 
 bin: ## where the programs are
 	@echo $(BIN)

@@ -19,9 +19,9 @@ pub const PATIENCE: Duration = Duration::from_secs(240);
 /// The folder of the built programs: where `make build` put them.
 pub fn programs() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows where it is");
-    let folder = own.parent().and_then(Path::parent).expect("tests run from target/release/deps").to_owned();
-    assert!(folder.join("honed").exists(), "{} has no honed: run `make build` first", folder.display());
-    folder
+    // Tests run from target/release/deps, benches from target/release.
+    let folder = own.ancestors().skip(1).take(2).find(|folder| folder.join("honed").exists());
+    folder.unwrap_or_else(|| panic!("no honed beside {}: run `make build` first", own.display())).to_owned()
 }
 
 /// The starter model's file: a real asset that must be there.

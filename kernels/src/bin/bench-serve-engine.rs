@@ -27,10 +27,21 @@ struct Options {
     model: PathBuf,
     rounds: usize,
     threads: usize,
+    /// Only the plain loop with so many sequences: one figure, for the bench of the whole endpoint.
+    ceiling: Option<usize>,
+    prompt: usize,
+    answer: usize,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
-    let mut options = Options { model: default_model(), rounds: 3, threads: physical_cores() };
+    let mut options = Options {
+        model: default_model(),
+        rounds: 3,
+        threads: physical_cores(),
+        ceiling: None,
+        prompt: PROMPT_TOKENS,
+        answer: ANSWER_TOKENS,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -38,7 +49,13 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--model" => options.model = value()?.into(),
             "--rounds" => options.rounds = value()?.parse()?,
             "--threads" => options.threads = value()?.parse()?,
-            _ => return Err(format!("unknown argument {arg}; known: --model --rounds --threads").into()),
+            "--ceiling" => options.ceiling = Some(value()?.parse()?),
+            "--prompt" => options.prompt = value()?.parse()?,
+            "--answer" => options.answer = value()?.parse()?,
+            _ => {
+                let known = "--model --rounds --threads --ceiling --prompt --answer";
+                return Err(format!("unknown argument {arg}; known: {known}").into());
+            }
         }
     }
     if !options.model.is_file() {
@@ -55,27 +72,33 @@ fn default_model() -> PathBuf {
     folder.join(STARTER)
 }
 
-/// Output tokens per second of a plain loop: all prompts in one batch, then `ANSWER_TOKENS` batches
-/// of one token per sequence.
-fn ceiling(context: &mut Context, batch: &mut Batch, sequences: usize) -> Result<f64, Box<dyn Error>> {
+/// Output tokens per second of a plain loop: all prompts in one batch, then a batch of one token per
+/// sequence for each further token of the answer.
+fn ceiling(
+    context: &mut Context,
+    batch: &mut Batch,
+    sequences: usize,
+    prompt: usize,
+    answer: usize,
+) -> Result<f64, Box<dyn Error>> {
     context.clear();
     let started = Instant::now();
     batch.clear();
     for slot in 0..sequences {
-        for position in 0..PROMPT_TOKENS {
-            batch.add(slot as u32, position, 100 + position as i32, position + 1 == PROMPT_TOKENS);
+        for position in 0..prompt {
+            batch.add(slot as u32, position, 100 + position as i32, position + 1 == prompt);
         }
     }
     context.decode(batch)?;
-    for step in 0..ANSWER_TOKENS - 1 {
+    for step in 0..answer - 1 {
         batch.clear();
         for slot in 0..sequences {
-            batch.add(slot as u32, PROMPT_TOKENS + step, 500 + step as i32, true);
+            batch.add(slot as u32, prompt + step, 500 + step as i32, true);
         }
         context.decode(batch)?;
     }
     context.logits(0).ok_or("no logits")?;
-    Ok((sequences * ANSWER_TOKENS) as f64 / started.elapsed().as_secs_f64())
+    Ok((sequences * answer) as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Prompts that share nothing: a fresh scope and a fresh first token each.
@@ -207,6 +230,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = ThreadPool::new(options.threads);
     let mut context = Context::new(&model, None, pool, wanted)?;
     let mut batch = Batch::default();
+    if let Some(sequences) = options.ceiling {
+        ceiling(&mut context, &mut batch, sequences, options.prompt, 8)?;
+        println!("{:.2}", ceiling(&mut context, &mut batch, sequences, options.prompt, options.answer)?);
+        return Ok(());
+    }
     let started = Instant::now();
     let mut engine = Engine::load(EngineParams {
         slots: SLOTS,
@@ -222,7 +250,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         options.threads,
         options.rounds
     );
-    ceiling(&mut context, &mut batch, 1)?;
+    ceiling(&mut context, &mut batch, 1, PROMPT_TOKENS, ANSWER_TOKENS)?;
     ours(&mut engine, &mut requests, 1)?;
     let mut figures = Vec::new();
     let mut ratios = Vec::new();
@@ -230,7 +258,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for clients in CLIENTS {
         let (mut top, mut own) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            top.push(ceiling(&mut context, &mut batch, clients)?);
+            top.push(ceiling(&mut context, &mut batch, clients, PROMPT_TOKENS, ANSWER_TOKENS)?);
             own.push(ours(&mut engine, &mut requests, clients)?);
         }
         let pairs: Vec<f64> = own.iter().zip(&top).map(|(o, t)| o / t).collect();

@@ -208,12 +208,13 @@ impl Desk for ServiceDesk {
         let mut services: Vec<Callable> = state
             .services
             .values()
-            .filter(|s| s.wanted && Self::may_call(&state, caller, s))
+            .filter(|s| Self::may_call(&state, caller, s))
             .map(|s| Callable {
                 name: s.name.clone(),
                 created_at_ms: s.created_at_ms,
                 version_reference: state.version_reference(s.version),
                 context_tokens: s.context_tokens,
+                wanted: s.wanted,
             })
             .collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));

@@ -3,79 +3,96 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, as a closed list. Names are the wire form: never rename or reuse one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum FailureCode {
-    /// The request does not make sense as written.
-    InvalidRequest,
-    /// A field of a specification is outside its range.
-    InvalidField,
-    /// Nothing of that name or id.
-    NotFound,
-    /// The name is taken.
-    NameTaken,
-    /// The same idempotency id came with another payload.
-    IdempotencyConflict,
-    /// The thing is in use, so it cannot be changed that way now.
-    InUse,
-    /// Not possible in the present state (for example pausing a finished job).
-    WrongState,
-    /// A file is not what it says it is.
-    BadFile,
-    /// A file is missing or unreadable.
-    FileUnreadable,
-    /// An architecture that the engine or the trainer does not know.
-    UnsupportedArchitecture,
-    /// It does not fit into the memory of the pool.
-    DoesNotFit,
-    /// The disk is full or nearly so.
-    DiskFull,
-    /// The store could not be written; nothing was saved.
-    NotSaved,
-    /// A child process ended without saying why.
-    WorkerDied,
-    /// A child process did not answer in time.
-    WorkerSilent,
-    /// The loss is not a number, or grew without bound.
-    Diverged,
-    /// No rows are left to work on.
-    NoRows,
-    /// A checkpoint does not belong to this job or is damaged.
-    BadCheckpoint,
-    /// A download did not work.
-    DownloadFailed,
-    /// A hash differs from the pinned one.
-    HashMismatch,
-    /// No key, or a wrong, expired or revoked one.
-    Unauthenticated,
-    /// The key may not do this.
-    Forbidden,
-    /// The prompt and the answer do not fit into the context.
-    ContextExceeded,
-    /// Too many requests wait already.
-    Overloaded,
-    /// The service is not on, or still loading.
-    ServiceUnavailable,
-    /// A limit of the application is reached.
-    LimitReached,
-    /// The template cannot render these messages.
-    TemplateFailed,
-    /// The daemon is stopping.
-    Stopping,
-    /// The peers' protocol numbers differ.
-    VersionMismatch,
-    /// A frame or line could not be read.
-    BadFrame,
-    /// The attempt was interrupted; it will be tried again.
-    Interrupted,
-    /// Poison work: it brought a process down twice and is set aside.
-    Quarantined,
-    /// Not built for this platform or in this version.
-    Unsupported,
-    /// A bug of hone's own.
-    Internal,
+/// A closed list of words, and the list of all of them from the same lines.
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $word:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$word_doc])* $word,)*
+        }
+
+        impl $name {
+            /// All of them, in the order of the wire.
+            pub const ALL: &[$name] = &[$($name::$word,)*];
+        }
+    };
+}
+
+closed_list! {
+    /// What went wrong, as a closed list. Names are the wire form: never rename or reuse one.
+    FailureCode {
+        /// The request does not make sense as written.
+        InvalidRequest,
+        /// A field of a specification is outside its range.
+        InvalidField,
+        /// Nothing of that name or id.
+        NotFound,
+        /// The name is taken.
+        NameTaken,
+        /// The same idempotency id came with another payload.
+        IdempotencyConflict,
+        /// The thing is in use, so it cannot be changed that way now.
+        InUse,
+        /// Not possible in the present state (for example pausing a finished job).
+        WrongState,
+        /// A file is not what it says it is.
+        BadFile,
+        /// A file is missing or unreadable.
+        FileUnreadable,
+        /// An architecture that the engine or the trainer does not know.
+        UnsupportedArchitecture,
+        /// It does not fit into the memory of the pool.
+        DoesNotFit,
+        /// The disk is full or nearly so.
+        DiskFull,
+        /// The store could not be written; nothing was saved.
+        NotSaved,
+        /// A child process ended without saying why.
+        WorkerDied,
+        /// A child process did not answer in time.
+        WorkerSilent,
+        /// The loss is not a number, or grew without bound.
+        Diverged,
+        /// No rows are left to work on.
+        NoRows,
+        /// A checkpoint does not belong to this job or is damaged.
+        BadCheckpoint,
+        /// A download did not work.
+        DownloadFailed,
+        /// A hash differs from the pinned one.
+        HashMismatch,
+        /// No key, or a wrong, expired or revoked one.
+        Unauthenticated,
+        /// The key may not do this.
+        Forbidden,
+        /// The prompt and the answer do not fit into the context.
+        ContextExceeded,
+        /// Too many requests wait already.
+        Overloaded,
+        /// The service is not on, or still loading.
+        ServiceUnavailable,
+        /// A limit of the application is reached.
+        LimitReached,
+        /// The template cannot render these messages.
+        TemplateFailed,
+        /// The daemon is stopping.
+        Stopping,
+        /// The peers' protocol numbers differ.
+        VersionMismatch,
+        /// A frame or line could not be read.
+        BadFrame,
+        /// The attempt was interrupted; it will be tried again.
+        Interrupted,
+        /// Poison work: it brought a process down twice and is set aside.
+        Quarantined,
+        /// Not built for this platform or in this version.
+        Unsupported,
+        /// A bug of hone's own.
+        Internal,
+    }
 }
 
 impl FailureCode {
@@ -140,45 +157,44 @@ impl FailureCode {
     }
 }
 
-/// What to do next, as a closed list; the catalogue has the sentence in both languages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum HintCode {
-    /// List what there is and choose from it.
-    ListNames,
-    /// Choose another name.
-    ChooseAnotherName,
-    /// Correct the named field.
-    CorrectField,
-    /// Free memory or choose smaller numbers.
-    ReduceMemory,
-    /// Free disk space; it goes on by itself.
-    FreeDisk,
-    /// Read the job's log.
-    ReadLog,
-    /// Try again; nothing was changed.
-    TryAgain,
-    /// Start the service.
-    StartService,
-    /// Lower the learning rate.
-    LowerLearningRate,
-    /// Shorten the prompt or raise the context.
-    ShortenPrompt,
-    /// Make a key and send it as a bearer token.
-    MakeKey,
-    /// Upgrade the older side.
-    Upgrade,
-    /// Correct the file at the named place and import it again.
-    CorrectFile,
-    /// Move the state directory to a local disk or a shorter path with HONE_STATE.
-    MoveState,
-    /// Stop what uses it first.
-    StopUsers,
-    /// Start the daemon.
-    StartDaemon,
-    /// Report it with the log; it is a bug.
-    ReportBug,
+closed_list! {
+    /// What to do next, as a closed list; the catalogue has the sentence in both languages.
+    HintCode {
+        /// List what there is and choose from it.
+        ListNames,
+        /// Choose another name.
+        ChooseAnotherName,
+        /// Correct the named field.
+        CorrectField,
+        /// Free memory or choose smaller numbers.
+        ReduceMemory,
+        /// Free disk space; it goes on by itself.
+        FreeDisk,
+        /// Read the job's log.
+        ReadLog,
+        /// Try again; nothing was changed.
+        TryAgain,
+        /// Start the service.
+        StartService,
+        /// Lower the learning rate.
+        LowerLearningRate,
+        /// Shorten the prompt or raise the context.
+        ShortenPrompt,
+        /// Make a key and send it as a bearer token.
+        MakeKey,
+        /// Upgrade the older side.
+        Upgrade,
+        /// Correct the file at the named place and import it again.
+        CorrectFile,
+        /// Move the state directory to a local disk or a shorter path with HONE_STATE.
+        MoveState,
+        /// Stop what uses it first.
+        StopUsers,
+        /// Start the daemon.
+        StartDaemon,
+        /// Report it with the log; it is a bug.
+        ReportBug,
+    }
 }
 
 /// One failure, ready for any client.

@@ -76,6 +76,13 @@ fn rows_become_a_tuned_model_on_a_metered_endpoint() {
     assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("support"), "names the nearest: {}", unknown.body);
     streams_through_the_official_client(&daemon, &mut client, &secret);
+
+    client.ask(json!({"set_service": {"name": "support", "wanted": false}}));
+    let off = http(&daemon.http(), "POST", "/v1/chat/completions", Some(&secret), Some(&body));
+    assert_eq!(off.status, 503, "{}", off.body);
+    assert!(off.body.contains("service support is off"), "{}", off.body);
+    let listed = http(&daemon.http(), "GET", "/v1/models", Some(&secret), None);
+    assert!(!listed.body.contains("support"), "{}", listed.body);
 }
 
 /// The `openai` package streams from the endpoint; the usage it is told is on the ledger.

@@ -415,27 +415,8 @@ mod tests {
 
     #[test]
     fn every_code_and_hint_has_its_words() {
-        use hone_protocol::failure::HintCode::*;
         for language in [Language::En, Language::Zh] {
-            for hint in [
-                ListNames,
-                ChooseAnotherName,
-                CorrectField,
-                ReduceMemory,
-                FreeDisk,
-                ReadLog,
-                TryAgain,
-                StartService,
-                LowerLearningRate,
-                ShortenPrompt,
-                MakeKey,
-                Upgrade,
-                CorrectFile,
-                MoveState,
-                StopUsers,
-                StartDaemon,
-                ReportBug,
-            ] {
+            for &hint in hone_protocol::failure::HintCode::ALL {
                 assert!(hint_text(language, hint).is_some(), "{hint:?}");
             }
         }

@@ -31,6 +31,8 @@ pub struct Callable {
     pub version_reference: String,
     /// Context of one request, in tokens.
     pub context_tokens: u32,
+    /// Whether it is meant to be on; one that is off is not listed, and asking it says so.
+    pub wanted: bool,
 }
 
 /// What a caller asks. Every number in it is inside its range.

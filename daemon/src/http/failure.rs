@@ -311,45 +311,10 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_row() {
-        use FailureCode::*;
-        let codes = [
-            InvalidRequest,
-            InvalidField,
-            NotFound,
-            NameTaken,
-            IdempotencyConflict,
-            InUse,
-            WrongState,
-            BadFile,
-            FileUnreadable,
-            UnsupportedArchitecture,
-            DoesNotFit,
-            DiskFull,
-            NotSaved,
-            WorkerDied,
-            WorkerSilent,
-            Diverged,
-            NoRows,
-            BadCheckpoint,
-            DownloadFailed,
-            HashMismatch,
-            Unauthenticated,
-            Forbidden,
-            ContextExceeded,
-            Overloaded,
-            ServiceUnavailable,
-            LimitReached,
-            TemplateFailed,
-            Stopping,
-            VersionMismatch,
-            BadFrame,
-            Interrupted,
-            Quarantined,
-            Unsupported,
-            Internal,
-        ];
-        let rows: Vec<String> =
-            codes.iter().map(|c| shape(Failure::new(*c, format!("the sentence of {c:?}")).at("/the/place"))).collect();
+        let rows: Vec<String> = FailureCode::ALL
+            .iter()
+            .map(|c| shape(Failure::new(*c, format!("the sentence of {c:?}")).at("/the/place")))
+            .collect();
         insta::assert_snapshot!("failure_rows", rows.join("\n"));
     }
 

@@ -20,7 +20,9 @@ const COMPARED_CHARS_MAX: usize = 64;
 
 /// `GET /v1/models`.
 pub(super) async fn list<D: Desk>(State(room): State<Room<D>>, Extension(caller): Extension<Caller>) -> Response<Body> {
-    respond(openai::json(&ModelList::new(&room.desk.services(&caller))))
+    let mut services = room.desk.services(&caller);
+    services.retain(|service| service.wanted);
+    respond(openai::json(&ModelList::new(&services)))
 }
 
 /// `GET /v1/models/{id}`.

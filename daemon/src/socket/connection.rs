@@ -301,8 +301,8 @@ impl Asked {
         }
         let owner = self.room.hub.state().application(OWNER)?.clone();
         let caller = Caller { application: owner.id, application_name: owner.name.clone(), key: None };
-        let mut answer = self.room.desk.begin(&caller, ask).await?;
         let started = tokio::time::Instant::now();
+        let mut answer = self.room.desk.begin(&caller, ask).await?;
         let mut written = 0;
         let finish = loop {
             match answer.next().await {

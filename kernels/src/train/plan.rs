@@ -31,6 +31,8 @@ pub struct Plan {
     pub without_target: usize,
     /// Passes in the whole run.
     pub passes: u64,
+    /// Passes that one epoch takes, whether or not the run ends before.
+    pub epoch_passes: u64,
     /// Tokens that a pass computes.
     pub pass_tokens: usize,
     /// Share of computed tokens that belong to rows, 0 to 1, over the whole run.
@@ -107,6 +109,7 @@ pub(super) fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout,
         refused: prepared.refused,
         without_target: prepared.without_target,
         passes: stream.passes,
+        epoch_passes: stream.epoch_passes(),
         pass_tokens: stream.shape.tokens,
         fill: stream.tokens as f64 / (stream.passes * stream.shape.tokens as u64) as f64,
         steps: stream.steps,

@@ -68,6 +68,11 @@ impl Stream {
         &batches[(index - begin) as usize]
     }
 
+    /// Passes of the first epoch.
+    pub(super) fn epoch_passes(&self) -> u64 {
+        self.ends.first().copied().unwrap_or(0)
+    }
+
     /// Passes over the rows after `passes` passes.
     pub(super) fn epochs_done(&self, passes: u64) -> f64 {
         let epoch = self.ends.partition_point(|&end| end <= passes);

@@ -49,7 +49,7 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     let params = params(&task.params);
     if task.plan_only {
         let plan = preflight(path, &rows, &params).map_err(facts::of_train)?;
-        channel.send(&FromWorker::Planned(planned(&plan, &params, held_out.len())));
+        channel.send(&FromWorker::Planned(planned(&plan, held_out.len())));
         return Ok(());
     }
     work.progress("phase.load", 0, 0);
@@ -63,7 +63,7 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     if let Some(note) = trainer.resume_note() {
         eprintln!("hone-worker train: {note}");
     }
-    channel.send(&FromWorker::Planned(planned(&trainer.plan(), &params, held_out.len())));
+    channel.send(&FromWorker::Planned(planned(&trainer.plan(), held_out.len())));
     let saved_at = trainer.steps_done();
     Run {
         channel,
@@ -330,7 +330,7 @@ fn projection(target: wire::Target) -> Projection {
     }
 }
 
-fn planned(plan: &Plan, params: &TrainParams, held_out: usize) -> wire::TrainPlan {
+fn planned(plan: &Plan, held_out: usize) -> wire::TrainPlan {
     wire::TrainPlan {
         rows: plan.rows as u64,
         rows_held_out: held_out as u64,
@@ -339,7 +339,7 @@ fn planned(plan: &Plan, params: &TrainParams, held_out: usize) -> wire::TrainPla
         rows_left_out: plan.refused as u64,
         rows_cut: plan.cut as u64,
         rows_without_targets: plan.without_target as u64,
-        windows: plan.passes.div_ceil(u64::from(params.epochs)),
+        windows: plan.epoch_passes,
         steps: plan.steps,
         memory_bytes: plan.memory.total(),
     }

@@ -156,46 +156,9 @@ mod tests {
 
     #[test]
     fn every_exit_status_stands_in_the_docs_of_both_languages() {
-        use hone_protocol::failure::FailureCode::*;
-        let codes = [
-            InvalidRequest,
-            InvalidField,
-            NotFound,
-            NameTaken,
-            IdempotencyConflict,
-            InUse,
-            WrongState,
-            BadFile,
-            FileUnreadable,
-            UnsupportedArchitecture,
-            DoesNotFit,
-            DiskFull,
-            NotSaved,
-            WorkerDied,
-            WorkerSilent,
-            Diverged,
-            NoRows,
-            BadCheckpoint,
-            DownloadFailed,
-            HashMismatch,
-            Unauthenticated,
-            Forbidden,
-            ContextExceeded,
-            Overloaded,
-            ServiceUnavailable,
-            LimitReached,
-            TemplateFailed,
-            Stopping,
-            VersionMismatch,
-            BadFrame,
-            Interrupted,
-            Quarantined,
-            Unsupported,
-            Internal,
-        ];
         for name in ["exit-codes.md", "zh/exit-codes.md"] {
             let text = docs(name);
-            for code in codes {
+            for &code in hone_protocol::failure::FailureCode::ALL {
                 let word = crate::print::code_word(code);
                 let status = code.exit_status();
                 let listed =

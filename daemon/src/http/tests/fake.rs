@@ -135,6 +135,7 @@ impl Desk for Fake {
             created_at_ms: 1_790_000_000_999,
             version_reference: format!("{name}-model@3"),
             context_tokens: 2048,
+            wanted: true,
         };
         self.scripts.keys().map(callable).collect()
     }

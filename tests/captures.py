@@ -125,8 +125,9 @@ def fill(env):
     hone("model", "import", "starter", "--name", "starter")
     hone("dataset", "import", "preset:support-desk")
     train = ["--base", "starter", "--dataset", "support-desk", "--model", "support", "--learning-rate", "2e-3",
-             "--sequence-tokens", "192", "--batch-windows", "1", "--accumulation", "1", "--evaluate-steps", "20"]
-    hone("train", "start", *train, "--steps-max", "60", "--checkpoint-steps", "20")
+             "--sequence-tokens", "128", "--batch-windows", "1", "--accumulation", "1", "--evaluate-steps", "10"]
+    # One thread: on a machine that others use, two would wait for each other at every step.
+    hone("train", "start", *train, "--steps-max", "40", "--checkpoint-steps", "20", "--threads", "1")
     hone("eval", "suite", "create", "desk", "--dataset", "support-desk", "--scorer", "loss", "--scorer", "expect")
     hone("eval", "start", "support@1", "--suite", "desk", "--rows", "12", "--answer-tokens", "24")
     hone("service", "publish", "support", "support@1", "--price-in", "0.15", "--price-out", "0.6")

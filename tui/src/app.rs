@@ -223,10 +223,10 @@ impl App {
         if self.interrupt_until_ms.is_some_and(|at| at <= self.now_ms) {
             self.interrupt_until_ms = None;
         }
-        if let LinkState::Away { retry_at_ms: Some(at), .. } = self.link {
-            if at <= self.now_ms {
-                self.retry();
-            }
+        if let LinkState::Away { retry_at_ms: Some(at), .. } = self.link
+            && at <= self.now_ms
+        {
+            self.retry();
         }
     }
 

@@ -15,11 +15,11 @@ const RETRY_MS: [i64; 5] = [1_000, 2_000, 4_000, 8_000, 15_000];
 
 impl App {
     pub(super) fn retry(&mut self) {
-        if let LinkState::Away { retry_at_ms, .. } = &mut self.link {
-            if retry_at_ms.take().is_some() {
-                self.connection += 1;
-                self.effects.push(Effect::Connect(self.connection));
-            }
+        if let LinkState::Away { retry_at_ms, .. } = &mut self.link
+            && retry_at_ms.take().is_some()
+        {
+            self.connection += 1;
+            self.effects.push(Effect::Connect(self.connection));
         }
     }
 

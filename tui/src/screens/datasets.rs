@@ -402,10 +402,10 @@ impl Screen for Datasets {
         let version = renderers.get(self.base % renderers.len().max(1)).cloned();
         let fits = self.rows.get_if(|(n, o)| *n == name && *o == offset).is_some();
         let row_id = self.current_row().map(|r| r.row_id).filter(|_| fits && self.level == Level::OneRow);
-        if let (Some(row_id), Some(version)) = (row_id, version) {
-            if self.rendered.want((name.clone(), row_id, version.clone())) {
-                desk.ask(Errand::Rendered, Request::RenderRow { dataset: name, row_id, version });
-            }
+        if let (Some(row_id), Some(version)) = (row_id, version)
+            && self.rendered.want((name.clone(), row_id, version.clone()))
+        {
+            desk.ask(Errand::Rendered, Request::RenderRow { dataset: name, row_id, version });
         }
     }
 

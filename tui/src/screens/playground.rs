@@ -437,11 +437,12 @@ impl Screen for Playground {
     }
 
     fn part(&mut self, errand: Errand, part: StreamPart) {
-        if let (Errand::Chat, StreamPart::Text { text, tokens }, Some(turn)) = (errand, part, self.turns.last_mut()) {
-            if !turn.from_person && !turn.stopped {
-                turn.text.push_str(&text);
-                turn.tokens = tokens;
-            }
+        if let (Errand::Chat, StreamPart::Text { text, tokens }, Some(turn)) = (errand, part, self.turns.last_mut())
+            && !turn.from_person
+            && !turn.stopped
+        {
+            turn.text.push_str(&text);
+            turn.tokens = tokens;
         }
     }
 
@@ -466,10 +467,10 @@ impl Screen for Playground {
     }
 
     fn forget(&mut self) {
-        if std::mem::take(&mut self.streaming) {
-            if let Some(turn) = self.turns.last_mut() {
-                turn.stopped = true;
-            }
+        if std::mem::take(&mut self.streaming)
+            && let Some(turn) = self.turns.last_mut()
+        {
+            turn.stopped = true;
         }
     }
 

@@ -475,10 +475,11 @@ impl Screen for Services {
             desk.ask(Errand::Ledger, Request::Ledger { application: String::new(), count: LEDGER_ROWS });
         }
         let busiest = desk.view.mirror.applications().iter().max_by_key(|a| a.usage.requests);
-        if let Some(name) = busiest.map(|a| a.record.name.clone()) {
-            if !self.bill.is_waiting() && self.bill.want((name.clone(), metered)) {
-                desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
-            }
+        if let Some(name) = busiest.map(|a| a.record.name.clone())
+            && !self.bill.is_waiting()
+            && self.bill.want((name.clone(), metered))
+        {
+            desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
         }
     }
 

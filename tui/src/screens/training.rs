@@ -349,10 +349,10 @@ impl Screen for Training {
                 self.draft.fill_in(&desk.view);
                 let rested = desk.view.now_ms >= self.changed_at_ms + PLAN_REST_MS;
                 let ready = self.draft.form.problems(&desk.view) == 0 && !desk.view.away;
-                if let Some(spec) = self.draft.spec().filter(|_| rested && ready) {
-                    if self.plan.want(spec.clone()) {
-                        desk.ask(Errand::Plan, Request::PlanTrain { spec: Box::new(spec) });
-                    }
+                if let Some(spec) = self.draft.spec().filter(|_| rested && ready)
+                    && self.plan.want(spec.clone())
+                {
+                    desk.ask(Errand::Plan, Request::PlanTrain { spec: Box::new(spec) });
                 }
             }
             Level::Run(run) => run.needs(desk),

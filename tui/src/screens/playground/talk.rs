@@ -46,13 +46,13 @@ impl Playground {
         let talk = Rect { height: area.height.saturating_sub(box_rows + 2), ..area };
         let (lines, starts) = self.lines(view, talk.width.saturating_sub(2));
         let height = usize::from(talk.height);
-        if self.pane == Pane::Transcript {
-            if let Some(start) = starts.get(self.chosen) {
-                // Keep the beginning of the chosen turn in sight.
-                let end = lines.len().saturating_sub(self.up);
-                if *start < end.saturating_sub(height) || *start >= end {
-                    self.up = lines.len().saturating_sub(start + height.min(lines.len() - start));
-                }
+        if self.pane == Pane::Transcript
+            && let Some(start) = starts.get(self.chosen)
+        {
+            // Keep the beginning of the chosen turn in sight.
+            let end = lines.len().saturating_sub(self.up);
+            if *start < end.saturating_sub(height) || *start >= end {
+                self.up = lines.len().saturating_sub(start + height.min(lines.len() - start));
             }
         }
         self.up = self.up.min(lines.len().saturating_sub(height));
@@ -73,12 +73,12 @@ impl Playground {
         for (i, line) in lines[from..end].iter().enumerate() {
             canvas.pieces(talk.x + 2, talk.y + i as u16, talk.width.saturating_sub(2), line);
         }
-        if self.pane == Pane::Transcript {
-            if let Some(start) = starts.get(self.chosen).filter(|s| (from..end).contains(s)) {
-                let y = talk.y + (start - from) as u16;
-                canvas.put(talk.x, y, 1, canvas.glyphs.point, Token::Accent);
-                canvas.cursor_at(talk.x, y);
-            }
+        if self.pane == Pane::Transcript
+            && let Some(start) = starts.get(self.chosen).filter(|s| (from..end).contains(s))
+        {
+            let y = talk.y + (start - from) as u16;
+            canvas.put(talk.x, y, 1, canvas.glyphs.point, Token::Accent);
+            canvas.cursor_at(talk.x, y);
         }
         if self.up > 0 {
             let below = view.fill("log.below", &[("n", &self.up.to_string())]);

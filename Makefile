@@ -21,7 +21,7 @@ ifneq ($(filter-out help,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs prove bench-train bench-serve bin clean
+.PHONY: help setup assets build demo test check docs captures prove bench-train bench-serve bin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
@@ -55,6 +55,9 @@ docs: build ## writes the generated lists of docs/
 
 prove: build assets ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
+
+captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
+	@python3 tests/captures.py $(BIN)
 
 bench-train: build assets ## training against ggml's own ceiling
 	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf

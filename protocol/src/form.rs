@@ -98,7 +98,7 @@ pub const TRAIN_FORM: &[Field] = &[
         label: both("LoRA rank", "LoRA 秩"),
         about: both("How much the adapter can hold; 8 to 32 fits most work.", "适配器的容量；8 到 32 适合大多数任务。"),
         too_low: both("cannot take on the style or facts", "学不会风格或事实"),
-        too_high: both("more memory and time, and it learns rows by heart", "占用更多内存和时间，并且会死记样本"),
+        too_high: both("more memory and time, and it learns rows by heart", "占用更多内存和时间，并且会死记各行"),
         default: "8",
     },
     Field {
@@ -165,9 +165,9 @@ pub const TRAIN_FORM: &[Field] = &[
         part: PartOfForm::Training,
         kind: FieldKind::Whole { low: 1, high: 1000 },
         label: both("epochs", "轮数"),
-        about: both("Full passes over the rows; 1 to 3 is usual.", "对全部样本的完整遍历次数；通常 1 到 3。"),
+        about: both("Full passes over the rows; 1 to 3 is usual.", "对全部行的完整遍历次数；通常 1 到 3。"),
         too_low: both("not learnt yet", "还没学会"),
-        too_high: both("rows are learnt by heart", "会死记样本"),
+        too_high: both("rows are learnt by heart", "会死记各行"),
         default: "2",
     },
     Field {
@@ -190,9 +190,9 @@ pub const TRAIN_FORM: &[Field] = &[
         label: both("window", "窗口长度"),
         about: both(
             "Length of a window in tokens; short rows are packed into it side by side.",
-            "窗口的词元长度；短样本会并排装入。",
+            "窗口的词元长度；短行会并排装入。",
         ),
-        too_low: both("longer rows are left out or cut", "较长的样本会被舍弃或截断"),
+        too_low: both("longer rows are left out or cut", "较长的行会被舍弃或截断"),
         too_high: both("memory and time grow", "内存和时间增加"),
         default: "512",
     },
@@ -200,10 +200,10 @@ pub const TRAIN_FORM: &[Field] = &[
         key: "too_long",
         part: PartOfForm::Training,
         kind: FieldKind::Choice(&["leave_out", "cut"]),
-        label: both("longer rows", "超长样本"),
+        label: both("longer rows", "超长行"),
         about: both(
             "What happens to rows longer than the window; either way they are counted.",
-            "超过窗口的样本如何处理；两种方式都会计数。",
+            "超过窗口的行如何处理；两种方式都会计数。",
         ),
         too_low: NONE,
         too_high: NONE,
@@ -278,7 +278,7 @@ pub const TRAIN_FORM: &[Field] = &[
         label: both("dataset", "数据集"),
         about: both(
             "The chat rows to train on; the loss is taken on every assistant turn.",
-            "用于训练的对话样本；损失只计算助手的发言。",
+            "用于训练的对话行；损失只计算助手的发言。",
         ),
         too_low: NONE,
         too_high: NONE,
@@ -291,10 +291,10 @@ pub const TRAIN_FORM: &[Field] = &[
         label: both("held out", "留出比例"),
         about: both(
             "Percent of the rows, chosen by id, that no training batch sees.",
-            "按编号留出、训练看不到的样本百分比。",
+            "按编号留出、训练看不到的行的百分比。",
         ),
-        too_low: both("nothing to measure with", "没有可用于衡量的样本"),
-        too_high: both("little to learn from", "可学的样本太少"),
+        too_low: both("nothing to measure with", "没有可用于衡量的行"),
+        too_high: both("little to learn from", "可学的行太少"),
         default: "15",
     },
     Field {

@@ -58,6 +58,12 @@ impl Terminal {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).0.screen().contents()
     }
 
+    /// Whether the client asked for clicks.
+    pub fn has_mouse(&self) -> bool {
+        let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        screen.0.screen().mouse_protocol_mode() != vt100::MouseProtocolMode::None
+    }
+
     /// Bytes that were written so far.
     pub fn bytes(&self) -> u64 {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).1

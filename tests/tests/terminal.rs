@@ -35,6 +35,21 @@ fn home_training_playground_in_chinese() {
 }
 
 #[test]
+fn a_click_goes_to_an_area_and_control_g_gives_the_mouse_back() {
+    let daemon = Daemon::start();
+    let mut terminal = Terminal::open(daemon.state(), "en", 100, 30);
+    terminal.wait_for("From nothing to your own model");
+    assert!(terminal.has_mouse(), "clicks are asked for");
+    let tabs = terminal.text();
+    let column = tabs.lines().next().and_then(|l| l.find("2Models")).expect("the tab bar") + 2;
+    // A button press and its release, as a terminal reports them.
+    terminal.press(&format!("\x1b[<0;{column};1M\x1b[<0;{column};1m"));
+    terminal.wait_for("No models yet");
+    terminal.press("\x07");
+    wait_until("the mouse given back", || (!terminal.has_mouse()).then_some(()));
+}
+
+#[test]
 fn an_idle_screen_writes_no_byte() {
     let daemon = Daemon::start();
     let terminal = Terminal::open(daemon.state(), "en", 100, 30);

@@ -205,6 +205,8 @@ actions! {
     Quit, "act.quit";
     /// Stop what is in flight; twice: leave.
     Interrupt, "act.interrupt";
+    /// Give the mouse back to the terminal, or take it again.
+    Mouse, "act.mouse";
     /// Put the client to sleep and go back to the shell.
     Suspend, "act.suspend";
 }
@@ -223,6 +225,7 @@ pub(crate) const EVERYWHERE: &[Action] = &[
     Action::Repaint,
     Action::Interrupt,
     Action::Quit,
+    Action::Mouse,
     Action::Suspend,
 ];
 

@@ -1,23 +1,25 @@
 //! The client's state and how events change it. Pure but for the outbox: time comes in with each event, and what has
 //! to be done to the terminal goes out as effects. Never here: drawing, threads, or a fact that the daemon did not say.
 
+mod daemon;
+mod mouse;
+mod person;
+
 use std::collections::HashMap;
 
-use crossterm::event::KeyEvent;
 use hone_protocol::catalogue::{Language, fill, text};
-use hone_protocol::failure::{Failure, FailureCode};
-use hone_protocol::request::{Answer, Down, Request, Up};
+use hone_protocol::failure::Failure;
+use hone_protocol::request::{Request, Up};
 
-use crate::action::{Action, Area, Offer};
+use crate::action::Area;
 use crate::event::{Event, Outbox};
 use crate::glyphs::{GlyphSet, Glyphs};
-use crate::keymap::{self, Context};
 use crate::layers::{LAYERS_MAX, Layer, Sheet};
-use crate::mirror::{Applied, Mirror};
+use crate::mirror::Mirror;
 use crate::screens::{Class, Desk, Errand, Place, SCREENS, Screen, Setting, Tone, View, Wish};
 use crate::theme::{Theme, Token};
 use crate::widgets::canvas::piece;
-use crate::widgets::line::TypedLine;
+use crate::widgets::hits::Hit;
 use crate::widgets::text::one_line;
 
 pub use crate::terminal_loop::run;
@@ -32,8 +34,6 @@ const MESSAGES_MAX: usize = 200;
 const HISTORY_MAX: usize = 50;
 /// Bytes of a text that is copied through the terminal; terminals refuse more, so a longer one is not sent.
 const COPY_BYTES_MAX: usize = 70_000;
-/// Waits before the next try to reach the daemon, in milliseconds; the last one repeats.
-const RETRY_MS: [i64; 5] = [1_000, 2_000, 4_000, 8_000, 15_000];
 
 /// What has to be done outside.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(crate) enum Effect {
     Repaint,
     /// Put this into the clipboard.
     Copy(String),
+    /// Ask the terminal for the mouse, or give it back.
+    Mouse(bool),
 }
 
 /// The daemon, as far as the client can tell.
@@ -81,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) glyphs: &'static Glyphs,
     /// Whether the last row shows hints.
     pub(crate) hints: bool,
+    /// Whether clicks and the wheel come to us.
+    pub(crate) mouse: bool,
 }
 
 /// A message in the toast row.
@@ -115,6 +119,8 @@ pub(crate) struct App {
     pub(crate) link: LinkState,
     /// Body without its neighbours (`z`).
     pub(crate) zoomed: bool,
+    /// What the last frame lets be clicked.
+    pub(crate) hits: Vec<Hit>,
     back: Vec<Area>,
     forward: Vec<Area>,
     messages: Vec<(i64, Tone, String)>,
@@ -141,6 +147,7 @@ impl App {
             class: Class::S,
             link: LinkState::Connecting,
             zoomed: false,
+            hits: Vec::new(),
             back: Vec::new(),
             forward: Vec::new(),
             messages: Vec::new(),
@@ -169,8 +176,11 @@ impl App {
         self.now_ms = now_ms;
         match event {
             Event::Key(key) => self.key(key),
+            Event::Mouse(mouse) => self.mouse(mouse),
             Event::Paste(text) => self.paste(&text),
-            Event::Resize | Event::Tick => {}
+            // Screens ask for what a bigger size shows before it is drawn.
+            Event::Resize(columns, rows) => self.class = Class::of(columns, rows).unwrap_or(Class::Xs),
+            Event::Tick => {}
             Event::NoTerminal => self.effects.push(Effect::Leave),
             Event::Linked(outbox) => {
                 if outbox.number == self.connection {
@@ -213,99 +223,11 @@ impl App {
         if self.interrupt_until_ms.is_some_and(|at| at <= self.now_ms) {
             self.interrupt_until_ms = None;
         }
-        if let LinkState::Away { retry_at_ms: Some(at), .. } = self.link {
-            if at <= self.now_ms {
-                self.retry();
-            }
+        if let LinkState::Away { retry_at_ms: Some(at), .. } = self.link
+            && at <= self.now_ms
+        {
+            self.retry();
         }
-    }
-
-    fn retry(&mut self) {
-        if let LinkState::Away { retry_at_ms, .. } = &mut self.link {
-            if retry_at_ms.take().is_some() {
-                self.connection += 1;
-                self.effects.push(Effect::Connect(self.connection));
-            }
-        }
-    }
-
-    fn lost(&mut self, failure: Failure) {
-        self.outbox = None;
-        self.asks.clear();
-        self.latest.clear();
-        for screen in &mut self.screens {
-            screen.forget();
-        }
-        let (since_ms, tries) = match &self.link {
-            LinkState::Away { since_ms, tries, .. } => (*since_ms, tries + 1),
-            _ => (self.now_ms, 0),
-        };
-        let wait = RETRY_MS[tries.min(RETRY_MS.len() - 1)];
-        self.link = LinkState::Away { since_ms, failure, tries, retry_at_ms: Some(self.now_ms + wait) };
-    }
-
-    fn send(&mut self, request: Request) -> Option<u64> {
-        let id = self.next_id;
-        self.next_id += 1;
-        let sent = self.outbox.as_ref()?.put(Up::Ask { id, once: None, request });
-        if !sent {
-            self.lost(Failure::new(FailureCode::ServiceUnavailable, "the daemon does not read what it is sent"));
-            return None;
-        }
-        Some(id)
-    }
-
-    fn down(&mut self, down: Down) {
-        match down {
-            Down::Snapshot(snapshot) => {
-                let was_away = self.is_away();
-                self.mirror.replace(*snapshot);
-                self.link = LinkState::Online;
-                if was_away {
-                    self.say(Tone::Info, text(self.settings.language, "link.back").to_owned());
-                }
-            }
-            Down::Event(event) => {
-                if self.mirror.apply(*event) == Applied::Gap {
-                    self.send(Request::Watch);
-                }
-            }
-            Down::Part { id, part } => {
-                let Some((area, errand)) = self.asks.get(&id).copied() else { return };
-                if self.latest.get(&(area, errand)) == Some(&id) {
-                    self.screens[area as usize].part(errand, part);
-                }
-            }
-            Down::Answer { id, answer } => {
-                let Some((area, errand)) = self.asks.remove(&id) else { return };
-                let is_latest = self.latest.get(&(area, errand)) == Some(&id);
-                match errand {
-                    Errand::Act(_) => {}
-                    _ if !is_latest => return,
-                    _ => {
-                        self.latest.remove(&(area, errand));
-                    }
-                }
-                self.answered(area, errand, answer.map(|a| *a));
-            }
-        }
-    }
-
-    fn answered(&mut self, area: Area, errand: Errand, answer: Result<Answer, Failure>) {
-        if let Errand::Act(deed) = errand {
-            match &answer {
-                Ok(_) => self.say(Tone::Info, text(self.settings.language, deed.done()).to_owned()),
-                Err(failure) => {
-                    let view = self.view();
-                    let mut line = view.failure(failure);
-                    if let Some(hint) = view.hint(failure) {
-                        line = format!("{line} - {hint}");
-                    }
-                    self.say(Tone::Error, line);
-                }
-            }
-        }
-        self.with_screen(area, |screen, desk| screen.answer(errand, answer, desk));
     }
 
     /// Says something in the toast row and keeps it for `messages`.
@@ -417,198 +339,6 @@ impl App {
         self.forward.clear();
         self.area = area;
     }
-
-    /// What keys mean now.
-    pub(crate) fn context(&self) -> Context {
-        match self.layers.last() {
-            Some(Layer::Question(_)) => Context::Decide,
-            Some(Layer::Help { .. } | Layer::Palette { .. }) => Context::Field,
-            Some(_) => Context::Browse,
-            None => self.screens[self.area as usize].context(),
-        }
-    }
-
-    /// The actions of the shown screen.
-    pub(crate) fn offers(&mut self) -> Vec<Offer> {
-        let away = self.is_away();
-        let view = view(&self.mirror, &self.settings, self.now_ms, self.class, away);
-        self.screens[self.area as usize].offers(&view)
-    }
-
-    /// Lets a screen do an action without the shell's own meaning of its key.
-    #[cfg(test)]
-    pub(crate) fn with_screen_for_test(&mut self, area: Area, action: Action) {
-        self.with_screen(area, |screen, desk| screen.act(action, desk));
-    }
-
-    fn key(&mut self, key: KeyEvent) {
-        // A serious message stays until a key.
-        if self.toast.as_ref().is_some_and(|t| t.tone == Tone::Error) {
-            self.toast = None;
-        }
-        let interrupt = keymap::action(Context::Field, key) == Some(Action::Interrupt);
-        if !self.layers.is_empty() {
-            if interrupt {
-                self.layers.pop();
-                return;
-            }
-            return self.layer_key(key);
-        }
-        let context = self.context();
-        if context == Context::Browse {
-            let digit = keymap::written(key).chars().next().filter(char::is_ascii_digit);
-            if digit.is_some() && self.screens[self.area as usize].takes_digits() {
-                return self.with_screen(self.area, |screen, desk| screen.key(key, desk));
-            }
-            if keymap::written(key) == "g" {
-                self.layers.push(Layer::Areas);
-                return;
-            }
-        }
-        match keymap::action(context, key) {
-            Some(action) => {
-                self.act(action);
-            }
-            None => self.with_screen(self.area, |screen, desk| screen.key(key, desk)),
-        }
-    }
-
-    fn layer_key(&mut self, key: KeyEvent) {
-        let away = self.is_away();
-        let view = view(&self.mirror, &self.settings, self.now_ms, self.class, away);
-        let Some(layer) = self.layers.last_mut() else { return };
-        let reply = layer.key(key, &view);
-        if reply.close {
-            self.layers.pop();
-        }
-        for wish in reply.wishes {
-            self.fulfil(self.area, wish);
-        }
-    }
-
-    fn paste(&mut self, pasted: &str) {
-        if let Some(layer) = self.layers.last_mut() {
-            return layer.paste(pasted);
-        }
-        if self.with_screen(self.area, |screen, desk| screen.paste(pasted, desk)) {
-            return;
-        }
-        // Never taken as keys: a path is offered for import, anything else is named and dropped.
-        let path = pasted.trim().trim_matches(['\'', '"']).to_owned();
-        let place = match path.rsplit('.').next() {
-            Some("gguf") => Some(Place::ImportModel(path.clone())),
-            Some("jsonl" | "json") => Some(Place::ImportDataset(path.clone())),
-            _ => None,
-        };
-        let view = self.view();
-        match place.filter(|_| !path.contains('\n')) {
-            Some(place) => {
-                let title = view.t("paste.import").to_owned();
-                self.layers.push(Layer::ask(title, vec![one_line(&path)], "ask.import", vec![Wish::Open(place)]));
-            }
-            None => {
-                let said = view.fill("paste.ignored", &[("n", &pasted.chars().count().to_string())]);
-                self.say(Tone::Info, said);
-            }
-        }
-    }
-
-    /// Does an action; false when it means nothing here.
-    pub(crate) fn act(&mut self, action: Action) -> bool {
-        if self.is_away() && action == Action::Run {
-            self.retry();
-            return true;
-        }
-        match action {
-            Action::Go(area) => self.go(area),
-            Action::Help => {
-                let offers = self.offers();
-                let help = Layer::Help { area: self.area, offers, filter: TypedLine::default(), at: 0 };
-                self.layers.push(help);
-            }
-            Action::Palette => {
-                let offers = self.offers();
-                self.layers.push(Layer::Palette { offers, line: TypedLine::default(), at: 0 });
-            }
-            Action::Menu => {
-                let offers = self.offers();
-                if !offers.is_empty() {
-                    self.layers.push(Layer::Menu { offers, at: 0 });
-                }
-            }
-            Action::Jobs => self.layers.push(Layer::Jobs { at: 0 }),
-            Action::Repaint => self.effects.push(Effect::Repaint),
-            Action::Suspend => self.effects.push(Effect::Suspend),
-            Action::Refresh => {
-                for screen in &mut self.screens {
-                    screen.forget();
-                }
-                self.send(Request::Watch);
-            }
-            Action::Zoom => self.zoomed = !self.zoomed,
-            Action::Back => self.travel(true),
-            Action::Forward => self.travel(false),
-            Action::Interrupt => self.interrupt(),
-            Action::Quit => {
-                if !self.with_screen(self.area, |screen, desk| screen.act(Action::Out, desk)) {
-                    self.effects.push(Effect::Leave);
-                }
-            }
-            _ => {
-                if self.zoomed && action == Action::Out {
-                    self.zoomed = false;
-                    return true;
-                }
-                let done = self.with_screen(self.area, |screen, desk| screen.act(action, desk));
-                if !done && !is_movement(action) {
-                    let key = keymap::keys(action).into_iter().next().unwrap_or_default();
-                    let said = fill(self.settings.language, "key.not_here", &[("key", &key)]);
-                    self.say(Tone::Info, said);
-                }
-                return done;
-            }
-        }
-        true
-    }
-
-    fn travel(&mut self, back: bool) {
-        let (from, to) = if back { (&mut self.back, &mut self.forward) } else { (&mut self.forward, &mut self.back) };
-        if let Some(area) = from.pop() {
-            to.push(self.area);
-            self.area = area;
-        }
-    }
-
-    fn interrupt(&mut self) {
-        if self.with_screen(self.area, |screen, desk| screen.interrupt(desk)) {
-            return;
-        }
-        if self.interrupt_until_ms.take().is_some() {
-            self.effects.push(Effect::Leave);
-            return;
-        }
-        self.interrupt_until_ms = Some(self.now_ms + INTERRUPT_MS);
-        let said = text(self.settings.language, "key.interrupt_again").to_owned();
-        self.toast = Some(Toast { tone: Tone::Info, text: said, until_ms: self.now_ms + INTERRUPT_MS });
-    }
-}
-
-fn is_movement(action: Action) -> bool {
-    matches!(
-        action,
-        Action::Up
-            | Action::Down
-            | Action::Left
-            | Action::Right
-            | Action::PageUp
-            | Action::PageDown
-            | Action::First
-            | Action::Last
-            | Action::Out
-            | Action::Enter
-            | Action::NextPane
-            | Action::PreviousPane
-    )
 }
 
 /// What screens see, from the parts of the app that are not screens.
@@ -627,6 +357,7 @@ impl Settings {
             Some("full") => GlyphSet::Full,
             _ => Glyphs::from_locale([locale[0].as_deref(), locale[1].as_deref(), locale[2].as_deref()]),
         };
-        Settings { language, theme: Theme::from_environment(variable), glyphs: Glyphs::of(set), hints: true }
+        let mouse = variable("HONE_MOUSE").as_deref() != Some("off");
+        Settings { language, theme: Theme::from_environment(variable), glyphs: Glyphs::of(set), hints: true, mouse }
     }
 }

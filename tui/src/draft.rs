@@ -343,11 +343,11 @@ mod tests {
         let mut mirror = Mirror::default();
         mirror.replace(crate::screens::sample::filled());
         let view = View::plain(&mirror);
-        for index in 0..PRESETS.len() {
+        for (index, preset) in PRESETS.iter().enumerate() {
             let mut draft = Draft::default();
             draft.apply_preset(index);
             draft.fill_in(&view);
-            assert_eq!(draft.form.problems(&view), 0, "{}", PRESETS[index].name);
+            assert_eq!(draft.form.problems(&view), 0, "{}", preset.name);
             assert!(hone_protocol::form::check(&draft.spec().unwrap().params).is_ok());
             assert!(draft.changes().is_empty());
         }

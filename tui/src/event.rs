@@ -4,7 +4,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
-use crossterm::event::{self, KeyEvent, KeyEventKind};
+use crossterm::event::{self, KeyEvent, KeyEventKind, MouseEvent};
 use hone_protocol::failure::Failure;
 use hone_protocol::request::{Down, Up};
 
@@ -21,10 +21,12 @@ pub(crate) const OUTBOX_MAX: usize = 256;
 pub(crate) enum Event {
     /// A key was pressed.
     Key(KeyEvent),
+    /// The mouse was clicked or its wheel turned.
+    Mouse(MouseEvent),
     /// Text was pasted.
     Paste(String),
-    /// The terminal has another size.
-    Resize,
+    /// The terminal has another size: columns and rows.
+    Resize(u16, u16),
     /// The terminal is gone.
     NoTerminal,
     /// A connection to the daemon stands.
@@ -77,8 +79,9 @@ pub(crate) fn read_terminal(events: SyncSender<Event>) {
         loop {
             let event = match event::read() {
                 Ok(event::Event::Key(key)) if key.kind != KeyEventKind::Release => Event::Key(key),
+                Ok(event::Event::Mouse(mouse)) => Event::Mouse(mouse),
                 Ok(event::Event::Paste(text)) => Event::Paste(text),
-                Ok(event::Event::Resize(..)) => Event::Resize,
+                Ok(event::Event::Resize(columns, rows)) => Event::Resize(columns, rows),
                 Ok(_) => continue,
                 Err(_) => Event::NoTerminal,
             };

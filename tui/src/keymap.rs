@@ -62,6 +62,7 @@ const KEYS: &[(Action, &[&str])] = &[
     (Action::Forward, &["}"]),
     (Action::Quit, &["q"]),
     (Action::Interrupt, &["Ctrl-C"]),
+    (Action::Mouse, &["Ctrl-G"]),
     (Action::Suspend, &["Ctrl-Z"]),
 ];
 
@@ -124,7 +125,7 @@ pub(crate) fn action(context: Context, key: KeyEvent) -> Option<Action> {
     match context {
         // While a line or a text is typed only keys that type nothing are actions.
         Context::Field | Context::Text => found.filter(|a| {
-            matches!(a, Action::Interrupt | Action::Repaint | Action::Suspend)
+            matches!(a, Action::Interrupt | Action::Repaint | Action::Mouse | Action::Suspend)
                 || (*a == Action::Palette && name == "Ctrl-P")
                 || (*a == Action::Help && name == "F1")
         }),

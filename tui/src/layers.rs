@@ -2,14 +2,18 @@
 //! Esc takes one away. None covers the tab bar, the breadcrumb, the toast or the hints. Never here: a decision; an
 //! overlay only hands wishes to the shell.
 
+mod help;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use hone_protocol::id::JobId;
 use ratatui::layout::Rect;
 
-use crate::action::{Action, Area, EVERYWHERE, Offer};
+use help::{draw_help, help_lines};
+
+use crate::action::{Action, Area, Offer};
 use crate::keymap;
 use crate::palette;
-use crate::screens::{Class, Place, View, Wish, page};
+use crate::screens::{Class, Place, View, Wish};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
 use crate::widgets::line::TypedLine;
@@ -302,7 +306,7 @@ impl Layer {
                     let y = inner.y + i as u16;
                     canvas.put(inner.x + 2, y, 10, key, Token::Accent);
                     canvas.put(inner.x + 13, y, inner.width.saturating_sub(13), label, Token::Text);
-                    select(canvas, inner, y, i == *at);
+                    select(canvas, inner, y, (i, *at));
                 }
             }
             Layer::Question(question) => question.draw(canvas, body, view),
@@ -391,9 +395,10 @@ impl Question {
     }
 }
 
-/// Marks the chosen row of an overlay and puts the real cursor there.
-fn select(canvas: &mut Canvas<'_>, inner: Rect, y: u16, selected: bool) {
-    if selected {
+/// Lets a row of an overlay be clicked; marks the chosen one and puts the real cursor there.
+fn select(canvas: &mut Canvas<'_>, inner: Rect, y: u16, (row, at): (usize, usize)) {
+    canvas.clickable_row(Rect { y, ..inner }, row, at);
+    if row == at {
         canvas.put(inner.x, y, 1, canvas.glyphs.point, Token::Accent);
         canvas.highlight(inner.x + 2, y, inner.width.saturating_sub(2), Token::Selected);
         canvas.cursor_at(inner.x, y);
@@ -425,83 +430,6 @@ fn frame_as(canvas: &mut Canvas<'_>, body: Rect, wide: u16, rows: u16, title: &s
     Rect { x, y: y + 2, width, height: height.saturating_sub(2 + tail) }
 }
 
-/// One key of the help list.
-struct HelpLine {
-    action: Action,
-    keys: String,
-    text: String,
-}
-
-/// The keys that work now, filtered by key or by words.
-fn help_lines(view: &View<'_>, area: Area, offers: &[Offer], filter: &str) -> Vec<HelpLine> {
-    let here = offers.iter().map(|o| (o.action, view.t(o.label).to_owned()));
-    let moving = [Action::Up, Action::Down, Action::PageUp, Action::PageDown, Action::First, Action::Last];
-    let everywhere = moving.iter().chain(EVERYWHERE).map(|a| (*a, view.t(a.about()).to_owned()));
-    let areas = Area::ALL
-        .into_iter()
-        .filter(|a| *a != area)
-        .map(|a| (Action::Go(a), view.fill("help.go_to", &[("area", view.t(a.name()))])));
-    let mut lines: Vec<HelpLine> = Vec::new();
-    for (action, text) in here.chain(everywhere).chain(areas) {
-        if lines.iter().any(|l| l.action == action) {
-            continue;
-        }
-        let keys = keymap::keys(action).join("  ");
-        let needle = filter.trim().to_lowercase();
-        let found = needle.is_empty()
-            || text.to_lowercase().contains(&needle)
-            || keymap::keys(action).iter().any(|k| k.to_lowercase() == needle);
-        if found {
-            lines.push(HelpLine { action, keys, text });
-        }
-    }
-    lines
-}
-
-/// The first paragraphs of a page of the docs: what `?` shows above the keys.
-fn introduction(page: &str) -> String {
-    let body = page.lines().skip_while(|l| l.starts_with('#') || l.trim().is_empty());
-    let paragraph: Vec<&str> = body.take_while(|l| !l.starts_with('#')).collect();
-    paragraph.join("\n").trim().replace('`', "")
-}
-
-fn draw_help(
-    canvas: &mut Canvas<'_>,
-    body: Rect,
-    view: &View<'_>,
-    (area, offers): (Area, &[Offer]),
-    filter: &TypedLine,
-    at: &mut usize,
-) {
-    let title = view.fill("help.title", &[("area", view.t(area.name()))]);
-    let inner = frame(canvas, body, 92, u16::MAX, &title);
-    let mut intro = Page::new();
-    intro.text(introduction(page(area, view.language)), Token::Text);
-    let margin = Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner };
-    let limit = Rect { height: inner.height / 2, ..margin };
-    let used = (intro.draw_top(canvas, limit) as u16).min(limit.height);
-    let y = inner.y + used + 1;
-    let mark = canvas.put(margin.x, y, 20, view.t("help.search"), Token::Muted);
-    filter.draw(canvas, mark + 1, y, margin.right().saturating_sub(mark + 1), Token::Text);
-    let cursor = canvas.cursor;
-    let lines = help_lines(view, area, offers, &filter.text());
-    *at = (*at).min(lines.len().saturating_sub(1));
-    let rows = usize::from(inner.bottom().saturating_sub(y + 1));
-    let top = (*at + 1).saturating_sub(rows);
-    for (i, line) in lines.iter().enumerate().skip(top).take(rows) {
-        let row = y + 1 + (i - top) as u16;
-        canvas.put(inner.x + 2, row, 15, &line.keys, Token::Accent);
-        canvas.put(inner.x + 18, row, inner.width.saturating_sub(19), &line.text, Token::Text);
-        select(canvas, inner, row, i == *at);
-    }
-    if lines.is_empty() {
-        canvas.put(inner.x + 2, y + 1, inner.width - 2, view.t("help.nothing"), Token::Muted);
-    }
-    if !filter.is_empty() {
-        canvas.cursor = cursor;
-    }
-}
-
 fn draw_palette(
     canvas: &mut Canvas<'_>,
     body: Rect,
@@ -525,7 +453,7 @@ fn draw_palette(
         canvas.put(inner.x + 2, row, kind_x.saturating_sub(inner.x + 3), &entry.text, Token::Text);
         canvas.put(kind_x, row, 12, view.t(entry.kind), Token::Muted);
         canvas.put(kind_x + 13, row, inner.right().saturating_sub(kind_x + 13), &entry.key, Token::Accent);
-        select(canvas, inner, row, i == *at);
+        select(canvas, inner, row, (i, *at));
     }
     if entries.is_empty() {
         canvas.put(inner.x + 2, inner.y, inner.width - 2, view.t("palette.nothing"), Token::Muted);
@@ -553,7 +481,7 @@ fn draw_drawer(canvas: &mut Canvas<'_>, body: Rect, view: &View<'_>, at: &mut us
         let y = inner.y + i as u16;
         let line = crate::screens::job_line(view, job, canvas.glyphs);
         canvas.pieces(inner.x + 2, y, inner.width.saturating_sub(2), &line);
-        select(canvas, inner, y, i == *at);
+        select(canvas, inner, y, (i, *at));
     }
 }
 
@@ -586,7 +514,7 @@ mod tests {
         mirror.replace(crate::screens::sample::filled());
         let view = View::plain(&mirror);
         let mut seen = BTreeSet::new();
-        for states in crate::screens::sample::visited(&mirror) {
+        for states in crate::screens::visits::visited(&mirror) {
             for line in help_lines(&view, states.0, &states.1, "") {
                 seen.insert(format!("{:?}", line.action));
             }
@@ -611,6 +539,6 @@ mod tests {
 
     #[test]
     fn the_introduction_is_the_text_before_the_first_heading() {
-        assert_eq!(introduction("# T\n\nOne `x`.\nTwo.\n\n## Keys\nno"), "One x.\nTwo.");
+        assert_eq!(help::introduction("# T\n\nOne `x`.\nTwo.\n\n## Keys\nno"), "One x.\nTwo.");
     }
 }

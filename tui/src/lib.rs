@@ -17,6 +17,8 @@ mod keymap;
 mod layers;
 mod mirror;
 mod palette;
+#[cfg(test)]
+mod sample;
 mod screens;
 mod shell;
 mod terminal;

@@ -1,91 +1,35 @@
-//! The connection to the daemon: finding the socket, checking whose it is, the hello, frames in both directions,
-//! and starting a daemon when nothing answers. Blocking, on plain threads. Never here: what a request means,
-//! drawing, or a second attempt at a request.
+//! The connection to the daemon: the hello, requests with their answers, and starting a daemon when nothing answers.
+//! Blocking, on plain threads. Never here: what a request means, drawing, or a second attempt at a request.
 
-use std::fs;
+mod door;
+mod streams;
+
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::frame::{self, FrameError};
-use hone_protocol::hello::{HEADER_BYTES, Hello, HelloError, Kind};
+use hone_protocol::frame::FrameError;
+use hone_protocol::hello::{Hello, Kind};
 use hone_protocol::request::{Answer, Down, Request, StreamPart, Up};
 use hone_protocol::wire::{self, DecodeError};
-use hone_protocol::{PROTOCOL, VERSION, paths};
+use hone_protocol::{PROTOCOL, VERSION};
 use interprocess::local_socket::prelude::*;
-use interprocess::local_socket::{GenericFilePath, Stream};
 use rustix::io::Errno;
 
 use crate::start;
+
+pub use door::Options;
+pub(crate) use door::make_private_folder;
+use door::open;
+use streams::HandshakeError;
+pub use streams::{LinkReader, LinkWriter};
 
 /// Longest wait for the daemon's first message. Beyond it the connection counts as lost.
 pub const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// Longest wait for the answer to a request without a stream (a plan or a rendered row loads a model first).
 /// Beyond it the request fails with `worker_silent`; the connection stays usable, late answers are skipped.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(300);
-/// Bytes asked of the socket at once.
-const READ_BYTES: usize = 64 * 1024;
-
-/// How to reach the daemon.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// The state directory, absolute.
-    pub state_dir: String,
-    /// Whom acts are attributed to; none leaves it to the daemon, which takes the peer's user name.
-    pub person: Option<String>,
-    /// Whether to start a daemon when nothing answers.
-    pub start_daemon: bool,
-}
-
-impl Options {
-    /// From a typed directory, else `HONE_STATE`, `XDG_STATE_HOME` or `HOME`.
-    pub fn from_env(state: Option<&str>, person: Option<String>) -> Result<Options, Failure> {
-        let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-        let typed = state.map(absolute).transpose()?;
-        let hone_state = env("HONE_STATE");
-        if let (None, Some(set)) = (&typed, &hone_state)
-            && !set.starts_with('/')
-        {
-            return Err(Failure::field("HONE_STATE", format!("HONE_STATE is {set:?}; it must be an absolute path"))
-                .hint(HintCode::MoveState));
-        }
-        let typed = typed.or(hone_state);
-        let state_dir = paths::state_dir(typed.as_deref(), env("XDG_STATE_HOME").as_deref(), env("HOME").as_deref())
-            .ok_or_else(|| {
-                Failure::field("HONE_STATE", "none of HONE_STATE, XDG_STATE_HOME and HOME is an absolute path")
-                    .hint(HintCode::MoveState)
-            })?;
-        Ok(Options { state_dir, person, start_daemon: true })
-    }
-
-    /// The socket's path, checked for its length.
-    pub fn socket(&self) -> Result<String, Failure> {
-        let socket = paths::socket(&self.state_dir);
-        if socket.len() > paths::SOCKET_PATH_BYTES_MAX {
-            return Err(Failure::new(
-                FailureCode::InvalidField,
-                format!(
-                    "the socket's path has {} bytes and the system allows {}; set HONE_STATE to a shorter directory",
-                    socket.len(),
-                    paths::SOCKET_PATH_BYTES_MAX
-                ),
-            )
-            .at(socket)
-            .arg("variable", "HONE_STATE")
-            .hint(HintCode::MoveState));
-        }
-        Ok(socket)
-    }
-}
-
-fn absolute(path: &str) -> Result<String, Failure> {
-    std::path::absolute(path)
-        .ok()
-        .and_then(|p| p.into_os_string().into_string().ok())
-        .ok_or_else(|| Failure::field("--state", "the path is empty or not UTF-8").at(path))
-}
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -244,160 +188,6 @@ impl Link {
     }
 }
 
-/// The receiving direction.
-#[derive(Debug)]
-pub struct LinkReader {
-    stream: Arc<Stream>,
-    /// Bytes that came and are not yet a whole message; at most one frame and one read.
-    buffer: Vec<u8>,
-}
-
-impl LinkReader {
-    /// The next message. Blocks until it is there, the connection ends, or the set time passes; after
-    /// [`LinkError::TimedOut`] reading may go on.
-    pub fn read(&mut self) -> Result<Down, LinkError> {
-        let header = self.need(4)?;
-        let length = frame::length([header[0], header[1], header[2], header[3]])?;
-        let message = wire::decode(&self.need(4 + length)?[4..])?;
-        self.buffer.drain(..4 + length);
-        Ok(message)
-    }
-
-    /// How long [`LinkReader::read`] waits for bytes; none waits for ever.
-    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), LinkError> {
-        Ok(self.stream.set_recv_timeout(timeout)?)
-    }
-
-    fn hello(&mut self) -> Result<Hello, HandshakeError> {
-        let mut header = [0; HEADER_BYTES];
-        header.copy_from_slice(self.need(HEADER_BYTES)?);
-        let (hello, length) = Hello::from_header(&header)?;
-        let hello = hello.with_text(&self.need(HEADER_BYTES + length)?[HEADER_BYTES..])?;
-        self.buffer.drain(..HEADER_BYTES + length);
-        Ok(hello)
-    }
-
-    /// The first `count` bytes of what came, reading until they are there.
-    fn need(&mut self, count: usize) -> Result<&[u8], LinkError> {
-        while self.buffer.len() < count {
-            let had = self.buffer.len();
-            self.buffer.resize(had + READ_BYTES, 0);
-            let got = (&*self.stream).read(&mut self.buffer[had..]);
-            self.buffer.truncate(had + *got.as_ref().unwrap_or(&0));
-            match got {
-                Ok(0) if had == 0 => return Err(LinkError::Closed),
-                Ok(0) => return Err(LinkError::Cut { got: had }),
-                Ok(_) => {}
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Err(LinkError::TimedOut),
-                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe if had == 0 => {
-                        return Err(LinkError::Closed);
-                    }
-                    io::ErrorKind::ConnectionReset => return Err(LinkError::Cut { got: had }),
-                    _ => return Err(LinkError::Io(error)),
-                },
-            }
-        }
-        Ok(&self.buffer[..count])
-    }
-}
-
-/// The sending direction. Cheap to clone; messages of several clones never mix when each `send` is one thread's.
-#[derive(Debug, Clone)]
-pub struct LinkWriter {
-    stream: Arc<Stream>,
-}
-
-impl LinkWriter {
-    /// Sends one message. Blocks while the daemon's receive buffer is full.
-    pub fn send(&self, up: &Up) -> Result<(), LinkError> {
-        self.write(&frame::frame(&wire::encode(up))?)
-    }
-
-    /// Ends both directions, so that a reader on another thread returns.
-    pub fn close(&self) {
-        use std::os::fd::AsFd;
-        let Stream::UdSocket(socket) = &*self.stream;
-        // An error here means that the peer was faster; the connection is over either way.
-        let _ = rustix::net::shutdown(socket.as_fd(), rustix::net::Shutdown::Both);
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<(), LinkError> {
-        (&*self.stream).write_all(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LinkError::Closed,
-            _ => LinkError::Io(error),
-        })
-    }
-}
-
-/// Why the first message did not come.
-#[derive(Debug, thiserror::Error)]
-enum HandshakeError {
-    #[error("{0}")]
-    Link(#[from] LinkError),
-    #[error("{0}")]
-    Hello(#[from] HelloError),
-}
-
-impl HandshakeError {
-    fn into_failure(self, place: &str) -> Failure {
-        match self {
-            HandshakeError::Link(error) => error.into_failure(place),
-            HandshakeError::Hello(error) => {
-                Failure::new(FailureCode::VersionMismatch, error.to_string()).at(place).hint(HintCode::Upgrade)
-            }
-        }
-    }
-}
-
-/// Opens the socket after checking that only its owner, who must be us, can have put it there.
-fn open(options: &Options, socket: &str) -> Result<Option<Stream>, Failure> {
-    let run = format!("{}/{}", options.state_dir, paths::RUN);
-    let unreadable =
-        |what: &str, e: io::Error| Failure::new(FailureCode::FileUnreadable, format!("{what}: {e}")).at(what);
-    match fs::symlink_metadata(&run) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&run, error)),
-        Ok(folder) => check_folder(&run, &folder)?,
-    }
-    let name =
-        socket.to_fs_name::<GenericFilePath>().map_err(|e| Failure::field("HONE_STATE", e.to_string()).at(socket))?;
-    let stream = match Stream::connect(name) {
-        Ok(stream) => stream,
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => return Ok(None),
-            _ => return Err(unreadable(socket, error)),
-        },
-    };
-    let ours = rustix::process::geteuid().as_raw();
-    let theirs = stream.peer_creds().map_err(|e| unreadable(socket, e))?.euid();
-    if theirs != Some(ours) {
-        let theirs = theirs.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
-        return Err(Failure::new(
-            FailureCode::Forbidden,
-            format!("{theirs} listens on the socket, and we are user {ours}; nothing was sent"),
-        )
-        .at(socket));
-    }
-    Ok(Some(stream))
-}
-
-fn check_folder(run: &str, folder: &fs::Metadata) -> Result<(), Failure> {
-    let ours = rustix::process::geteuid().as_raw();
-    let mode = folder.mode() & 0o777;
-    let problem = if !folder.is_dir() {
-        "it is not a folder".to_owned()
-    } else if folder.uid() != ours {
-        format!("it belongs to user {}, and we are user {ours}", folder.uid())
-    } else if mode != 0o700 {
-        format!("its mode is {mode:04o}, and it must be 0700: chmod 700 {run}")
-    } else {
-        return Ok(());
-    };
-    Err(Failure::new(FailureCode::Forbidden, format!("the socket's folder is not safe to use: {problem}")).at(run))
-}
-
 /// What the daemon's first message means for us.
 fn judge(welcome: &Hello, socket: &str) -> Result<(), Failure> {
     let version = welcome.field("version").unwrap_or("of an unknown version");
@@ -430,15 +220,6 @@ fn judge(welcome: &Hello, socket: &str) -> Result<(), Failure> {
     }
 }
 
-/// Makes a folder and its parents with mode 0700.
-pub(crate) fn make_private_folder(path: &str) -> Result<(), Failure> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
-        Failure::new(FailureCode::FileUnreadable, format!("the folder cannot be made: {e}"))
-            .at(path)
-            .hint(HintCode::MoveState)
-    })
-}
-
 /// Asks a daemon of any protocol number to end, by the JSON line that every version understands.
 /// Returns whether one was there.
 pub fn shut_down_by_line(options: &Options) -> Result<bool, Failure> {
@@ -459,12 +240,15 @@ pub fn shut_down_by_line(options: &Options) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::thread::JoinHandle;
 
     use hone_protocol::event::{Change, Event, Machine};
-    use hone_protocol::frame::FRAME_BYTES_MAX;
+    use hone_protocol::frame::{self, FRAME_BYTES_MAX};
+    use hone_protocol::hello::HEADER_BYTES;
+    use hone_protocol::paths;
 
     /// A daemon with one connection and a script, on a real socket.
     struct FakeDaemon {

@@ -1,7 +1,7 @@
 //! What the palette finds: actions of this screen, areas, objects and settings, in one list with the direct key beside
 //! each. Never here: typing or drawing.
 
-use hone_protocol::catalogue::Language;
+use hone_protocol::catalogue::{self, Language};
 
 use crate::action::{Action, Area, EVERYWHERE, Offer};
 use crate::glyphs::GlyphSet;
@@ -22,15 +22,29 @@ pub(crate) struct Found {
     pub(crate) key: String,
     /// What Enter does.
     pub(crate) wish: Wish,
+    /// The same in English; empty for objects, whose names are the same in every language.
+    english: &'static str,
+}
+
+impl Found {
+    /// How well it fits what was typed, in the words shown or in the English ones: no input method is needed.
+    fn rank(&self, needle: &str) -> Option<u32> {
+        [self.text.as_str(), self.english].into_iter().filter_map(|t| rank(&t.to_lowercase(), needle)).min()
+    }
 }
 
 fn found(text: impl Into<String>, kind: &'static str, key: impl Into<String>, wish: Wish) -> Found {
-    Found { text: text.into(), kind, key: key.into(), wish }
+    Found { text: text.into(), kind, key: key.into(), wish, english: "" }
+}
+
+/// A row whose text is a message of the catalogue.
+fn named(view: &View<'_>, text: &'static str, kind: &'static str, key: impl Into<String>, wish: Wish) -> Found {
+    Found { english: catalogue::text(Language::En, text), ..found(view.t(text), kind, key, wish) }
 }
 
 fn of_action(view: &View<'_>, action: Action, label: &'static str) -> Found {
     let key = keymap::keys(action).into_iter().next().unwrap_or_default();
-    found(view.t(label), "palette.action", key, Wish::Act(action))
+    named(view, label, "palette.action", key, Wish::Act(action))
 }
 
 /// All rows, best match first. `>` keeps actions, `@` objects, `#` settings.
@@ -46,7 +60,7 @@ pub(crate) fn entries(view: &View<'_>, offers: &[Offer], typed: &str) -> Vec<Fou
     let mut ranked: Vec<(u32, Found)> = all(view, offers)
         .into_iter()
         .filter(|e| kinds.is_empty() || kinds.contains(&e.kind))
-        .filter_map(|e| rank(&e.text.to_lowercase(), &needle).map(|r| (r, e)))
+        .filter_map(|e| e.rank(&needle).map(|r| (r, e)))
         .collect();
     ranked.sort_by_key(|(rank, _)| *rank);
     // Letters in order match almost anything; they count only when nothing else does.
@@ -79,7 +93,7 @@ fn all(view: &View<'_>, offers: &[Offer]) -> Vec<Found> {
     rows.extend(verbs(view));
     for area in Area::ALL {
         let key = format!("{}   g {}", area.digit(), area.letter());
-        rows.push(found(view.t(area.name()), "palette.area", key, Wish::Act(Action::Go(area))));
+        rows.push(named(view, area.name(), "palette.area", key, Wish::Act(Action::Go(area))));
     }
     rows.extend(objects(view));
     rows.extend(settings(view));
@@ -87,13 +101,13 @@ fn all(view: &View<'_>, offers: &[Offer]) -> Vec<Found> {
     for action in EVERYWHERE.iter().filter(|a| !here.contains(a) && **a != Action::Palette) {
         rows.push(of_action(view, *action, action.about()));
     }
-    rows.push(found(view.t("palette.messages"), "palette.action", "", Wish::Messages));
+    rows.push(named(view, "palette.messages", "palette.action", "", Wish::Messages));
     rows
 }
 
 /// Things to do from anywhere.
 fn verbs(view: &View<'_>) -> Vec<Found> {
-    let open = |key, place| found(view.t(key), "palette.action", "", Wish::Open(place));
+    let open = |key, place| named(view, key, "palette.action", "", Wish::Open(place));
     vec![
         open("palette.train_new", Place::NewRun { base: String::new(), dataset: String::new() }),
         open("palette.import_model", Place::ImportModel(String::new())),

@@ -31,6 +31,8 @@ pub(crate) fn draw(app: &mut App, frame: &mut Frame<'_>) {
         glyphs: app.settings.glyphs,
         stale: false,
         cursor: None,
+        language: app.settings.language,
+        hits: Vec::new(),
     };
     let Some(class) = class else {
         let size = [("w", area.width.to_string()), ("h", area.height.to_string())];
@@ -49,6 +51,8 @@ pub(crate) fn draw(app: &mut App, frame: &mut Frame<'_>) {
     canvas.stale = false;
     if !app.layers.is_empty() {
         canvas.cursor = None;
+        // Only what lies on top can be clicked.
+        canvas.hits.clear();
         let mut layers = std::mem::take(&mut app.layers);
         let view = app.view();
         for layer in &mut layers {
@@ -58,6 +62,7 @@ pub(crate) fn draw(app: &mut App, frame: &mut Frame<'_>) {
     }
     draw_bottom(app, &mut canvas, area, toast_y, class, &offers);
     let cursor = canvas.cursor;
+    app.hits = std::mem::take(&mut canvas.hits);
     if let Some(position) = cursor {
         frame.set_cursor_position(position);
     }
@@ -121,6 +126,7 @@ fn draw_tabs(app: &App, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         if active {
             canvas.put(end, area.y, 1, "]", Token::Accent);
         }
+        canvas.clickable(Rect { x, width: end - x, height: 1, ..area }, Action::Go(tab));
         // With one cell between tabs the closing bracket stands in it, as does the next opening one.
         x = end + gap - 1;
     }
@@ -207,8 +213,12 @@ fn draw_bottom(app: &mut App, canvas: &mut Canvas<'_>, area: Rect, toast_y: u16,
         return;
     }
     let hints = hints(app, &view, offers);
+    // While something is typed `:` and `?` are text.
+    let browsing = app.context() == Context::Browse;
+    let clickable = app.layers.is_empty() && browsing;
     let y = area.bottom() - 1;
-    let tail = [(":", view.t("hint_row.command")), ("?", view.t("hint_row.help"))];
+    let (command, help) = if browsing { (":", "?") } else { ("Ctrl-P", "F1") };
+    let tail = [(command, view.t("hint_row.command")), (help, view.t("hint_row.help"))];
     let tail_width: usize = tail.iter().map(|(k, l)| text::width(k) + text::width(l) + 3).sum();
     let limit = usize::from(area.width).saturating_sub(tail_width + 1);
     let mut x = area.x + 1;
@@ -216,9 +226,9 @@ fn draw_bottom(app: &mut App, canvas: &mut Canvas<'_>, area: Rect, toast_y: u16,
         x = canvas.put(x, y, 12, view.t(name), Token::Heading) + 2;
     }
     let mut seen: Vec<String> = Vec::new();
-    for (key, label) in hints {
-        // Two directions of one movement are one hint.
-        if seen.contains(&key) {
+    for (key, label, action) in hints {
+        // Two directions of one movement are one hint, as are two keys for one thing.
+        if seen.contains(&key) || seen.contains(&label) {
             continue;
         }
         let wide = text::width(&key) + text::width(&label) + 3;
@@ -226,13 +236,19 @@ fn draw_bottom(app: &mut App, canvas: &mut Canvas<'_>, area: Rect, toast_y: u16,
             continue;
         }
         let at = canvas.put(x, y, 12, &key, Token::Accent);
-        x = canvas.put(at + 1, y, 30, &label, Token::Text) + 2;
-        seen.push(key);
+        let end = canvas.put(at + 1, y, 30, &label, Token::Text);
+        if let Some(action) = action.filter(|_| clickable) {
+            canvas.clickable(Rect { x, y, width: end - x, height: 1 }, action);
+        }
+        x = end + 2;
+        seen.extend([key, label]);
     }
-    if app.layers.is_empty() && app.context() == Context::Browse {
-        for (key, label) in tail {
-            let at = canvas.put(x, y, 2, key, Token::Accent);
-            x = canvas.put(at + 1, y, area.right().saturating_sub(at + 1), label, Token::Text) + 2;
+    if app.layers.is_empty() {
+        for ((key, label), action) in tail.into_iter().zip([Action::Palette, Action::Help]) {
+            let at = canvas.put(x, y, 6, key, Token::Accent);
+            let end = canvas.put(at + 1, y, area.right().saturating_sub(at + 1), label, Token::Text);
+            canvas.clickable(Rect { x, y, width: end - x, height: 1 }, action);
+            x = end + 2;
         }
     }
 }
@@ -246,23 +262,33 @@ fn context_name(app: &App) -> Option<&'static str> {
     }
 }
 
-/// Keys and labels of the hint row.
-fn hints(app: &App, view: &View<'_>, offers: &[Offer]) -> Vec<(String, String)> {
+/// Keys and labels of the hint row, and what a click on one does.
+fn hints(app: &App, view: &View<'_>, offers: &[Offer]) -> Vec<(String, String, Option<Action>)> {
     if let Some(layer) = app.layers.last() {
-        return layer.hints(view);
+        return layer.hints(view).into_iter().map(|(key, label)| (key, label, None)).collect();
     }
     if app.is_away() && app.context() == Context::Browse {
         let away = [offer(Action::Run, "link.retry_now"), offer(Action::Quit, "act.quit_short")];
         return away.iter().map(|o| labelled(view, o, app.settings.glyphs)).collect();
     }
+    if app.context() == Context::Field {
+        // The verbs of the screen are letters now; what is typed is kept or dropped.
+        return [("Enter", "hint_row.keep"), ("Esc", "hint_row.drop")]
+            .map(|(key, label)| (key.to_owned(), view.t(label).to_owned(), None))
+            .to_vec();
+    }
     offers.iter().map(|o| labelled(view, o, app.settings.glyphs)).collect()
 }
 
-fn labelled(view: &View<'_>, offer: &Offer, glyphs: &crate::glyphs::Glyphs) -> (String, String) {
-    let key = match offer.action {
-        Action::Up | Action::Down => glyphs.up_down.to_owned(),
-        Action::Left | Action::Right => glyphs.left_right.to_owned(),
-        action => keymap::keys(action).into_iter().next().unwrap_or_default(),
-    };
-    (key, view.t(offer.label).to_owned())
+fn labelled(view: &View<'_>, offer: &Offer, glyphs: &crate::glyphs::Glyphs) -> (String, String, Option<Action>) {
+    let label = view.t(offer.label).to_owned();
+    // A pair of keys has no one action that a click could mean; the next tab is the next one in a ring.
+    match offer.action {
+        Action::Up | Action::Down => (glyphs.up_down.to_owned(), label, None),
+        Action::Left | Action::Right => (glyphs.left_right.to_owned(), label, None),
+        Action::NextTab | Action::PreviousTab => {
+            ("[ ]".to_owned(), view.t("hint_row.both_tabs").to_owned(), Some(Action::NextTab))
+        }
+        action => (keymap::keys(action).into_iter().next().unwrap_or_default(), label, Some(action)),
+    }
 }

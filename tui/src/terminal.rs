@@ -241,10 +241,17 @@ pub(crate) fn real_size() -> io::Result<Size> {
     terminal::size().map(|(columns, rows)| Size::new(columns, rows))
 }
 
-/// Takes the terminal over: raw keys, the alternate screen, pastes in brackets, no cursor.
-pub(crate) fn enter() -> io::Result<()> {
+/// What asks the terminal for clicks and the wheel, or gives them back. Plain movement is never asked for: it would
+/// wake the client for nothing.
+pub(crate) fn mouse(on: bool) -> &'static [u8] {
+    if on { b"\x1b[?1000h\x1b[?1006h" } else { b"\x1b[?1006l\x1b[?1000l" }
+}
+
+/// Takes the terminal over: raw keys, the alternate screen, pastes in brackets, no cursor, and the mouse when wished.
+pub(crate) fn enter(with_mouse: bool) -> io::Result<()> {
     terminal::enable_raw_mode()?;
-    execute!(io::stdout(), terminal::EnterAlternateScreen, EnableBracketedPaste, crossterm::cursor::Hide)
+    execute!(io::stdout(), terminal::EnterAlternateScreen, EnableBracketedPaste, crossterm::cursor::Hide)?;
+    if with_mouse { io::stdout().write_all(mouse(true)).and_then(|()| io::stdout().flush()) } else { Ok(()) }
 }
 
 /// Gives the terminal back as it was. Safe to call twice.
@@ -252,6 +259,7 @@ pub(crate) fn leave() -> io::Result<()> {
     // End a frame that a panic may have cut in the middle, or the terminal would go on holding it back.
     let mut out = io::stdout();
     out.write_all(SYNC_END)?;
+    out.write_all(mouse(false))?;
     execute!(out, DisableBracketedPaste, terminal::LeaveAlternateScreen, crossterm::cursor::Show)?;
     terminal::disable_raw_mode()
 }

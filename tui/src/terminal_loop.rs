@@ -26,7 +26,7 @@ pub fn run(options: Options, language: Language) -> anyhow::Result<()> {
     terminal::restore_on_panic();
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let mut app = App::new(Settings::from_environment(language), now_ms());
-    terminal::enter().context(
+    terminal::enter(app.settings.mouse).context(
         "the terminal cannot be put into full-screen mode; hone needs one (see hone --help for the commands)",
     )?;
     let result = Loop::new(options, sender, receiver).and_then(|mut l| l.run(&mut app));
@@ -61,14 +61,14 @@ impl Loop {
         // First paint before anything is asked or read.
         self.draw(app)?;
         event::read_terminal(self.sender.clone());
-        if self.perform(app.update(Event::Tick, now_ms()))? {
+        if self.update(app, Event::Tick)? {
             return Ok(());
         }
         let mut drawn = Instant::now();
         loop {
             let Some(first) = self.wait(app)? else { return Ok(()) };
-            let mut urgent = matches!(first, Event::Key(_) | Event::Paste(_) | Event::Resize);
-            if self.perform(app.update(first, now_ms()))? {
+            let mut urgent = matches!(first, Event::Key(_) | Event::Mouse(_) | Event::Paste(_) | Event::Resize(..));
+            if self.update(app, first)? {
                 return Ok(());
             }
             let mut taken = 1;
@@ -82,9 +82,9 @@ impl Loop {
                     self.receiver.recv_timeout(FRAME_GAP.saturating_sub(drawn.elapsed())).ok()
                 };
                 let Some(event) = next else { break };
-                urgent |= matches!(event, Event::Key(_) | Event::Paste(_) | Event::Resize);
+                urgent |= matches!(event, Event::Key(_) | Event::Mouse(_) | Event::Paste(_) | Event::Resize(..));
                 taken += 1;
-                if self.perform(app.update(event, now_ms()))? {
+                if self.update(app, event)? {
                     return Ok(());
                 }
             }
@@ -104,9 +104,9 @@ impl Loop {
         }
     }
 
-    /// Does what the state asked for; true when the client ends.
-    fn perform(&mut self, effects: Vec<Effect>) -> anyhow::Result<bool> {
-        for effect in effects {
+    /// Lets the state change and does what it asked for; true when the client ends.
+    fn update(&mut self, app: &mut App, event: Event) -> anyhow::Result<bool> {
+        for effect in app.update(event, now_ms()) {
             match effect {
                 Effect::Connect(number) => {
                     // Only the first try starts a daemon: one that was stopped on purpose stays stopped.
@@ -119,9 +119,10 @@ impl Loop {
                 Effect::Suspend => {
                     terminal::leave()?;
                     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TSTP)?;
-                    terminal::enter()?;
+                    terminal::enter(app.settings.mouse)?;
                     self.terminal.clear()?;
                 }
+                Effect::Mouse(on) => self.terminal.backend_mut().send(terminal::mouse(on))?,
                 Effect::Copy(text) => {
                     let mut bytes = Vec::with_capacity(FRAME_BYTES);
                     crossterm::queue!(bytes, CopyToClipboard::to_clipboard_from(text))?;

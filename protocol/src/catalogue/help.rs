@@ -45,6 +45,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("act.forward", "forward again", "再前进"),
     ("act.quit", "out; from the top leave hone", "退出一层；在顶层则离开 hone"),
     ("act.interrupt", "stop what is in flight; twice: leave", "停止正在进行的请求；连按两次离开"),
+    ("act.mouse", "give the mouse to the terminal, or take it back", "把鼠标交给终端，或收回"),
     ("act.suspend", "back to the shell for a while", "暂时回到 shell"),
     ("act.log_short", "log", "日志"),
     ("act.quit_short", "leave", "离开"),
@@ -161,7 +162,7 @@ pub(super) const MESSAGES: &[Message] = &[
     (
         "field.suite.about",
         "Rows and how they are scored. A new name makes a suite of held-out rows, scored by loss and by their own checks.",
-        "样本与评分方式。新名称会用留出的样本新建评测集，按损失和样本自带的规则评分。",
+        "行与评分方式。新名称会用留出的行新建评测集，按损失和各行自带的规则评分。",
     ),
     (
         "field.suite_dataset.about",
@@ -280,7 +281,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("failure.worker_died", "the worker ended without saying why", "工作进程意外退出"),
     ("failure.worker_silent", "the worker did not answer in time", "工作进程没有及时回应"),
     ("failure.diverged", "the loss diverged", "损失发散"),
-    ("failure.no_rows", "no rows are left", "没有剩余的样本"),
+    ("failure.no_rows", "no rows are left", "没有剩余的行"),
     ("failure.bad_checkpoint", "the checkpoint is damaged or another job's", "检查点损坏或不属于该任务"),
     ("failure.download_failed", "the download did not work", "下载失败"),
     ("failure.hash_mismatch", "the hash differs", "校验值不一致"),

@@ -16,7 +16,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("phase.inspect", "inspecting", "检查中"),
     ("phase.hash", "hashing", "校验中"),
     ("phase.import", "importing", "导入中"),
-    ("phase.export", "preparing rows", "准备样本"),
+    ("phase.export", "preparing rows", "准备各行"),
     ("phase.load", "loading the model", "加载模型"),
     ("phase.tokenize", "tokenising", "分词中"),
     ("phase.train", "training", "训练中"),

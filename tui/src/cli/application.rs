@@ -430,40 +430,18 @@ fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_protocol::application::{ApplicationRecord, KeyRecord, Outcome as Ending, Services};
-    use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+    use hone_protocol::application::{KeyRecord, Outcome as Ending, Services};
+    use hone_protocol::id::{LedgerId, ServiceId, VersionId};
     use hone_protocol::service::Price;
-    use hone_protocol::value::Hash;
 
+    /// A shop that may call one service, with a key that is valid and one that is not.
     fn application() -> ApplicationView {
-        let id = ApplicationId::from_bytes([1; 16]);
-        let key = |byte, label: &str, revoked_at_ms| KeyRecord {
-            id: KeyId::from_bytes([byte; 16]),
-            application: id,
-            sha256: Hash([0; 32]),
-            label: label.into(),
-            created_at_ms: 1_795_449_912_345,
-            revoked_at_ms,
-        };
-        ApplicationView {
-            record: ApplicationRecord {
-                id,
-                name: "shop".into(),
-                title: "Web shop".into(),
-                services: Services::Listed(vec![ServiceId::from_bytes([9; 16])]),
-                created_at_ms: 1_795_449_912_345,
-                created_by: "ada".into(),
-            },
-            services: vec!["desk".into()],
-            keys: vec![key(3, "web", None), key(4, "old", Some(1_795_449_913_000))],
-            usage: Usage {
-                requests: 3,
-                prompt_tokens: 120,
-                cached_tokens: 40,
-                completion_tokens: 60,
-                amount: Pico(81_000_000),
-            },
-        }
+        let mut shop = crate::sample::applications().remove(1);
+        shop.record.title = "Web shop".into();
+        shop.record.services = Services::Listed(vec![ServiceId::from_bytes([80; 16])]);
+        let old = KeyRecord { label: "old".into(), revoked_at_ms: Some(1_774_000_000_000), ..shop.keys[0].clone() };
+        shop.keys.push(old);
+        shop
     }
 
     #[test]

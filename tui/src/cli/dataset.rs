@@ -374,47 +374,9 @@ fn report_text(language: Language, report: &ImportReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_protocol::dataset::{DatasetRecord, Rejection, RenderedToken, Shape};
+    use crate::sample::dataset;
+    use hone_protocol::dataset::RenderedToken;
     use hone_protocol::failure::FailureCode;
-    use hone_protocol::id::{DatasetId, DatasetVersionId};
-
-    fn dataset() -> DatasetView {
-        let rejections =
-            vec![Rejection { line: 3, field: "messages[2].role".into(), reason: "role is \"bot\"".into() }];
-        let import = ImportReport {
-            format: "openai".into(),
-            source: "/data/chats.jsonl".into(),
-            read: 670,
-            kept: 669,
-            rejected: 1,
-            duplicates: 2,
-            rejections,
-        };
-        let id = DatasetId::from_bytes([1; 16]);
-        DatasetView {
-            record: DatasetRecord {
-                id,
-                name: "chats".into(),
-                title: String::new(),
-                shape: Shape::Chat,
-                licence: "CC0-1.0".into(),
-                next_row_id: 669,
-                created_at_ms: 0,
-                created_by: "ada".into(),
-            },
-            versions: vec![DatasetVersionRecord {
-                id: DatasetVersionId::from_bytes([2; 16]),
-                dataset: id,
-                number: 1,
-                segments: Vec::new(),
-                rows: 669,
-                import,
-                job: None,
-                created_at_ms: 1_795_449_912_345,
-                created_by: "ada".into(),
-            }],
-        }
-    }
 
     #[test]
     fn tables_and_details() {
@@ -445,8 +407,8 @@ mod tests {
     #[test]
     fn references() {
         let datasets = [dataset()];
-        assert_eq!(find(&datasets, "chats@1").unwrap().1.number, 1);
-        assert_eq!(find(&datasets, "chats@2").unwrap_err().code, FailureCode::NotFound);
+        assert_eq!(find(&datasets, "support-desk@1").unwrap().1.number, 1);
+        assert_eq!(find(&datasets, "support-desk@2").unwrap_err().code, FailureCode::NotFound);
         assert_eq!(find(&datasets, "other").unwrap_err().code, FailureCode::NotFound);
     }
 

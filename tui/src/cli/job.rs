@@ -350,10 +350,10 @@ fn event_line(language: Language, event: &JobEvent) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::sample;
     use hone_protocol::evaluation::EvaluateSpec;
     use hone_protocol::failure::FailureCode;
-    use hone_protocol::id::ApplicationId;
-    use hone_protocol::job::{JobRecord, Progress, ShownState};
+    use hone_protocol::job::{Progress, ShownState};
     use hone_protocol::train::TrainResult;
     use hone_protocol::value::Metric;
 
@@ -365,30 +365,10 @@ pub(super) mod tests {
             answer_tokens_max: 64,
             rows_max: 0,
         });
-        JobView {
-            record: JobRecord {
-                id: JobId::from_bytes([5; 16]),
-                spec,
-                person: "ada".into(),
-                payer: ApplicationId::from_bytes([1; 16]),
-                created_at_ms: 1_795_449_912_345,
-                state: JobState::Queued,
-                wish: None,
-                attempt: 0,
-                checkpoint: None,
-                started_at_ms: None,
-                ended_at_ms: None,
-                next_event_seq: 1,
-                strikes: 0,
-                barren: 0,
-            },
-            shown: ShownState::Queued,
-            waits_for: "another job has the cores".into(),
-            progress: None,
-            plan: None,
-            last_loss: None,
-            pid: None,
-        }
+        let mut job = sample::job(5, spec, JobState::Queued, ShownState::Queued, 0);
+        job.record.started_at_ms = None;
+        job.waits_for = "another job has the cores".into();
+        job
     }
 
     #[test]

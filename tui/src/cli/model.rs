@@ -350,64 +350,18 @@ fn details(language: Language, model: &ModelView, version: &VersionView) -> Stri
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use hone_protocol::id::ModelId;
-    use hone_protocol::model::{Alias, Lineage, ModelFacts, ModelRecord, VersionRecord, WeightsFile};
+    use crate::sample;
+    use hone_protocol::model::Alias;
 
+    /// The starter under its own name, with an alias and a score.
     pub(in crate::cli) fn model() -> ModelView {
-        let id = ModelId::from_bytes([1; 16]);
-        let version = VersionId::from_bytes([2; 16]);
-        let facts = ModelFacts {
-            architecture: "llama".into(),
-            name: "SmolLM2".into(),
-            licence: "apache-2.0".into(),
-            parameters: 134_515_008,
-            layers: 30,
-            context_tokens: 8192,
-            vocabulary: 49_152,
-            embedding: 576,
-            tensor_types: vec![("Q4_1".into(), 210), ("F32".into(), 61)],
-            kv_bytes_per_token: 23_040,
-            size_bytes: 98_887_360,
-            has_chat_template: true,
-            template_sha256: Hash([3; 32]),
-            trainable: Ok(()),
-        };
-        let record = VersionRecord {
-            id: version,
-            model: id,
-            number: 1,
-            weights: Weights::Base,
-            file: WeightsFile {
-                path: "smollm2-135m/1.gguf".into(),
-                storage: Storage::HardLinked,
-                size_bytes: 98_887_360,
-                sha256: Hash([0xab; 32]),
-                modified_ns: 0,
-            },
-            facts,
-            lineage: Lineage { job: None, step: None, dataset: None, source: "starter".into() },
-            created_at_ms: 1_795_449_912_345,
-            created_by: "ada".into(),
-        };
-        ModelView {
-            record: ModelRecord {
-                id,
-                name: STARTER_NAME.into(),
-                title: String::new(),
-                licence: "Apache-2.0".into(),
-                aliases: vec![Alias { name: "live".into(), version, previous: None }],
-                created_at_ms: 0,
-                created_by: "ada".into(),
-            },
-            versions: vec![VersionView {
-                record,
-                reference: "smollm2-135m@1".into(),
-                base_reference: None,
-                services: vec!["chat".into()],
-                score: Some(("desk".into(), 0.25)),
-                fit: Fit { serve_bytes: 300 << 20, train_bytes: 2 << 30, pool_bytes: 20 << 30 },
-            }],
-        }
+        let mut version = sample::version(2, 1, "smollm2-135m@1", Weights::Base, None);
+        version.services = vec!["chat".into()];
+        version.score = Some(("desk".into(), 0.25));
+        let alias = Alias { name: "live".into(), version: version.record.id, previous: None };
+        let mut model = sample::model(1, STARTER_NAME, "", vec![version]);
+        model.record.aliases = vec![alias];
+        model
     }
 
     #[test]

@@ -366,8 +366,6 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_protocol::id::{ServiceId, VersionId};
-    use hone_protocol::service::ServiceRecord;
 
     #[test]
     fn prices_are_exact() {
@@ -400,28 +398,8 @@ mod tests {
     #[test]
     fn the_table() {
         let price = Price { input_micros: Some(150_000), cached_micros: None, output_micros: Some(0) };
-        let record = ServiceRecord {
-            id: ServiceId::from_bytes([1; 16]),
-            name: "desk".into(),
-            version: VersionId::from_bytes([2; 16]),
-            pool: "local".into(),
-            slots: 4,
-            context_tokens: 2048,
-            price,
-            wanted: true,
-            created_at_ms: 0,
-            created_by: "ada".into(),
-        };
-        let on = ServiceView {
-            record,
-            version_reference: "support@1".into(),
-            state: ServiceState::On,
-            active: 1,
-            waiting: 0,
-            restarts: 0,
-            requests: 12,
-            memory_bytes: 314_572_800,
-        };
+        let mut on = crate::sample::service();
+        on.record.price = price;
         let mut failed = on.clone();
         failed.record.price = Price::default();
         failed.state = ServiceState::Failed { failure: Failure::new(FailureCode::WorkerDied, "signal 9") };

@@ -1,6 +1,8 @@
 //! Datasets: the list with what an import kept and rejected, a window of rows, one row as a model sees it, and the
 //! import form. Never here: more rows than are shown.
 
+mod rows;
+
 use crossterm::event::KeyEvent;
 use hone_protocol::dataset::{
     DatasetSource, DatasetView, ImportReport, Part, RenderedRow, Row as DataRow, RowFormat, Shape, Split,
@@ -12,18 +14,18 @@ use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
 use super::models::{as_name, form_offers};
+use super::panes::{draw_empty, panes};
 use super::window::Window;
 use super::{Class, Deed, Desk, Errand, Place, Screen, View};
 use crate::action::{Action, Offer, offer};
 use crate::draft::SPLIT_SEED;
 use crate::keymap::Context;
 use crate::theme::Token;
-use crate::widgets::canvas::{Canvas, Piece, piece};
+use crate::widgets::canvas::{Canvas, piece};
 use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
 use crate::widgets::list::{Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
-use crate::widgets::text;
 
 /// Rows in one window: three screens.
 const WINDOW: u32 = 150;
@@ -241,144 +243,6 @@ impl Datasets {
         }
         page
     }
-
-    fn draw_rows(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
-        let total = self.total();
-        let position = view.fill(
-            "datasets.position",
-            &[("at", &number::grouped((self.at + 1).min(total))), ("total", &number::grouped(total))],
-        );
-        canvas.put(area.x + 1, area.y, area.width - 1, &position, Token::Muted);
-        let list = Rect { y: area.y + 1, height: area.height - 1, ..area };
-        let Some((rows, _, start)) = self.rows.get() else {
-            let said = self.rows.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
-            canvas.put(area.x + 1, list.y, area.width - 1, &said, Token::Muted);
-            return;
-        };
-        // Two lines a row: what was asked and what was answered.
-        let shown = u64::from(list.height / 2).max(1);
-        let top = self.at.saturating_sub(shown / 2).min(total.saturating_sub(shown));
-        for i in 0..shown {
-            let index = top + i;
-            let Some(row) = index.checked_sub(*start).and_then(|n| rows.get(n as usize)) else { continue };
-            let y = list.y + 2 * i as u16;
-            canvas.put_right(area.x + 9, y, 7, &row.row_id.to_string(), Token::Muted);
-            let last_of = |role: &str| row.messages.iter().rev().find(|m| m.role == role).map(|m| m.content.as_str());
-            let lines = [("user", Token::Text), ("assistant", Token::Muted)];
-            for (n, (role, token)) in lines.into_iter().enumerate() {
-                let said = text::one_line(last_of(role).unwrap_or_default());
-                canvas.put(area.x + 11, y + n as u16, area.width.saturating_sub(12), &said, token);
-            }
-            if index == self.at {
-                canvas.put(area.x + 1, y, 1, canvas.glyphs.point, Token::Accent);
-                canvas.highlight(area.x + 11, y, area.width.saturating_sub(12), Token::Selected);
-                canvas.cursor_at(area.x + 1, y);
-            }
-        }
-    }
-
-    fn draw_row(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
-        let Some(row) = self.current_row() else {
-            canvas.put(area.x + 1, area.y, area.width - 1, view.t("datasets.loading"), Token::Muted);
-            return;
-        };
-        let mut page = Page::new();
-        let split = Split { held_out_percent: 15, seed: SPLIT_SEED };
-        let side = if split.holds_out(row.row_id) { "datasets.held_out" } else { "datasets.in_training" };
-        let title = view.fill("datasets.row_title", &[("id", &row.row_id.to_string()), ("side", view.t(side))]);
-        page.heading(title).blank();
-        for message in &row.messages {
-            let token = match message.role.as_str() {
-                "user" => Token::User,
-                "assistant" => Token::Heading,
-                _ => Token::Muted,
-            };
-            page.line(vec![piece(cell(&message.role), token)]);
-            page.indented(text::clean(&message.content), Token::Text, 2).blank();
-        }
-        let renderers = Self::renderers(view);
-        let wide = view.class >= Class::M;
-        if wide {
-            let half = area.width / 2;
-            page.draw(canvas, Rect { x: area.x + 1, width: half - 2, ..area }, &mut self.scroll);
-            canvas.bar(area.x + half, area);
-            let mut right = Page::new();
-            for line in self.rendered_lines(view, &renderers, area.width - half - 2) {
-                right.line(line);
-            }
-            right.draw_top(canvas, Rect { x: area.x + half + 2, width: area.width - half - 2, ..area });
-        } else {
-            for line in self.rendered_lines(view, &renderers, area.width - 2) {
-                page.line(line);
-            }
-            page.draw(canvas, Rect { x: area.x + 1, width: area.width - 2, ..area }, &mut self.scroll);
-        }
-    }
-
-    /// The row as the model sees it: trained tokens in their own style, token borders where colour is not enough.
-    fn rendered_lines(&self, view: &View<'_>, renderers: &[String], cells: u16) -> Vec<Vec<Piece>> {
-        let version = renderers.get(self.base % renderers.len().max(1));
-        let Some(version) = version else {
-            return vec![vec![piece(view.t("datasets.no_renderer"), Token::Muted)]];
-        };
-        let mut lines = vec![vec![piece(view.fill("datasets.as_seen_by", &[("version", version)]), Token::Heading)]];
-        match (self.rendered.get(), &self.rendered.problem) {
-            (_, Some(problem)) => lines.push(vec![piece(format!("! {problem}"), Token::Warn)]),
-            (None, None) => lines.push(vec![piece(view.t("datasets.rendering"), Token::Muted)]),
-            (Some(rendered), None) => {
-                let counts = [("all", rendered.tokens.len() as u64), ("trained", u64::from(rendered.trained))];
-                let counts: Vec<(&str, String)> = counts.iter().map(|(k, v)| (*k, number::grouped(*v))).collect();
-                let args: Vec<(&str, &str)> = counts.iter().map(|(k, v)| (*k, v.as_str())).collect();
-                lines.push(vec![piece(view.fill("datasets.trained_of", &args), Token::Muted)]);
-                lines.push(Vec::new());
-                lines.extend(token_lines(rendered, usize::from(cells)));
-            }
-        }
-        lines
-    }
-}
-
-/// Tokens laid out in lines; trained ones between brackets that open and close with each stretch.
-fn token_lines(rendered: &RenderedRow, cells: usize) -> Vec<Vec<Piece>> {
-    let mut lines = vec![Vec::new()];
-    let mut used = 0;
-    let mut trained = false;
-    for token in &rendered.tokens {
-        if token.trained != trained {
-            let border = if token.trained { "[" } else { "]" };
-            put_token(&mut lines, &mut used, cells, border, Token::Accent);
-            trained = token.trained;
-        }
-        let style = match (token.trained, token.markup) {
-            (true, _) => Token::Model,
-            (false, true) => Token::Faint,
-            (false, false) => Token::Text,
-        };
-        for (n, part) in text::clean(&token.text).split('\n').enumerate() {
-            if n > 0 {
-                lines.push(Vec::new());
-                used = 0;
-            }
-            put_token(&mut lines, &mut used, cells, part, style);
-        }
-    }
-    if trained {
-        put_token(&mut lines, &mut used, cells, "]", Token::Accent);
-    }
-    lines
-}
-
-/// Puts a token's text behind the others, on a new line when it has no room.
-fn put_token(lines: &mut Vec<Vec<Piece>>, used: &mut usize, cells: usize, said: &str, token: Token) {
-    let wide = text::width(said);
-    if *used + wide > cells && *used > 0 {
-        lines.push(Vec::new());
-        *used = 0;
-    }
-    *used += wide;
-    if let Some(line) = lines.last_mut() {
-        line.push(piece(said, token));
-    }
 }
 
 impl Screen for Datasets {
@@ -439,7 +303,9 @@ impl Screen for Datasets {
                     offers.push(offer(Action::Copy, "models.copy_name"));
                 }
                 offers.push(offer(Action::New, "datasets.import"));
-                offers.push(offer(Action::Filter, "hint_row.filter"));
+                if !view.mirror.datasets().is_empty() {
+                    offers.push(offer(Action::Filter, "hint_row.filter"));
+                }
                 offers
             }
         }
@@ -511,12 +377,15 @@ impl Screen for Datasets {
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
         let Some(dataset) = self.selected(&desk.view) else { return };
-        if matches!(self.level, Level::List | Level::Form) || desk.view.away {
+        // The third pane shows the first rows of the selected one.
+        let previews = self.level == Level::List && desk.view.class == Class::Xl;
+        let reads = matches!(self.level, Level::Rows | Level::OneRow);
+        if !(previews || reads) || desk.view.away {
             return;
         }
         let Some(version) = dataset.versions.last() else { return };
         let name = format!("{}@{}", dataset.record.name, version.number);
-        let offset = self.window_start();
+        let offset = if previews { 0 } else { self.window_start() };
         if self.rows.want((name.clone(), offset)) {
             desk.ask(
                 Errand::Rows,
@@ -533,10 +402,10 @@ impl Screen for Datasets {
         let version = renderers.get(self.base % renderers.len().max(1)).cloned();
         let fits = self.rows.get_if(|(n, o)| *n == name && *o == offset).is_some();
         let row_id = self.current_row().map(|r| r.row_id).filter(|_| fits && self.level == Level::OneRow);
-        if let (Some(row_id), Some(version)) = (row_id, version) {
-            if self.rendered.want((name.clone(), row_id, version.clone())) {
-                desk.ask(Errand::Rendered, Request::RenderRow { dataset: name, row_id, version });
-            }
+        if let (Some(row_id), Some(version)) = (row_id, version)
+            && self.rendered.want((name.clone(), row_id, version.clone()))
+        {
+            desk.ask(Errand::Rendered, Request::RenderRow { dataset: name, row_id, version });
         }
     }
 
@@ -578,13 +447,9 @@ impl Screen for Datasets {
             Level::List => {
                 let rows = self.list.passing(list_rows(view));
                 if rows.is_empty() && !self.list.is_filtered() {
-                    let mut page = Page::new();
-                    page.blank().text(view.t("datasets.empty"), Token::Text);
-                    page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
-                    return;
+                    return draw_empty(canvas, area, view.t("datasets.empty"));
                 }
-                let wide = view.class >= Class::M;
-                let left = if wide { area.width / 2 } else { area.width };
+                let panes = panes(canvas, area, view, 10, true);
                 let below = if view.class == Class::S { area.height * 3 / 5 } else { 0 };
                 let columns = [
                     column(view.t("col.name"), 0),
@@ -593,13 +458,15 @@ impl Screen for Datasets {
                     column(view.t("col.version"), 7),
                     column(view.t("col.made"), 10).from(60),
                 ];
-                let list = Rect { width: left, height: area.height - below, ..area };
+                let list = Rect { height: area.height - below, ..panes.list };
                 self.list.draw(canvas, list, &columns, &rows, true);
                 let Some(dataset) = self.selected(view) else { return };
                 let page = self.facts(view, dataset);
-                if wide {
-                    canvas.bar(left, area);
-                    page.draw_top(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..area });
+                if let Some(reader) = panes.reader {
+                    page.draw_top(canvas, reader);
+                    if let Some(context) = panes.context {
+                        self.preview(view, dataset).draw_top(canvas, context);
+                    }
                 } else if below > 0 {
                     canvas.rule(area, list.bottom(), true);
                     page.draw_top(

@@ -12,6 +12,7 @@ use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
 use super::models::form_offers;
+use super::panes::{draw_empty, panes};
 use super::tables::{dataset_names, version_names};
 use super::window::Window;
 use super::{Class, Deed, Desk, Errand, Place, Screen, View};
@@ -26,6 +27,8 @@ use crate::widgets::number;
 use crate::widgets::page::Page;
 use crate::widgets::text::{clean, one_line};
 
+/// Rows in the third pane.
+const WORST_ROWS: usize = 12;
 /// Results that are asked for.
 const RESULTS: u32 = 500;
 
@@ -180,6 +183,48 @@ impl Evaluations {
         );
     }
 
+    /// The selected row: what was asked, expected and answered.
+    fn row_page(&mut self, view: &View<'_>) -> Page {
+        let mut page = Page::new();
+        let Some(row) = self.result() else { return page };
+        let scores: Vec<String> = row.scores.iter().map(|(n, s)| format!("{n} {s:.2}")).collect();
+        page.heading(format!("#{}  {}", row.row_id, scores.join("  "))).blank();
+        for (key, said, token) in [
+            ("evaluation.prompt", &row.prompt, Token::Text),
+            ("evaluation.expected", &row.expected, Token::Text),
+            ("evaluation.answer", &row.answer, Token::Model),
+        ] {
+            page.heading(view.t(key)).indented(clean(said), token, 2).blank();
+        }
+        if !row.notes.0.is_null() {
+            page.heading(view.t("evaluation.notes")).indented(clean(&row.notes.0.to_string()), Token::Warn, 2);
+        }
+        page
+    }
+
+    /// The rows that went worst, for the third pane.
+    fn worst(&mut self, view: &View<'_>) -> Page {
+        let mut page = Page::new();
+        page.heading(view.t("evaluation.worst")).blank();
+        let id = self.selected(view).map(|e| e.id);
+        let Some(rows) = self.results.get_if(|asked| Some(*asked) == id) else {
+            let said = self.results.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
+            page.text(said, Token::Muted);
+            return page;
+        };
+        let mut sorted: Vec<&EvaluationRow> = rows.iter().collect();
+        sorted.sort_by(|a, b| row_score(a).total_cmp(&row_score(b)));
+        for row in sorted.into_iter().take(WORST_ROWS) {
+            let score = if row.scores.is_empty() { "-".to_owned() } else { format!("{:.2}", row_score(row)) };
+            page.line(vec![
+                piece(format!("#{}  {score}  ", row.row_id), Token::Muted),
+                piece(one_line(&row.prompt), Token::Text),
+            ]);
+            page.line(vec![piece(format!("  {}", one_line(&row.answer)), Token::Model)]).blank();
+        }
+        page
+    }
+
     fn summary(&mut self, view: &View<'_>) -> Page {
         let mut page = Page::new();
         let Some(evaluation) = self.selected(view) else { return page };
@@ -212,7 +257,11 @@ impl Screen for Evaluations {
         match self.level {
             Level::List => Vec::new(),
             Level::Form => vec![view.t("evaluation.new").to_owned()],
-            Level::Rows | Level::OneRow => vec![view.t("evaluation.rows").to_owned()],
+            Level::Rows => vec![view.t("evaluation.rows").to_owned()],
+            Level::OneRow => {
+                let row = self.row_list.key().map(|k| format!("#{k}")).unwrap_or_default();
+                vec![view.t("evaluation.rows").to_owned(), row]
+            }
         }
     }
 
@@ -244,7 +293,9 @@ impl Screen for Evaluations {
                 if self.selected(view).is_some() {
                     offers.insert(0, offer(Action::Enter, "evaluation.rows"));
                 }
-                offers.push(offer(Action::Filter, "hint_row.filter"));
+                if !view.mirror.evaluations().is_empty() {
+                    offers.push(offer(Action::Filter, "hint_row.filter"));
+                }
                 offers
             }
         }
@@ -325,7 +376,8 @@ impl Screen for Evaluations {
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
         let Some(id) = self.selected(&desk.view).map(|e| e.id) else { return };
-        let shown = matches!(self.level, Level::Rows | Level::OneRow) && !desk.view.away;
+        let beside = self.level == Level::List && desk.view.class == Class::Xl;
+        let shown = (beside || matches!(self.level, Level::Rows | Level::OneRow)) && !desk.view.away;
         if shown && self.results.want(id) {
             desk.ask(Errand::Results, Request::EvaluationRows { evaluation: id, offset: 0, count: RESULTS });
         }
@@ -365,25 +417,7 @@ impl Screen for Evaluations {
                 self.form.draw(canvas, area, view, more);
             }
             Level::OneRow => {
-                let mut page = Page::new();
-                if let Some(row) = self.result() {
-                    let scores: Vec<String> = row.scores.iter().map(|(n, s)| format!("{n} {s:.2}")).collect();
-                    page.heading(format!("#{}  {}", row.row_id, scores.join("  "))).blank();
-                    for (key, said, token) in [
-                        ("evaluation.prompt", &row.prompt, Token::Text),
-                        ("evaluation.expected", &row.expected, Token::Text),
-                        ("evaluation.answer", &row.answer, Token::Model),
-                    ] {
-                        page.heading(view.t(key)).indented(clean(said), token, 2).blank();
-                    }
-                    if !row.notes.0.is_null() {
-                        page.heading(view.t("evaluation.notes")).indented(
-                            clean(&row.notes.0.to_string()),
-                            Token::Warn,
-                            2,
-                        );
-                    }
-                }
+                let page = self.row_page(view);
                 page.draw(canvas, Rect { x: area.x + 1, width: area.width - 2, ..area }, &mut self.scroll);
             }
             Level::Rows => {
@@ -399,18 +433,18 @@ impl Screen for Evaluations {
                     column(view.t("col.loss"), 6).right(),
                     column(view.t("evaluation.answer"), 0),
                 ];
-                self.row_list.draw(canvas, area, &columns, &rows, true);
+                let panes = panes(canvas, area, view, 11, false);
+                self.row_list.draw(canvas, panes.list, &columns, &rows, true);
+                if let Some(reader) = panes.reader {
+                    self.row_page(view).draw_top(canvas, reader);
+                }
             }
             Level::List => {
                 let rows = self.list.passing(list_rows(view));
                 if rows.is_empty() && !self.list.is_filtered() {
-                    let mut page = Page::new();
-                    page.blank().text(view.t("evaluation.empty"), Token::Text);
-                    page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
-                    return;
+                    return draw_empty(canvas, area, view.t("evaluation.empty"));
                 }
-                let wide = view.class >= Class::M;
-                let left = if wide { area.width * 3 / 5 } else { area.width };
+                let panes = panes(canvas, area, view, 12, true);
                 let columns = [
                     column(view.t("word.suite"), 0),
                     column(view.t("word.version"), 22),
@@ -420,11 +454,12 @@ impl Screen for Evaluations {
                     column(view.t("word.row"), 6).right().from(76),
                     column(view.t("col.made"), 10).from(100),
                 ];
-                self.list.draw(canvas, Rect { width: left, ..area }, &columns, &rows, true);
-                if wide {
-                    canvas.bar(left, area);
-                    let page = self.summary(view);
-                    page.draw_top(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..area });
+                self.list.draw(canvas, panes.list, &columns, &rows, true);
+                if let Some(reader) = panes.reader {
+                    self.summary(view).draw_top(canvas, reader);
+                }
+                if let Some(context) = panes.context {
+                    self.worst(view).draw_top(canvas, context);
                 }
             }
         }

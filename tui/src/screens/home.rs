@@ -1,15 +1,19 @@
 //! Home: the guided path from nothing to a called model, computed from the facts each time, and what runs now. Enter
 //! does a step with everything known filled in. Never here: a step's own form.
 
+use hone_protocol::failure::Failure;
 use hone_protocol::job::{JobSpec, JobView, ShownState};
 use hone_protocol::model::Weights;
+use hone_protocol::request::Answer;
 use hone_protocol::service::ServiceState;
 use ratatui::layout::Rect;
 
 #[cfg(test)]
 use super::models::STARTER;
-use super::tables::{job_progress, job_share, job_state, job_subject, service_state};
-use super::{Class, Desk, Place, Screen, View};
+use super::panes::panes;
+use super::run::RunView;
+use super::tables::{job_loss, job_progress, job_share, job_state, job_subject, service_state};
+use super::{Class, Desk, Errand, Place, Screen, View};
 use crate::action::{Action, Area, Offer, offer};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, piece};
@@ -21,6 +25,8 @@ use crate::widgets::page::Page;
 pub(crate) struct Home {
     /// The chosen step; none stands on the first that is not done.
     at: Option<usize>,
+    /// The curve of the newest run, in the third pane.
+    side: Option<RunView>,
 }
 
 /// How far a step is.
@@ -104,7 +110,7 @@ fn steps(view: &View<'_>) -> Vec<Step> {
         "home.train",
         "home.train.about",
         trained.map(|j| {
-            let loss = j.last_loss.map(|l| format!("  {} {l:.2}", view.t("col.loss"))).unwrap_or_default();
+            let loss = job_loss(j).map(|l| format!("  {} {l:.2}", view.t("col.loss"))).unwrap_or_default();
             format!("{}{loss}", job_subject(j))
         }),
         mirror.runs().next(),
@@ -194,6 +200,7 @@ impl Home {
             canvas.put(area.x + 6, y, 2, &(i + 1).to_string(), Token::Muted);
             canvas.put(area.x + 8, y, name_cells, view.t(step.name), Token::Text);
             let x = area.x + 9 + name_cells;
+            canvas.clickable_row(Rect { y, ..area }, i, chosen);
             let token = if step.standing == Standing::Failed { Token::Error } else { Token::Muted };
             canvas.put(x, y, area.right().saturating_sub(x + 1), &step.detail, token);
             if i == chosen {
@@ -281,6 +288,20 @@ impl Home {
         page
     }
 
+    /// The newest run with its curve: the third pane.
+    fn draw_newest(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        canvas.put(area.x, area.y, area.width, view.t("home.newest_run"), Token::Heading);
+        let rest = Rect { y: area.y + 1, height: area.height - 1, ..area };
+        match &mut self.side {
+            Some(side) => side.draw_side(canvas, rest, view),
+            None => {
+                let mut page = Page::new();
+                page.text(view.t("home.no_run"), Token::Muted);
+                page.draw_top(canvas, rest);
+            }
+        }
+    }
+
     fn areas(view: &View<'_>) -> Page {
         let mut page = Page::new();
         page.heading(view.t("home.can_do"));
@@ -330,6 +351,22 @@ impl Screen for Home {
         true
     }
 
+    fn needs(&mut self, desk: &mut Desk<'_>) {
+        let running = desk.view.mirror.runs().find(|j| j.shown == ShownState::Running);
+        let run = running.or(desk.view.mirror.runs().next()).map(|j| j.record.id);
+        RunView::beside(&mut self.side, run.filter(|_| desk.view.class == Class::Xl), desk);
+    }
+
+    fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
+        if let Some(side) = &mut self.side {
+            side.answer(errand, answer, desk);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.side = None;
+    }
+
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         if view.class < Class::M {
             let mut y = area.y;
@@ -356,19 +393,23 @@ impl Screen for Home {
             }
             return;
         }
-        let left = if view.class == Class::Xl { area.width / 2 } else { area.width * 3 / 5 };
-        let path = Rect { width: left, ..area };
-        let end = self.draw_path(canvas, path, view);
-        let below = Rect { x: area.x + 1, y: end + 1, width: left - 2, height: area.bottom().saturating_sub(end + 1) };
+        let panes = panes(canvas, area, view, 12, true);
+        let left = panes.list;
+        let end = self.draw_path(canvas, left, view);
+        let y = end + 1;
+        let below = Rect { x: area.x + 1, y, width: left.width - 2, height: area.bottom().saturating_sub(y) };
         if below.height > 2 {
             Self::areas(view).draw_top(canvas, below);
         }
-        canvas.bar(left, area);
-        let right = Rect { x: left + 2, width: area.right() - left - 2, ..area };
-        let machine = 8.min(right.height / 2);
+        let Some(right) = panes.reader else { return };
+        let page = Self::machine(view);
+        let machine = (page.rows(canvas, right.width) as u16 + 1).min(right.height / 2);
         let now = Rect { height: right.height - machine, ..right };
         Self::now(view, canvas).draw_top(canvas, now);
-        Self::machine(view).draw_top(canvas, Rect { y: now.bottom(), height: machine, ..right });
+        page.draw_top(canvas, Rect { y: now.bottom() + 1, height: machine - 1, ..right });
+        if let Some(context) = panes.context {
+            self.draw_newest(canvas, context, view);
+        }
     }
 }
 

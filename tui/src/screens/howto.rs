@@ -2,6 +2,8 @@
 //! Never here: a secret; keys are shown once, when they are made.
 
 use super::View;
+use crate::theme::Token;
+use crate::widgets::canvas::{Piece, piece};
 
 /// Where the text stands for a key.
 pub(super) const KEY_VARIABLE: &str = "HONE_KEY";
@@ -40,6 +42,24 @@ pub(super) fn python(view: &View<'_>, service: &str) -> String {
 /// The same from the command line of hone, which needs no key.
 pub(super) fn command(service: &str) -> String {
     format!("hone service call {service} \"Hello\"")
+}
+
+/// How a service is called, as lines.
+pub(super) fn lines(view: &View<'_>, service: &str) -> Vec<Piece> {
+    let mut lines =
+        vec![piece(view.fill("howto.intro", &[("variable", KEY_VARIABLE)]), Token::Muted), piece("", Token::Text)];
+    let mut section = |title: &str, body: &str| {
+        lines.push(piece(title, Token::Heading));
+        lines.extend(body.lines().map(|l| piece(format!("  {l}"), Token::Text)));
+        lines.push(piece("", Token::Text));
+    };
+    section("curl", &curl(view, service));
+    section("Python (openai)", &python(view, service));
+    section(view.t("howto.command"), &command(service));
+    if view.mirror.http().is_empty() {
+        lines.push(piece(view.t("howto.no_listener"), Token::Warn));
+    }
+    lines
 }
 
 #[cfg(test)]

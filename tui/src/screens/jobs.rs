@@ -8,6 +8,7 @@ use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
+use super::panes::draw_empty;
 use super::run::LOG_BYTES;
 use super::tables::{job_kind, job_progress, job_share, job_state, job_subject};
 use super::window::Window;
@@ -92,6 +93,11 @@ impl LogView {
     /// The log of a job.
     pub(super) fn new(job: JobId) -> LogView {
         LogView { job, text: Window::default(), up: 0, search: TypedLine::default(), searching: false, height: 10 }
+    }
+
+    /// Whether the log is there and holds nothing.
+    pub(super) fn is_known_empty(&self) -> bool {
+        self.text.get().is_some_and(|(text, _)| text.trim().is_empty()) && !self.text.is_waiting()
     }
 
     pub(super) fn is_searching(&self) -> bool {
@@ -352,15 +358,15 @@ impl Screen for Jobs {
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         let all = rows(view, Some(canvas));
         if all.is_empty() {
-            let mut page = Page::new();
-            page.blank().text(view.t("jobs.empty"), Token::Text);
-            page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
-            return;
+            return draw_empty(canvas, area, view.t("jobs.empty"));
         }
         if let (true, Some(log)) = (self.full, &mut self.log) {
             return log.draw(canvas, area, view);
         }
         let rows = self.list.passing(all);
+        // At the largest size the log has a pane of its own, and the list keeps the left with the detail below it.
+        let whole = area;
+        let area = if view.class == Class::Xl { Rect { width: area.width / 2, ..area } } else { area };
         let below = match view.class {
             Class::Xs => 0,
             _ => area.height - (rows.len() as u16 + 3).clamp(4, area.height / 2),
@@ -381,18 +387,33 @@ impl Screen for Jobs {
         canvas.rule(area, top.bottom(), true);
         let lower = Rect { y: top.bottom() + 1, height: below - 1, ..area };
         let Some(job) = self.selected(view) else { return };
-        let wide = view.class >= Class::M;
-        let left = if wide { area.width * 3 / 5 } else { area.width };
-        if let Some(log) = &mut self.log {
+        let mut page = Page::new();
+        detail(view, job, &mut page, canvas.glyphs);
+        let log_area = match view.class {
+            Class::Xl => Rect { x: area.right() + 1, width: whole.width - area.width - 1, ..whole },
+            Class::Xs | Class::S => lower,
+            _ => Rect { width: area.width * 3 / 5, ..lower },
+        };
+        let detail_area = match view.class {
+            Class::Xl => Rect { x: area.x + 1, width: area.width - 2, ..lower },
+            // One pane: an empty log gives its place to what is known.
+            Class::Xs | Class::S => Rect { x: area.x + 1, width: area.width - 2, ..lower },
+            _ => Rect { x: log_area.right() + 2, width: area.right() - log_area.right() - 2, ..lower },
+        };
+        let one_pane = view.class < Class::M;
+        let has_log = self.log.as_ref().is_some_and(|l| !l.is_known_empty());
+        if let Some(log) = self.log.as_mut().filter(|_| has_log || !one_pane) {
             let cursor = canvas.cursor;
-            log.draw(canvas, Rect { width: left, ..lower }, view);
+            log.draw(canvas, log_area, view);
             canvas.cursor = cursor;
         }
-        if wide {
-            canvas.bar(left, lower);
-            let mut page = Page::new();
-            detail(view, job, &mut page, canvas.glyphs);
-            page.draw_top(canvas, Rect { x: left + 2, width: area.width - left - 2, ..lower });
+        if !one_pane || !has_log {
+            page.draw_top(canvas, detail_area);
+        }
+        match view.class {
+            Class::Xl => canvas.bar(area.right(), whole),
+            class if class >= Class::M => canvas.bar(log_area.right(), lower),
+            _ => {}
         }
     }
 }

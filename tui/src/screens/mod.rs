@@ -8,6 +8,7 @@ mod home;
 mod howto;
 mod jobs;
 mod models;
+mod panes;
 mod playground;
 mod run;
 mod service_pages;
@@ -19,9 +20,15 @@ mod window;
 pub(crate) use tables::{base_names, job_line, job_subject};
 
 #[cfg(test)]
-pub(crate) mod sample;
+mod behaviour;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+pub(crate) use crate::sample;
 #[cfg(test)]
 mod snapshots;
+#[cfg(test)]
+pub(crate) mod visits;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::catalogue::{self, Language};
@@ -380,6 +387,12 @@ pub(crate) trait Screen {
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer>;
     /// Does an action; false when it means nothing here.
     fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool;
+    /// Gives a pane the focus, after a click in it.
+    fn focus(&mut self, _pane: u8) {}
+    /// One row up or down by the wheel.
+    fn wheel(&mut self, action: Action, desk: &mut Desk<'_>) {
+        self.act(action, desk);
+    }
     /// Takes a key while something is typed or a digit that belongs to a field.
     fn key(&mut self, _key: KeyEvent, _desk: &mut Desk<'_>) {}
     /// Takes a paste; false when it means nothing here.

@@ -1,14 +1,19 @@
 //! Models: every model with its versions, what is known about each, and the ways in: import, alias. Never here:
 //! training or publishing; their forms live in their own areas.
 
+mod pages;
+
 use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::JobSpec;
-use hone_protocol::model::{ModelSource, ModelView, Storage, VersionView, Weights};
+use hone_protocol::model::{ModelSource, ModelView, VersionView, Weights};
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
+use pages::{model_page, scores_page, version_page};
+
+use super::panes::{draw_empty, panes};
 use super::tables::{fit, quantisation};
 use super::{Class, Deed, Desk, Errand, Place, Screen, View};
 use crate::action::{Action, Offer, offer};
@@ -187,15 +192,31 @@ impl Models {
         }
     }
 
+    /// The selected version's model with all its versions, and what measured it: the third pane.
+    fn family(&mut self, view: &View<'_>) -> Page {
+        let mut page = Page::new();
+        let Some(version) = self.version(view) else { return page };
+        let model = view.mirror.models().iter().find(|m| m.versions.iter().any(|v| v.record.id == version.record.id));
+        if let Some(model) = model {
+            model_page(view, model, &mut page);
+        }
+        page.blank();
+        scores_page(view, version, &mut page);
+        page
+    }
+
     fn reader(&mut self, view: &View<'_>) -> Page {
         let mut page = Page::new();
         let rows = self.rows(view);
         let Some(key) = self.list.selected(&rows) else { return page };
         match items(view).into_iter().find(|(k, _)| *k == key) {
             Some((_, Item::Model(model))) => {
-                model_page(view, model, &mut page);
-                if let Some(newest) = model.versions.last() {
+                // At three panes the model has one of its own.
+                if view.class < Class::Xl {
+                    model_page(view, model, &mut page);
                     page.blank();
+                }
+                if let Some(newest) = model.versions.last() {
                     version_page(view, model, newest, &mut page);
                 }
             }
@@ -216,107 +237,12 @@ pub(super) fn as_name(text: &str) -> String {
     kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(64).collect()
 }
 
-fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
-    page.heading(cell(&model.record.name));
-    if !model.record.title.is_empty() {
-        page.text(cell(&model.record.title), Token::Text);
-    }
-    page.blank();
-    let licence =
-        if model.record.licence.is_empty() { view.t("models.licence_unknown") } else { &model.record.licence };
-    page.fact(view.t("models.licence"), cell(licence));
-    page.fact(view.t("models.made_by"), cell(&model.record.created_by));
-    page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, model.record.created_at_ms));
-    page.blank().heading(view.t("models.versions"));
-    for version in model.versions.iter().rev() {
-        let what = match version.record.weights {
-            Weights::Base => quantisation(version),
-            Weights::Adapter { .. } => format!("LoRA < {}", version.base_reference.as_deref().unwrap_or("?")),
-        };
-        page.fact(&version.reference, what);
-    }
-    if !model.record.aliases.is_empty() {
-        page.blank().heading(view.t("models.aliases"));
-        for alias in &model.record.aliases {
-            let at = view.mirror.version(alias.version).map(|v| v.reference.clone()).unwrap_or_default();
-            page.fact(&format!(":{}", alias.name), at);
-        }
-    }
-}
-
-fn version_page(view: &View<'_>, model: &ModelView, version: &VersionView, page: &mut Page) {
-    let record = &version.record;
-    let facts = &record.facts;
-    page.heading(version.reference.clone());
-    page.text(
-        view.t(if matches!(record.weights, Weights::Base) { "models.is_base" } else { "models.is_adapter" }),
-        Token::Muted,
-    );
-    page.blank().heading(view.t("models.here"));
-    let fits = |need: u64| {
-        let sign = if need <= version.fit.pool_bytes { view.t("models.fits") } else { view.t("models.fits_not") };
-        format!("{}  {sign}", number::bytes(need))
-    };
-    page.fact(view.t("models.serve"), fits(version.fit.serve_bytes));
-    match &facts.trainable {
-        Ok(()) => page.fact(view.t("models.train"), fits(version.fit.train_bytes)),
-        Err(why) => page.fact_as(view.t("models.train"), cell(why), Token::Warn),
-    };
-    page.blank().heading(view.t("models.facts"));
-    page.fact(view.t("models.architecture"), cell(&facts.architecture));
-    page.fact(view.t("models.parameters"), number::grouped(facts.parameters));
-    page.fact(
-        view.t("models.context"),
-        view.fill("models.tokens", &[("n", &number::grouped(u64::from(facts.context_tokens)))]),
-    );
-    let types: Vec<String> = facts.tensor_types.iter().take(3).map(|(t, n)| format!("{t} x {n}")).collect();
-    page.fact(view.t("models.types"), types.join(", "));
-    page.fact(
-        view.t("models.template"),
-        view.t(if facts.has_chat_template { "models.template_yes" } else { "models.template_no" }),
-    );
-    page.fact(view.t("models.size"), number::bytes(record.file.size_bytes));
-    let storage = match record.file.storage {
-        Storage::Reflinked => "storage.reflinked",
-        Storage::HardLinked => "storage.hard_linked",
-        Storage::Copied => "storage.copied",
-        Storage::InPlace => "storage.in_place",
-    };
-    page.fact(view.t("models.storage"), view.t(storage));
-    page.blank().heading(view.t("models.lineage"));
-    if let Some(base) = &version.base_reference {
-        page.fact_as(view.t("models.base"), base.clone(), Token::Accent);
-    }
-    if let Some(dataset) = record.lineage.dataset.and_then(|id| view.mirror.dataset_reference(id)) {
-        page.fact_as(view.t("word.dataset"), dataset, Token::Accent);
-    }
-    if let Some(step) = record.lineage.step {
-        page.fact(view.t("models.step"), step.to_string());
-    }
-    if !record.lineage.source.is_empty() {
-        page.fact(view.t("models.source"), cell(&record.lineage.source));
-    }
-    page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, record.created_at_ms));
-    page.blank().heading(view.t("models.use"));
-    let served =
-        if version.services.is_empty() { view.t("models.not_served").to_owned() } else { version.services.join(", ") };
-    page.fact(view.t("word.service"), served);
-    if let Some((suite, score)) = &version.score {
-        page.fact(view.t("word.evaluation"), format!("{suite}  {score:.3}"));
-    }
-    let licence = [&model.record.licence, &facts.licence].into_iter().find(|l| !l.is_empty());
-    page.fact(
-        view.t("models.licence"),
-        licence.map_or_else(|| view.t("models.licence_unknown").to_owned(), |l| cell(l)),
-    );
-    page.fact("sha256", record.file.sha256.to_string());
-}
-
 impl Screen for Models {
     fn trail(&self, view: &View<'_>) -> Vec<String> {
         match &self.form {
             Some((FormKind::Import, _)) => vec![view.t("models.import").to_owned()],
             Some((FormKind::Alias, _)) => vec![view.t("models.alias").to_owned()],
+            None if self.reading => self.list.key().map(str::to_owned).into_iter().collect(),
             None => Vec::new(),
         }
     }
@@ -336,7 +262,12 @@ impl Screen for Models {
         }
         let mut offers = Vec::new();
         if let Some(version) = self.version(view) {
-            offers.push(offer(Action::Enter, "models.read"));
+            if self.reading {
+                offers.push(offer(Action::Down, "hint_row.scroll"));
+                offers.push(offer(Action::Out, "act.out"));
+            } else {
+                offers.push(offer(Action::Enter, "models.read"));
+            }
             offers.push(offer(Action::Try, "models.try"));
             if matches!(version.record.weights, Weights::Base) && version.record.facts.trainable.is_ok() {
                 offers.push(offer(Action::Run, "models.train_from"));
@@ -346,7 +277,9 @@ impl Screen for Models {
             offers.push(offer(Action::Copy, "models.copy_name"));
         }
         offers.push(offer(Action::New, "models.import"));
-        offers.push(offer(Action::Filter, "hint_row.filter"));
+        if !view.mirror.models().is_empty() {
+            offers.push(offer(Action::Filter, "hint_row.filter"));
+        }
         offers
     }
 
@@ -439,10 +372,7 @@ impl Screen for Models {
         }
         let rows = self.rows(view);
         if rows.is_empty() && !self.list.is_filtered() {
-            let mut page = Page::new();
-            page.blank().text(view.t("models.empty"), Token::Text);
-            page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
-            return;
+            return draw_empty(canvas, area, view.t("models.empty"));
         }
         let page = self.reader(view);
         let wide = view.class >= Class::M;
@@ -450,7 +380,7 @@ impl Screen for Models {
             page.draw(canvas, Rect { x: area.x + 1, width: area.width - 2, ..area }, &mut self.scroll);
             return;
         }
-        let left = if wide { area.width * 3 / 5 } else { area.width };
+        let panes = panes(canvas, area, view, 12, true);
         let columns = [
             column(view.t("col.name"), 0),
             column(view.t("col.size"), 7).right(),
@@ -459,10 +389,15 @@ impl Screen for Models {
             column(view.t("col.here"), 18),
             column(view.t("col.made"), 10).from(84),
         ];
-        self.list.draw(canvas, Rect { width: left, ..area }, &columns, &rows, !self.reading);
-        if wide {
-            canvas.bar(left, area);
-            page.draw(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..area }, &mut self.scroll);
+        self.list.draw(canvas, panes.list, &columns, &rows, !self.reading);
+        if let Some(reader) = panes.reader {
+            page.draw(canvas, reader, &mut self.scroll);
+            if self.reading {
+                canvas.cursor_at(reader.x, reader.y);
+            }
+        }
+        if let Some(context) = panes.context {
+            self.family(view).draw_top(canvas, context);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Playground: settings at the left, each with its explanation, and a talk with a service at the right that streams.
 //! Never here: what a model answers, or a fact about the service.
 
+mod talk;
+
 use crossterm::event::{KeyCode, KeyEvent};
 use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::Failure;
@@ -15,11 +17,10 @@ use super::{Class, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
 use crate::keymap::Context;
 use crate::theme::Token;
-use crate::widgets::canvas::{Canvas, Piece, piece};
+use crate::widgets::canvas::Canvas;
 use crate::widgets::composer::{Composer, Typed};
 use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
 use crate::widgets::page::Page;
-use crate::widgets::text::{clean, wrap};
 
 /// Turns that are kept in a talk; the oldest are dropped from the screen and from what is sent.
 const TURNS_MAX: usize = 200;
@@ -229,87 +230,19 @@ impl Playground {
         true
     }
 
-    /// The talk as lines at a width, and the line at which each turn begins.
-    fn lines(&self, view: &View<'_>, cells: u16) -> (Vec<Vec<Piece>>, Vec<usize>) {
-        let mut lines: Vec<Vec<Piece>> = Vec::new();
-        let mut starts = Vec::new();
-        let service = self.settings.value("service");
-        for (index, turn) in self.turns.iter().enumerate() {
-            starts.push(lines.len());
-            let (name, token) = match turn.from_person {
-                true => (view.t("chat.you").to_owned(), Token::User),
-                false => (service.to_owned(), Token::Heading),
-            };
-            lines.push(vec![piece(name, token)]);
-            if !turn.text.is_empty() {
-                let spoken = wrap(&clean(&turn.text), usize::from(cells).saturating_sub(2));
-                lines.extend(spoken.into_iter().map(|line| vec![piece(format!("  {line}"), Token::Text)]));
-            }
-            if let Some(problem) = &turn.problem {
-                for line in wrap(problem, usize::from(cells).saturating_sub(4)) {
-                    lines.push(vec![piece(format!("  ! {line}"), Token::Error)]);
-                }
-            }
-            let last = index + 1 == self.turns.len();
-            if let Some(note) = turn_note(view, turn, last && self.streaming) {
-                lines.push(vec![piece(format!("  {note}"), Token::Muted)]);
-            }
-            lines.push(Vec::new());
+    /// What is known of the service that answers: the third pane.
+    fn service_facts(&self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        let mut page = Page::new();
+        let name = self.settings.value("service");
+        if let Some(service) = view.mirror.services().iter().find(|s| s.record.name == name) {
+            super::service_pages::service_page(view, service, &mut page, canvas);
         }
-        (lines, starts)
-    }
-
-    fn draw_chat(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
-        let box_rows = self.composer.rows(area.width.saturating_sub(4), COMPOSER_ROWS.min(area.height / 3));
-        let talk = Rect { height: area.height.saturating_sub(box_rows + 2), ..area };
-        let (lines, starts) = self.lines(view, talk.width.saturating_sub(2));
-        let height = usize::from(talk.height);
-        if self.pane == Pane::Transcript {
-            if let Some(start) = starts.get(self.chosen) {
-                // Keep the beginning of the chosen turn in sight.
-                let end = lines.len().saturating_sub(self.up);
-                if *start < end.saturating_sub(height) || *start >= end {
-                    self.up = lines.len().saturating_sub(start + height.min(lines.len() - start));
-                }
-            }
-        }
-        self.up = self.up.min(lines.len().saturating_sub(height));
-        let end = lines.len() - self.up;
-        let from = end.saturating_sub(height);
-        for (i, line) in lines[from..end].iter().enumerate() {
-            canvas.pieces(talk.x + 2, talk.y + i as u16, talk.width.saturating_sub(2), line);
-        }
-        if self.pane == Pane::Transcript {
-            if let Some(start) = starts.get(self.chosen).filter(|s| (from..end).contains(s)) {
-                let y = talk.y + (start - from) as u16;
-                canvas.put(talk.x, y, 1, canvas.glyphs.point, Token::Accent);
-                canvas.cursor_at(talk.x, y);
-            }
-        }
-        if self.up > 0 {
-            let below = view.fill("log.below", &[("n", &self.up.to_string())]);
-            canvas.put_right(talk.right(), talk.bottom().saturating_sub(1), talk.width, &below, Token::Accent);
-        }
-        if self.turns.is_empty() {
-            let mut page = Page::new();
-            let key = if self.settings.value("service").is_empty() { "chat.empty_no_service" } else { "chat.empty" };
-            page.blank().text(view.t(key), Token::Muted);
-            page.draw_top(canvas, Rect { x: talk.x + 2, width: talk.width.saturating_sub(3).min(80), ..talk });
-        }
-        let y = talk.bottom();
-        canvas.rule(area, y, true);
-        let focused = self.pane == Pane::Composer;
-        canvas.put(area.x, y + 1, 2, ">", if focused { Token::Accent } else { Token::Faint });
-        let input = Rect { x: area.x + 2, y: y + 1, width: area.width.saturating_sub(3), height: box_rows };
-        if self.composer.is_empty() && self.turns.is_empty() {
-            canvas.put(input.x, input.y, input.width, view.t("chat.type_here"), Token::Faint);
-        }
-        self.composer.draw(canvas, input, focused);
+        page.draw_top(canvas, area);
     }
 
     fn draw_settings(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         let focused = self.pane == Pane::Settings;
-        let cursor = canvas.cursor;
+        let (cursor, from) = (canvas.cursor, canvas.hits.len());
         // The settings pane is narrow whatever the screen is: fields above, explanation below.
         let narrow = View { class: Class::S, ..*view };
         let explain = (area.height / 3).clamp(4, 12);
@@ -330,37 +263,11 @@ impl Playground {
         canvas.rule(area, fields.bottom(), true);
         let below = Rect { x: area.x + 1, y: fields.bottom() + 1, width: area.width - 2, height: explain - 1 };
         page.draw_top(canvas, below);
+        canvas.clickable_pane(area, Pane::Settings as u8, from);
         if !focused {
             canvas.cursor = cursor;
         }
     }
-}
-
-/// What stands under an answer: speed and why it ended.
-fn turn_note(view: &View<'_>, turn: &Turn, streaming: bool) -> Option<String> {
-    if turn.from_person {
-        return None;
-    }
-    if streaming {
-        let key = if turn.tokens == 0 { "chat.waiting" } else { "chat.streaming" };
-        return Some(view.fill(key, &[("n", &turn.tokens.to_string())]));
-    }
-    if turn.stopped && turn.end.is_none() {
-        return Some(view.t("chat.stopped").to_owned());
-    }
-    let end = turn.end.as_ref()?;
-    let after_first = f64::from(end.total_ms.saturating_sub(end.first_token_ms)).max(1.0) / 1000.0;
-    let rate = end.completion_tokens.saturating_sub(1) as f64 / after_first;
-    let note = view.fill(
-        "chat.note",
-        &[
-            ("n", &end.completion_tokens.to_string()),
-            ("first", &format!("{:.2}", f64::from(end.first_token_ms) / 1000.0)),
-            ("total", &format!("{:.1}", f64::from(end.total_ms) / 1000.0)),
-            ("rate", &format!("{rate:.0}")),
-        ],
-    );
-    Some(if end.finish == "length" { format!("{note}  {}", view.t("chat.cut_off")) } else { note })
 }
 
 impl Screen for Playground {
@@ -510,16 +417,32 @@ impl Screen for Playground {
         }
     }
 
+    fn focus(&mut self, pane: u8) {
+        let panes = [Pane::Composer, Pane::Settings, Pane::Transcript];
+        self.pane = panes.into_iter().find(|p| *p as u8 == pane).unwrap_or_default();
+    }
+
+    fn wheel(&mut self, action: Action, desk: &mut Desk<'_>) {
+        match (self.pane, action) {
+            (Pane::Settings | Pane::Transcript, action) => {
+                self.act(action, desk);
+            }
+            (_, Action::Up) => self.up += 1,
+            _ => self.up = self.up.saturating_sub(1),
+        }
+    }
+
     fn needs(&mut self, desk: &mut Desk<'_>) {
         self.fill_in(&desk.view);
     }
 
     fn part(&mut self, errand: Errand, part: StreamPart) {
-        if let (Errand::Chat, StreamPart::Text { text, tokens }, Some(turn)) = (errand, part, self.turns.last_mut()) {
-            if !turn.from_person && !turn.stopped {
-                turn.text.push_str(&text);
-                turn.tokens = tokens;
-            }
+        if let (Errand::Chat, StreamPart::Text { text, tokens }, Some(turn)) = (errand, part, self.turns.last_mut())
+            && !turn.from_person
+            && !turn.stopped
+        {
+            turn.text.push_str(&text);
+            turn.tokens = tokens;
         }
     }
 
@@ -544,10 +467,10 @@ impl Screen for Playground {
     }
 
     fn forget(&mut self) {
-        if std::mem::take(&mut self.streaming) {
-            if let Some(turn) = self.turns.last_mut() {
-                turn.stopped = true;
-            }
+        if std::mem::take(&mut self.streaming)
+            && let Some(turn) = self.turns.last_mut()
+        {
+            turn.stopped = true;
         }
     }
 
@@ -564,7 +487,14 @@ impl Screen for Playground {
             let left = (area.width / 3).min(56);
             self.draw_settings(canvas, Rect { width: left, ..area }, view);
             canvas.bar(left, area);
-            self.draw_chat(canvas, Rect { x: left + 2, width: area.width - left - 2, ..area }, view);
+            let right = if view.class == Class::Xl { area.width * 3 / 10 } else { 0 };
+            let width = area.width - left - 2 - right;
+            self.draw_chat(canvas, Rect { x: left + 2, width, ..area }, view);
+            if right > 0 {
+                canvas.bar(area.right() - right, area);
+                let x = area.right() - right + 2;
+                self.service_facts(canvas, Rect { x, width: area.right() - x, ..area }, view);
+            }
         } else if self.pane == Pane::Settings {
             self.draw_settings(canvas, area, view);
         } else {

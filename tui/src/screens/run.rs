@@ -26,6 +26,9 @@ const SERIES: [&str; 5] = ["loss", "eval_loss", "learning_rate", "grad_norm", "t
 /// Smoothing that `~` goes through.
 const SMOOTHING: [f64; 4] = [0.9, 0.99, 0.0, 0.6];
 
+/// Rows of the log below the charts, with its rule.
+const TAIL_ROWS: u16 = 11;
+
 /// Points of one series as they came.
 #[derive(Default)]
 struct Series {
@@ -44,6 +47,8 @@ pub(super) struct RunView {
     log_axis: bool,
     /// The log instead of the curve.
     log: Option<super::jobs::LogView>,
+    /// The end of the log below the charts, at the largest size.
+    tail: super::jobs::LogView,
     /// Cells of the plane at the last draw, for steps of the cursor.
     columns: u16,
     x_end: f64,
@@ -59,6 +64,7 @@ impl RunView {
             smoothing: 0,
             log_axis: false,
             log: None,
+            tail: super::jobs::LogView::new(job),
             columns: 60,
             x_end: 20.0,
         }
@@ -154,10 +160,17 @@ impl RunView {
     }
 
     pub(super) fn needs(&mut self, desk: &mut Desk<'_>) {
-        let Some(job) = self.view(&desk.view) else { return };
         if let Some(log) = &mut self.log {
             return log.needs(desk);
         }
+        if desk.view.class == Class::Xl {
+            self.tail.needs(desk);
+        }
+        self.ask_series(desk);
+    }
+
+    fn ask_series(&mut self, desk: &mut Desk<'_>) {
+        let Some(job) = self.view(&desk.view) else { return };
         let done = job.progress.as_ref().map_or(0, |p| p.done);
         let now = (job.record.attempt, done, job.shown);
         for (name, series) in SERIES.iter().zip(&mut self.series) {
@@ -190,9 +203,7 @@ impl RunView {
                 }
             }
             (Errand::Log, answer) => {
-                if let Some(log) = &mut self.log {
-                    log.answer(answer, desk);
-                }
+                self.log.as_mut().unwrap_or(&mut self.tail).answer(answer, desk);
             }
             _ => {}
         }
@@ -203,6 +214,7 @@ impl RunView {
             series.asked_at = None;
             series.waiting = false;
         }
+        self.tail.forget();
         if let Some(log) = &mut self.log {
             log.forget();
         }
@@ -220,11 +232,40 @@ impl RunView {
             return self.draw_narrow(canvas, area, view, job);
         }
         let left = area.width - if view.class >= Class::L { 50 } else { 36 };
-        self.draw_left(canvas, Rect { width: left, ..area }, view, job);
+        let below = if view.class == Class::Xl { TAIL_ROWS } else { 0 };
+        self.draw_left(canvas, Rect { width: left, height: area.height - below, ..area }, view, job);
+        if below > 0 {
+            let tail = Rect { y: area.bottom() - below, width: left, height: below, ..area };
+            canvas.rule(tail, tail.y, true);
+            self.tail.draw(canvas, Rect { y: tail.y + 1, height: below - 1, ..tail }, view);
+        }
         canvas.bar(area.x + left, area);
         let mut page = Page::new();
         self.facts(view, job, &mut page, canvas);
         page.draw_top(canvas, Rect { x: area.x + left + 2, width: area.right() - (area.x + left + 2), ..area });
+    }
+
+    /// Keeps the view beside a list on the selected run, and asks for what it shows; none drops it.
+    pub(super) fn beside(side: &mut Option<RunView>, selected: Option<JobId>, desk: &mut Desk<'_>) {
+        if side.as_ref().map(|s| s.job) != selected {
+            *side = selected.map(RunView::new);
+        }
+        if let Some(side) = side {
+            side.ask_series(desk);
+        }
+    }
+
+    /// The curve above its figures, for a pane beside a list. The real cursor stays with the list.
+    pub(super) fn draw_side(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        let Some(job) = self.view(view) else { return };
+        let cursor = canvas.cursor;
+        let curve = Rect { x: area.x - 1, width: area.width + 1, height: area.height * 2 / 5, ..area };
+        self.draw_curve(canvas, curve, view, job);
+        let mut page = Page::new();
+        self.figures(view, job, &mut page, canvas);
+        let y = curve.bottom() + 1;
+        page.draw_top(canvas, Rect { y, height: area.bottom().saturating_sub(y), ..area });
+        canvas.cursor = cursor;
     }
 
     /// One pane: a line of state, the curve, the figures.
@@ -262,10 +303,12 @@ impl RunView {
         let small = area.height / 3;
         let main = Rect { height: area.height - small, ..area };
         self.draw_curve(canvas, main, view, job);
-        let half = area.width / 2;
-        for (i, (series, key)) in [(2, "run.rate"), (4, "run.speed")].into_iter().enumerate() {
-            let x = area.x + i as u16 * half;
-            let width = half - u16::from(i == 0);
+        let charts = [(2, "run.rate"), (4, "run.speed"), (3, "run.grad_norm")];
+        let shown = if view.class == Class::Xl { 3 } else { 2 };
+        let part = area.width / shown as u16;
+        for (i, (series, key)) in charts.into_iter().take(shown).enumerate() {
+            let x = area.x + i as u16 * part;
+            let width = part - u16::from(i + 1 < shown);
             canvas.put(x + 1, main.bottom(), width - 1, view.t(key), Token::Heading);
             let plane = Rect { x, y: main.bottom() + 1, width, height: small.saturating_sub(1) };
             let chart = Chart {
@@ -333,7 +376,11 @@ impl RunView {
             piece(format!("{} {}  ", view.t("run.lr"), value(2)), Token::Text),
             piece(format!("{} {}  ", view.t("run.grad"), value(3)), Token::Text),
             piece(
-                format!("{} tok/s", at_step(&self.series[4].points, step).map_or("-".into(), |v| format!("{v:.0}"))),
+                format!(
+                    "{} {}",
+                    at_step(&self.series[4].points, step).map_or("-".into(), |v| format!("{v:.0}")),
+                    view.t("unit.tokens_per_s")
+                ),
                 Token::Text,
             ),
         ]
@@ -358,23 +405,8 @@ impl RunView {
                 page.text(hint, Token::Text);
             }
         }
-        let at = self.at(job);
-        page.blank().heading(view.fill("run.at_step", &[("step", &format!("{at:.0}"))]));
-        let value = |i: usize| at_step(&self.series[i].points, at);
-        let dash = || "-".to_owned();
-        page.fact(view.t("col.loss"), self.smooth_at(at).map_or_else(dash, |v| format!("{v:.4}")));
-        page.fact(view.t("run.raw"), value(0).map_or_else(dash, |v| format!("{v:.4}")));
-        page.fact_as(view.t("run.eval"), value(1).map_or_else(dash, |v| format!("{v:.4}")), Token::SeriesSecond);
-        page.fact(view.t("run.lr"), value(2).map_or_else(dash, number::figure));
-        page.fact(view.t("run.grad"), value(3).map_or_else(dash, |v| format!("{v:.3}")));
-        page.fact("tok/s", value(4).map_or_else(dash, |v| format!("{v:.0}")));
-        if let Some((step, best)) = best(&self.series[1].points) {
-            page.fact(view.t("run.best_eval"), format!("{best:.4} @ {step:.0}"));
-        }
-        page.blank().heading(view.t("run.watch"));
-        for line in self.watch(view, job, canvas) {
-            page.line(line);
-        }
+        page.blank();
+        self.figures(view, job, page, canvas);
         page.blank();
         if let Some(plan) = &job.plan {
             page.heading(view.t("training.plan"));
@@ -384,6 +416,27 @@ impl RunView {
             page.blank();
             page.fact(view.t("col.base"), spec.base.clone());
             page.fact(view.t("word.dataset"), spec.dataset.clone());
+        }
+    }
+
+    /// What is true at the cursor, and what to worry about.
+    fn figures(&self, view: &View<'_>, job: &JobView, page: &mut Page, canvas: &Canvas<'_>) {
+        let at = self.at(job);
+        page.heading(view.fill("run.at_step", &[("step", &format!("{at:.0}"))]));
+        let value = |i: usize| at_step(&self.series[i].points, at);
+        let dash = || "-".to_owned();
+        page.fact(view.t("col.loss"), self.smooth_at(at).map_or_else(dash, |v| format!("{v:.4}")));
+        page.fact(view.t("run.raw"), value(0).map_or_else(dash, |v| format!("{v:.4}")));
+        page.fact_as(view.t("run.eval"), value(1).map_or_else(dash, |v| format!("{v:.4}")), Token::SeriesSecond);
+        page.fact(view.t("run.lr"), value(2).map_or_else(dash, number::figure));
+        page.fact(view.t("run.grad"), value(3).map_or_else(dash, |v| format!("{v:.3}")));
+        page.fact(view.t("unit.tokens_per_s"), value(4).map_or_else(dash, |v| format!("{v:.0}")));
+        if let Some((step, best)) = best(&self.series[1].points) {
+            page.fact(view.t("run.best_eval"), format!("{best:.4} @ {step:.0}"));
+        }
+        page.blank().heading(view.t("run.watch"));
+        for line in self.watch(view, job, canvas) {
+            page.line(line);
         }
     }
 

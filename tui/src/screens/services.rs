@@ -1,20 +1,21 @@
 //! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
 //! a request, or a secret after it was shown.
 
+mod forms;
+
 use crossterm::event::KeyEvent;
 use hone_protocol::application::{ApplicationView, KeyRecord, LedgerRow, Usage};
 use hone_protocol::failure::Failure;
-use hone_protocol::form::FieldKind;
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::service::{Price, ServiceView};
+use hone_protocol::service::ServiceView;
 use ratatui::layout::Rect;
 
 use super::howto::{self, KEY_VARIABLE};
-use super::models::{as_name, form_offers};
+use super::models::form_offers;
+use super::panes::{draw_empty, panes};
 use super::service_pages::{
-    MICROS, application_page, application_row, key_row, ledger_row, service_page, service_row, short_key, usage_facts,
+    application_page, application_row, key_row, ledger_row, service_page, service_row, short_key, usage_facts,
 };
-use super::tables::{application_names, service_names, version_names};
 use super::window::Window;
 use super::{Class, Deed, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
@@ -22,7 +23,8 @@ use crate::keymap::Context;
 use crate::layers::{Layer, Sheet};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
-use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
+use crate::widgets::form::{Form, FormReply};
+use crate::widgets::hits::Hit;
 use crate::widgets::list::{Column, Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
@@ -107,121 +109,6 @@ impl Services {
         keys(view).into_iter().find(|(_, k)| k.id.to_string() == key)
     }
 
-    fn publish_form(&mut self, view: &View<'_>, version: &str) {
-        let newest = view.mirror.adapters().last().or(view.mirror.bases().last()).map(|v| v.reference.clone());
-        let version = if version.is_empty() { newest.unwrap_or_default() } else { version.to_owned() };
-        let name = as_name(version.split('@').next().unwrap_or_default());
-        let section = "services.publish";
-        let money = FieldKind::Real { low: 0.0, high: 1e6 };
-        let known = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.price);
-        let price = |micros: Option<u64>, default: &str| {
-            micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
-        };
-        let mut fields = vec![
-            FormField::text("version", section, "word.version", "field.publish_version.about")
-                .rule(Rule::OneOf)
-                .filled(version, version_names(view)),
-            FormField::text("name", section, "field.name", "field.service_name.about")
-                .rule(Rule::Name)
-                .filled(name, service_names(view)),
-            FormField::text("slots", section, "field.slots", "field.slots.about").of(
-                FieldKind::Whole { low: 0, high: 256 },
-                Stride::Add(1.0),
-                "0",
-            ),
-            FormField::text("context", section, "field.context", "field.context.about").of(
-                FieldKind::Whole { low: 0, high: 1_048_576 },
-                Stride::Add(512.0),
-                "0",
-            ),
-            FormField::text("input", section, "field.input_price", "field.input_price.about").of(
-                money,
-                Stride::Add(0.1),
-                "0",
-            ),
-            FormField::text("output", section, "field.output_price", "field.output_price.about").of(
-                money,
-                Stride::Add(0.1),
-                "0",
-            ),
-        ];
-        if let Some(known) = known {
-            fields[4].value = price(known.input_micros, "0");
-            fields[5].value = price(known.output_micros, "0");
-        }
-        self.tab = Tab::Services;
-        self.form = Some((FormKind::Publish, Form::new(fields)));
-    }
-
-    fn application_form(&mut self) {
-        let section = "services.application";
-        self.form = Some((
-            FormKind::Application,
-            Form::new(vec![
-                FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
-                FormField::text("title", section, "field.title", "field.title.about"),
-                FormField::text("services", section, "field.services", "field.services.about"),
-            ]),
-        ));
-    }
-
-    fn key_form(&mut self, view: &View<'_>, application: &str) {
-        let names = application_names(view);
-        let application = if application.is_empty() {
-            names.iter().find(|n| *n != "owner").or(names.first()).cloned().unwrap_or_default()
-        } else {
-            application.to_owned()
-        };
-        let section = "services.key";
-        self.tab = Tab::Keys;
-        self.form = Some((
-            FormKind::Key,
-            Form::new(vec![
-                FormField::text("application", section, "word.application", "field.key_application.about")
-                    .rule(Rule::OneOf)
-                    .filled(application, names),
-                FormField::text("label", section, "field.label", "field.label.about"),
-            ]),
-        ));
-    }
-
-    fn submit(&mut self, desk: &mut Desk<'_>) {
-        let Some((kind, form)) = &self.form else { return };
-        let text = |key: &str| form.value(key).to_owned();
-        match kind {
-            FormKind::Publish => {
-                let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
-                let price =
-                    Price { input_micros: micros("input"), cached_micros: None, output_micros: micros("output") };
-                desk.ask(
-                    Errand::Act(Deed::Publish),
-                    Request::Publish {
-                        name: text("name"),
-                        version: text("version"),
-                        slots: form.number("slots").unwrap_or(0),
-                        context_tokens: form.number("context").unwrap_or(0),
-                        price,
-                    },
-                );
-            }
-            FormKind::Application => {
-                let services = form.value("services").split([',', ' ']).map(str::trim).filter(|s| !s.is_empty());
-                desk.ask(
-                    Errand::Act(Deed::Application),
-                    Request::SetApplication {
-                        name: text("name"),
-                        title: text("title"),
-                        services: services.map(str::to_owned).collect(),
-                    },
-                );
-            }
-            FormKind::Key => {
-                let request = Request::CreateKey { application: text("application"), label: text("label") };
-                desk.ask(Errand::Act(Deed::Key), request);
-            }
-        }
-    }
-
     fn switch(service: &ServiceView, desk: &mut Desk<'_>) {
         let name = service.record.name.clone();
         let wanted = !service.record.wanted;
@@ -265,6 +152,10 @@ impl Services {
                     how_to(desk, &name);
                 }
                 None if action == Action::Enter => self.publish_form(&view, ""),
+                None => return false,
+            },
+            (Tab::Services, Action::Copy) => match self.service(&view) {
+                Some(s) => desk.copy(howto::curl(&view, &s.record.name)),
                 None => return false,
             },
             (Tab::Services, Action::Edit) => match self.service(&view) {
@@ -342,6 +233,19 @@ impl Services {
         }
     }
 
+    /// How the selected service is called, for the third pane.
+    fn calls(&mut self, view: &View<'_>) -> Page {
+        let selected = self.service(view).or(view.mirror.services().first());
+        let Some(service) = selected.map(|s| s.record.name.clone()) else { return Page::new() };
+        let mut page = Page::new();
+        page.heading(view.fill("howto.title", &[("service", &service)])).blank();
+        for line in howto::lines(view, &service) {
+            let content = line.text.trim_start_matches(' ');
+            page.indented(content, line.token, (line.text.len() - content.len()) as u16);
+        }
+        page
+    }
+
     fn reader(&mut self, view: &View<'_>, canvas: &Canvas<'_>) -> Page {
         let mut page = Page::new();
         match self.tab {
@@ -407,22 +311,10 @@ impl Services {
 /// Opens the page that shows how a service is called.
 fn how_to(desk: &mut Desk<'_>, service: &str) {
     let view = &desk.view;
-    let mut lines =
-        vec![piece(view.fill("howto.intro", &[("variable", KEY_VARIABLE)]), Token::Muted), piece("", Token::Text)];
-    let mut section = |title: &str, body: &str| {
-        lines.push(piece(title, Token::Heading));
-        lines.extend(body.lines().map(|l| piece(format!("  {l}"), Token::Text)));
-        lines.push(piece("", Token::Text));
-    };
-    let curl = howto::curl(view, service);
-    section("curl", &curl);
-    section("Python (openai)", &howto::python(view, service));
-    section(view.t("howto.command"), &howto::command(service));
-    if view.mirror.http().is_empty() {
-        lines.push(piece(view.t("howto.no_listener"), Token::Warn));
-    }
     let title = view.fill("howto.title", &[("service", service)]);
-    desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(curl), scroll: 0 }));
+    let copy = Some(howto::curl(view, service));
+    let sheet = Sheet { title, lines: howto::lines(view, service), copy, scroll: 0 };
+    desk.push(Layer::Sheet(sheet));
 }
 
 fn revoke(desk: &mut Desk<'_>, application: &ApplicationView, key: &KeyRecord) {
@@ -474,6 +366,9 @@ impl Screen for Services {
                     offers.push(offer(Action::Edit, "services.edit"));
                 }
                 offers.push(offer(Action::New, "services.publish"));
+                if self.service(view).is_some() {
+                    offers.push(offer(Action::Copy, "services.copy_call"));
+                }
             }
             Tab::Applications => {
                 if self.application(view).is_some() {
@@ -493,7 +388,9 @@ impl Screen for Services {
         }
         offers.push(offer(Action::NextTab, "hint_row.tabs"));
         offers.push(offer(Action::PreviousTab, "hint_row.tabs_back"));
-        offers.push(offer(Action::Filter, "hint_row.filter"));
+        if self.selected_key(view).is_some() {
+            offers.push(offer(Action::Filter, "hint_row.filter"));
+        }
         if self.service(view).is_some() {
             offers.push(offer(Action::Inspect, "services.how_to"));
         }
@@ -578,10 +475,11 @@ impl Screen for Services {
             desk.ask(Errand::Ledger, Request::Ledger { application: String::new(), count: LEDGER_ROWS });
         }
         let busiest = desk.view.mirror.applications().iter().max_by_key(|a| a.usage.requests);
-        if let Some(name) = busiest.map(|a| a.record.name.clone()) {
-            if !self.bill.is_waiting() && self.bill.want((name.clone(), metered)) {
-                desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
-            }
+        if let Some(name) = busiest.map(|a| a.record.name.clone())
+            && !self.bill.is_waiting()
+            && self.bill.want((name.clone(), metered))
+        {
+            desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
         }
     }
 
@@ -641,6 +539,7 @@ impl Screen for Services {
         for (tab, key) in TABS {
             let active = tab == self.tab;
             let label = if active { format!("[{}]", view.t(key)) } else { format!(" {} ", view.t(key)) };
+            let start = x;
             x = canvas.put(
                 x,
                 area.y,
@@ -648,6 +547,9 @@ impl Screen for Services {
                 &label,
                 if active { Token::Heading } else { Token::Muted },
             ) + 1;
+            let times = ((tab as usize + TABS.len() - self.tab as usize) % TABS.len()) as u16;
+            let place = Rect { x: start, y: area.y, width: x - start, height: 1 };
+            canvas.hits.push(Hit { area: place, action: Action::NextTab, times, pane: None });
         }
         let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         let rows = self.rows(view);
@@ -657,26 +559,27 @@ impl Screen for Services {
                 Tab::Applications => "services.no_applications",
                 _ => "services.no_keys_yet",
             };
-            let mut page = Page::new();
-            page.blank().text(view.t(key), Token::Text);
-            page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..body });
-            return;
+            return draw_empty(canvas, body, view.t(key));
         }
-        let wide = view.class >= Class::M;
+        let third = matches!(self.tab, Tab::Services | Tab::Keys) && !view.mirror.services().is_empty();
         let below = if view.class == Class::S { body.height / 2 } else { 0 };
         let share = if self.tab == Tab::Usage { 13 } else { 11 };
-        let left = if wide { area.width * share / 20 } else { area.width };
-        let list = Rect { width: left, height: body.height - below, ..body };
+        let panes = panes(canvas, body, view, share, third);
+        let list = Rect { height: body.height - below, ..panes.list };
         let columns = self.columns(view);
         self.list().draw(canvas, list, &columns, &rows, true);
-        if rows.is_empty() {
+        if rows.is_empty() && !self.list().is_filtered() {
             let said = self.ledger.problem.clone().unwrap_or_else(|| view.t("services.no_usage").to_owned());
-            canvas.put(area.x + 3, list.y + 1, left - 3, &said, Token::Muted);
+            let room =
+                Rect { x: list.x + 3, y: list.y + 2, width: list.width - 4, height: list.height.saturating_sub(2) };
+            Page::new().text(said, Token::Muted).draw_top(canvas, room);
         }
         let page = self.reader(view, canvas);
-        if wide {
-            canvas.bar(left, body);
-            page.draw_top(canvas, Rect { x: left + 2, width: area.right() - left - 2, ..body });
+        if let Some(reader) = panes.reader {
+            page.draw_top(canvas, reader);
+            if let Some(context) = panes.context {
+                self.calls(view).draw_top(canvas, context);
+            }
         } else if below > 0 {
             canvas.rule(area, list.bottom(), true);
             page.draw_top(

@@ -1,6 +1,6 @@
 //! What several screens say about the same thing in the same way: a job in one line, its state, a version's facts.
 
-use hone_protocol::job::{JobSpec, JobView, ShownState};
+use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::model::{ModelSource, VersionView};
 use hone_protocol::service::{ServiceState, ServiceView};
 
@@ -54,6 +54,14 @@ pub(crate) fn job_share(job: &JobView) -> Option<f64> {
     Some(progress.done as f64 / progress.total as f64)
 }
 
+/// The newest loss of a run: what it reported last, else its result.
+pub(super) fn job_loss(job: &JobView) -> Option<f64> {
+    job.last_loss.or(match &job.record.state {
+        JobState::Succeeded(JobResult::Train(result)) => Some(result.loss.value()),
+        _ => None,
+    })
+}
+
 /// How far a job is, in words: percent and time left, what it waits for, or why it failed.
 pub(crate) fn job_progress(view: &View<'_>, job: &JobView) -> String {
     match job.shown {
@@ -69,7 +77,7 @@ pub(crate) fn job_progress(view: &View<'_>, job: &JobView) -> String {
         }
         ShownState::Queued => one_line(&job.waits_for),
         ShownState::Failed => match &job.record.state {
-            hone_protocol::job::JobState::Failed(failure) => one_line(&view.failure(failure)),
+            JobState::Failed(failure) => one_line(&view.failure(failure)),
             _ => String::new(),
         },
         ShownState::Paused => job

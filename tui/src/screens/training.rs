@@ -8,6 +8,7 @@ use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{TrainPlan, TrainSpec};
 use ratatui::layout::Rect;
 
+use super::panes::{draw_empty, panes};
 use super::run::RunView;
 use super::tables::{self, job_progress, job_state, job_subject};
 use super::window::Window;
@@ -46,12 +47,14 @@ pub(crate) struct Training {
     draft: Draft,
     plan: Window<TrainSpec, TrainPlan>,
     changed_at_ms: i64,
+    /// The curve of the selected run, in the third pane.
+    side: Option<RunView>,
 }
 
 fn rows(view: &View<'_>) -> Vec<Row> {
     let row = |job: &JobView| {
         let JobSpec::Train(spec) = &job.record.spec else { return None };
-        let loss = job.last_loss.map(|l| format!("{l:.3}")).unwrap_or_default();
+        let loss = tables::job_loss(job).map(|l| format!("{l:.3}")).unwrap_or_default();
         let state = job_state(view, job, crate::glyphs::Glyphs::of(crate::glyphs::GlyphSet::Full));
         Some(Row {
             key: job.record.id.to_string(),
@@ -337,16 +340,19 @@ impl Screen for Training {
     }
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
+        let beside = matches!(self.level, Level::Runs) && desk.view.class == Class::Xl;
+        let selected = self.selected(&desk.view).map(|j| j.record.id).filter(|_| beside);
+        RunView::beside(&mut self.side, selected, desk);
         match &mut self.level {
             Level::Runs => {}
             Level::Form => {
                 self.draft.fill_in(&desk.view);
                 let rested = desk.view.now_ms >= self.changed_at_ms + PLAN_REST_MS;
                 let ready = self.draft.form.problems(&desk.view) == 0 && !desk.view.away;
-                if let Some(spec) = self.draft.spec().filter(|_| rested && ready) {
-                    if self.plan.want(spec.clone()) {
-                        desk.ask(Errand::Plan, Request::PlanTrain { spec: Box::new(spec) });
-                    }
+                if let Some(spec) = self.draft.spec().filter(|_| rested && ready)
+                    && self.plan.want(spec.clone())
+                {
+                    desk.ask(Errand::Plan, Request::PlanTrain { spec: Box::new(spec) });
                 }
             }
             Level::Run(run) => run.needs(desk),
@@ -367,11 +373,11 @@ impl Screen for Training {
                 self.draft.form.focus_on(&field);
                 self.draft.form.remote.insert(field, said);
             }
-            (errand, answer) => {
-                if let Level::Run(run) = &mut self.level {
-                    run.answer(errand, answer, desk);
-                }
-            }
+            (errand, answer) => match (&mut self.level, &mut self.side) {
+                (Level::Run(run), _) => run.answer(errand, answer, desk),
+                (_, Some(side)) => side.answer(errand, answer, desk),
+                _ => {}
+            },
         }
     }
 
@@ -380,6 +386,7 @@ impl Screen for Training {
         if let Level::Run(run) = &mut self.level {
             run.forget();
         }
+        self.side = None;
     }
 
     fn wakes_at_ms(&self, view: &View<'_>) -> Option<i64> {
@@ -394,16 +401,10 @@ impl Screen for Training {
             Level::Runs => {
                 let all = rows(view);
                 if all.is_empty() {
-                    let mut page = Page::new();
-                    page.blank().text(view.t("training.empty"), Token::Text);
-                    page.draw_top(canvas, Rect { x: area.x + 2, width: area.width.saturating_sub(4).min(90), ..area });
-                    return;
+                    return draw_empty(canvas, area, view.t("training.empty"));
                 }
                 let rows = self.runs.passing(all);
-                let left = match view.class {
-                    Class::Xs | Class::S => area,
-                    _ => Rect { width: area.width * 3 / 5, ..area },
-                };
+                let panes = panes(canvas, area, view, 12, true);
                 let columns = [
                     column(view.t("col.run"), 0),
                     column(view.t("col.state"), 12),
@@ -411,15 +412,14 @@ impl Screen for Training {
                     column(view.t("col.progress"), 24).from(64),
                     column(view.t("col.base"), 24).from(110),
                 ];
-                self.runs.draw(canvas, left, &columns, &rows, true);
-                if left.width < area.width {
-                    let bar = left.right();
-                    canvas.bar(bar, area);
-                    if let Some(job) = self.selected(view) {
-                        let mut page = Page::new();
-                        summary(view, job, &mut page, canvas.glyphs);
-                        page.draw_top(canvas, Rect { x: bar + 2, width: area.right() - bar - 2, ..area });
-                    }
+                self.runs.draw(canvas, panes.list, &columns, &rows, true);
+                if let (Some(reader), Some(job)) = (panes.reader, self.selected(view)) {
+                    let mut page = Page::new();
+                    summary(view, job, &mut page, canvas.glyphs);
+                    page.draw_top(canvas, reader);
+                }
+                if let (Some(context), Some(side)) = (panes.context, &mut self.side) {
+                    side.draw_side(canvas, context, view);
                 }
             }
         }
@@ -452,7 +452,7 @@ pub(super) fn summary(view: &View<'_>, job: &JobView, page: &mut Page, glyphs: &
         page.blank().heading(view.t("training.result"));
         page.fact(view.t("plan.steps"), number::grouped(result.steps));
         page.fact(view.t("col.loss"), format!("{:.3}", result.loss.value()));
-        page.fact(view.t("training.speed"), format!("{:.0} tok/s", result.tokens_per_s));
+        page.fact(view.t("training.speed"), format!("{:.0} {}", result.tokens_per_s, view.t("unit.tokens_per_s")));
         if let Some(version) = result.version.and_then(|id| view.mirror.version(id)) {
             page.fact_as(view.t("word.version"), version.reference.clone(), Token::Accent);
         }

@@ -1,10 +1,13 @@
 //! Where a frame is drawn: a buffer of cells with the theme and the signs at hand. Never here: facts.
 
+use hone_protocol::catalogue::Language;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 
+use super::hits::{self, Hit};
 use super::text;
+use crate::action::Action;
 use crate::glyphs::Glyphs;
 use crate::theme::{Theme, Token};
 
@@ -34,6 +37,10 @@ pub(crate) struct Canvas<'a> {
     pub(crate) stale: bool,
     /// Where the real cursor shall stand.
     pub(crate) cursor: Option<Position>,
+    /// The language of the few words that widgets say by themselves.
+    pub(crate) language: Language,
+    /// What can be clicked, the topmost last.
+    pub(crate) hits: Vec<Hit>,
 }
 
 impl Canvas<'_> {
@@ -54,10 +61,40 @@ impl Canvas<'_> {
         self.buffer.set_stringn(x, y, &text, usize::from(cells), style).0
     }
 
-    /// Writes pieces one after the other in at most `cells`.
+    /// Writes pieces one after the other in at most `cells`. What has no room leaves an ellipsis, also when the cut
+    /// falls between two pieces.
     pub(crate) fn pieces(&mut self, x: u16, y: u16, cells: u16, pieces: &[Piece]) -> u16 {
-        let end = x.saturating_add(cells);
-        pieces.iter().fold(x, |at, p| self.put(at, y, end.saturating_sub(at), &p.text, p.token))
+        let end = x.saturating_add(cells).min(self.buffer.area.right());
+        let mut at = x;
+        for (n, piece) in pieces.iter().enumerate() {
+            let rest = &pieces[n + 1..];
+            let room = usize::from(end.saturating_sub(at));
+            let more = rest.iter().any(|p| !p.text.trim().is_empty());
+            if more && text::width(&piece.text) == room && room > 0 {
+                let cut = text::cut(&format!("{} ", piece.text), room, self.glyphs.ellipsis);
+                return self.put(at, y, room as u16, &cut, piece.token);
+            }
+            at = self.put(at, y, room as u16, &piece.text, piece.token);
+        }
+        at
+    }
+
+    /// Lets a click on an area mean an action.
+    pub(crate) fn clickable(&mut self, area: Rect, action: Action) {
+        self.hits.push(Hit { area, action, times: 1, pane: None });
+    }
+
+    /// Lets a click on a row move the selection there.
+    pub(crate) fn clickable_row(&mut self, area: Rect, clicked: usize, selected: usize) {
+        self.hits.push(hits::step(Rect { height: 1, ..area }, clicked, selected));
+    }
+
+    /// Lets clicks on what was drawn since `from` give a pane the focus first, and other clicks in `area` only that.
+    pub(crate) fn clickable_pane(&mut self, area: Rect, pane: u8, from: usize) {
+        for hit in &mut self.hits[from..] {
+            hit.pane = Some(pane);
+        }
+        self.hits.insert(from, Hit { area, action: Action::Up, times: 0, pane: Some(pane) });
     }
 
     /// Writes a text that ends at column `right` (exclusive).

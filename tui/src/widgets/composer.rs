@@ -13,14 +13,9 @@ use crate::theme::Token;
 pub(crate) const COMPOSER_BYTES_MAX: usize = 256 * 1024;
 
 /// A text of several lines with an insertion point.
+#[derive(Default)]
 pub(crate) struct Composer {
     area: TextArea<'static>,
-}
-
-impl Default for Composer {
-    fn default() -> Self {
-        Composer { area: TextArea::default() }
-    }
 }
 
 /// What a key did.

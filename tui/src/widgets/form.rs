@@ -292,7 +292,7 @@ impl Form {
     }
 
     /// Draws the fields at the left and the explanation, followed by `more`, at the right; below each other when
-    /// there is one pane only.
+    /// there is one pane only; side by side in three at the largest size.
     pub(crate) fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>, more: Page) {
         if view.class >= Class::M {
             let left = (area.width * 11 / 20).min(70);
@@ -301,9 +301,17 @@ impl Form {
             canvas.bar(bar, area);
             let mut page = Page::new();
             self.explain(view, &mut page);
-            page.append(more);
-            let right = Rect { x: bar + 2, width: area.width.saturating_sub(left + 2), ..area };
-            page.draw_top(canvas, right);
+            let right = Rect { x: bar + 2, width: area.right().saturating_sub(bar + 2), ..area };
+            // A single line needs no pane of its own.
+            if view.class < Class::Xl || more.entries() <= 3 {
+                page.append(more).draw_top(canvas, right);
+                return;
+            }
+            // Three panes: fields, what the focused one means, and what would happen.
+            let half = Rect { width: right.width / 2 - 1, ..right };
+            page.draw_top(canvas, half);
+            canvas.bar(half.right(), area);
+            more.draw_top(canvas, Rect { x: half.right() + 2, width: area.right() - half.right() - 2, ..area });
             return;
         }
         let below = 5.min(area.height / 3);
@@ -346,7 +354,15 @@ impl Form {
             self.top = at + tail + 1 - height;
         }
         self.top = self.top.min(rows.len().saturating_sub(height));
+        // Clicks count in fields: headings and choices between them are no steps.
+        let order: Vec<usize> = (0..self.fields.len()).filter(|i| self.is_visible(*i)).collect();
+        let place = |field: usize| order.iter().position(|i| *i == field).unwrap_or(0);
         for (y, row) in (area.y..area.bottom()).zip(rows.iter().skip(self.top)) {
+            match row {
+                FieldRow::Field(i) => canvas.clickable_row(Rect { y, ..area }, place(*i), place(self.focus)),
+                FieldRow::More(_) => canvas.clickable(Rect { y, height: 1, ..area }, Action::Add),
+                _ => {}
+            }
             self.draw_row(canvas, (area, y), view, row, label);
         }
     }

@@ -2,6 +2,7 @@
 //! typed live, and scrolling. Never here: what the rows are.
 
 use crossterm::event::{KeyCode, KeyEvent};
+use hone_protocol::catalogue;
 use ratatui::layout::Rect;
 
 use super::canvas::{Canvas, Piece};
@@ -93,6 +94,11 @@ impl Listing {
         self.key = Some(key.into());
     }
 
+    /// The key of the row that was selected last.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// Whether a filter hides rows.
     pub(crate) fn is_filtered(&self) -> bool {
         !self.filter.is_empty()
@@ -176,7 +182,12 @@ impl Listing {
             self.top = self.index + 1 - height;
         }
         self.top = self.top.min(rows.len().saturating_sub(height));
+        if rows.is_empty() && self.is_filtered() && height > 0 {
+            let said = catalogue::text(canvas.language, "list.nothing_matches");
+            canvas.put(area.x + 3, y, area.width.saturating_sub(4), said, Token::Muted);
+        }
         for (at, row) in rows.iter().enumerate().skip(self.top).take(height) {
+            canvas.clickable_row(Rect { y, ..area }, at, self.index);
             self.draw_row(canvas, (area, y), &shown, &widths, row, (at == self.index, focused));
             y += 1;
         }

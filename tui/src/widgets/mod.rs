@@ -5,6 +5,7 @@ pub(crate) mod chart;
 pub(crate) mod composer;
 pub(crate) mod field;
 pub(crate) mod form;
+pub(crate) mod hits;
 pub(crate) mod line;
 pub(crate) mod list;
 pub(crate) mod number;

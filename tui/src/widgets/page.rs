@@ -130,26 +130,42 @@ impl Page {
         lines
     }
 
+    /// How many entries it has, blank ones too.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many rows it takes at a width.
+    pub(crate) fn rows(&self, canvas: &Canvas<'_>, cells: u16) -> usize {
+        self.lines(canvas, cells).len()
+    }
+
     /// Draws from line `scroll` on; returns how many lines there are in all. `scroll` is brought into range.
     pub(crate) fn draw(&self, canvas: &mut Canvas<'_>, area: Rect, scroll: &mut usize) -> usize {
         let lines = self.lines(canvas, area.width);
         let height = usize::from(area.height);
         *scroll = (*scroll).min(lines.len().saturating_sub(height));
+        let below = lines.len().saturating_sub(*scroll + height);
+        let note = match below > 0 && area.height > 1 {
+            true => format!(" +{below} {}", canvas.glyphs.ellipsis),
+            false => String::new(),
+        };
         for (y, row) in (area.y..area.bottom()).zip(lines.iter().skip(*scroll)) {
+            // The last line leaves room for the note about what is below: text is cut, never covered.
+            let taken = if y + 1 == area.bottom() { text::width(&note) as u16 } else { 0 };
+            let width = area.width.saturating_sub(taken);
             match row {
                 Row::Pieces(pieces) => {
-                    canvas.pieces(area.x, y, area.width, pieces);
+                    canvas.pieces(area.x, y, width, pieces);
                 }
                 Row::Meter(share, number) => {
-                    let room = area.width.saturating_sub(text::width(number) as u16 + 2).min(30);
+                    let room = width.saturating_sub(text::width(number) as u16 + 2).min(30);
                     let at = canvas.meter(area.x, y, room, *share);
-                    canvas.put(at + 2, y, area.right().saturating_sub(at + 2), number, Token::Text);
+                    canvas.put(at + 2, y, (area.x + width).saturating_sub(at + 2), number, Token::Text);
                 }
             }
         }
-        let below = lines.len().saturating_sub(*scroll + height);
-        if below > 0 && area.height > 1 {
-            let note = format!(" +{below} {}", canvas.glyphs.ellipsis);
+        if !note.is_empty() {
             canvas.put_right(area.right(), area.bottom() - 1, area.width, &note, Token::Muted);
         }
         lines.len()

@@ -1,4 +1,5 @@
-//! Facts for tests: what a daemon on a small machine would say in the middle of the main job. Only tests see this.
+//! Facts for tests: what a daemon on a small machine would say in the middle of the main job. The tests of
+//! the screens and of the command line build on the same facts. Only tests see this. Never here: a test.
 
 use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, Services, Usage};
 use hone_protocol::dataset::{
@@ -18,10 +19,6 @@ use hone_protocol::model::{
 use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
 use hone_protocol::value::{Hash, Metric, Pico};
-
-use super::{Desk, SCREENS, Screen, View};
-use crate::action::{Action, Area, Offer};
-use crate::mirror::Mirror;
 
 /// The clock of all tests.
 pub(crate) const NOW_MS: i64 = 1_774_000_000_000;
@@ -56,7 +53,8 @@ pub(crate) fn empty() -> Snapshot {
     }
 }
 
-fn facts() -> ModelFacts {
+/// What inspection says of the starter.
+pub(crate) fn facts() -> ModelFacts {
     ModelFacts {
         architecture: "llama".into(),
         name: "SmolLM2 135M Instruct".into(),
@@ -75,7 +73,8 @@ fn facts() -> ModelFacts {
     }
 }
 
-fn version(id: u8, model: u8, reference: &str, weights: Weights, base: Option<&str>) -> VersionView {
+/// A version of a model; one with a base is an adapter.
+pub(crate) fn version(id: u8, model: u8, reference: &str, weights: Weights, base: Option<&str>) -> VersionView {
     VersionView {
         record: VersionRecord {
             id: VersionId::from_bytes([id; 16]),
@@ -107,7 +106,8 @@ fn version(id: u8, model: u8, reference: &str, weights: Weights, base: Option<&s
     }
 }
 
-fn model(id: u8, name: &str, title: &str, versions: Vec<VersionView>) -> ModelView {
+/// A model; one whose newest version is an adapter has an alias.
+pub(crate) fn model(id: u8, name: &str, title: &str, versions: Vec<VersionView>) -> ModelView {
     let aliases = match versions.first() {
         Some(v) if v.base_reference.is_some() => {
             vec![Alias { name: "stable".into(), version: v.record.id, previous: None }]
@@ -139,7 +139,8 @@ pub(crate) fn spec() -> TrainSpec {
     }
 }
 
-fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, minutes_ago: i64) -> JobView {
+/// A job that was asked for some minutes ago.
+pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, minutes_ago: i64) -> JobView {
     let ended = !matches!(state, JobState::Queued);
     let at = NOW_MS - minutes_ago * MINUTE_MS;
     JobView {
@@ -231,7 +232,8 @@ fn jobs() -> Vec<JobView> {
     vec![running, waiting, done, failed, import]
 }
 
-fn dataset() -> DatasetView {
+/// The preset rows with two lines that were rejected.
+pub(crate) fn dataset() -> DatasetView {
     let rejection = |line, field: &str, reason: &str| Rejection { line, field: field.into(), reason: reason.into() };
     DatasetView {
         record: DatasetRecord {
@@ -269,7 +271,8 @@ fn dataset() -> DatasetView {
     }
 }
 
-fn applications() -> Vec<ApplicationView> {
+/// The owner, and a shop that calls a service.
+pub(crate) fn applications() -> Vec<ApplicationView> {
     let application = |id: u8, name: &str, usage: Usage, keys: Vec<KeyRecord>| ApplicationView {
         record: ApplicationRecord {
             id: ApplicationId::from_bytes([id; 16]),
@@ -315,9 +318,9 @@ fn evaluation(id: u8, version: u8, loss: f64, score: f64) -> EvaluationRecord {
     }
 }
 
-/// A daemon in the middle of the main job.
-pub(crate) fn filled() -> Snapshot {
-    let service = ServiceView {
+/// A service that answers.
+pub(crate) fn service() -> ServiceView {
+    ServiceView {
         record: ServiceRecord {
             id: ServiceId::from_bytes([80; 16]),
             name: "desk".into(),
@@ -337,7 +340,11 @@ pub(crate) fn filled() -> Snapshot {
         restarts: 0,
         requests: 412,
         memory_bytes: 310 << 20,
-    };
+    }
+}
+
+/// A daemon in the middle of the main job.
+pub(crate) fn filled() -> Snapshot {
     let adapter = Weights::Adapter { base: VersionId::from_bytes([31; 16]), rank: 8, alpha: 16.0 };
     Snapshot {
         models: vec![
@@ -351,7 +358,7 @@ pub(crate) fn filled() -> Snapshot {
         ],
         datasets: vec![dataset()],
         jobs: jobs(),
-        services: vec![service],
+        services: vec![service()],
         applications: applications(),
         suites: vec![SuiteRecord {
             id: SuiteId::from_bytes([50; 16]),
@@ -365,44 +372,5 @@ pub(crate) fn filled() -> Snapshot {
         }],
         evaluations: vec![evaluation(52, 32, 0.94, 0.81), evaluation(51, 31, 2.71, 0.22)],
         ..empty()
-    }
-}
-
-/// Every screen in the states that a person can reach with a few keys: the area and what it offers there.
-pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
-    let view = View::plain(mirror);
-    let mut seen = Vec::new();
-    for entry in &SCREENS {
-        let mut screen = (entry.make)();
-        let ways: &[&[Action]] = match entry.area {
-            Area::Models => &[&[], &[Action::New]],
-            Area::Playground => &[&[], &[Action::NextPane], &[Action::Out]],
-            Area::Datasets => &[&[], &[Action::Enter], &[Action::New]],
-            Area::Training => {
-                &[&[], &[Action::New], &[Action::Enter], &[Action::Down, Action::Down], &[Action::Enter, Action::Log]]
-            }
-            Area::Evaluation => &[&[], &[Action::Enter], &[Action::New]],
-            Area::Services => {
-                &[&[], &[Action::New], &[Action::NextTab], &[Action::NextTab, Action::NextTab], &[Action::PreviousTab]]
-            }
-            Area::Jobs => &[&[], &[Action::Log], &[Action::Down, Action::Down, Action::Down]],
-            _ => &[&[]],
-        };
-        for way in ways {
-            screen = (entry.make)();
-            walk(screen.as_mut(), way, view);
-            seen.push((entry.area, screen.offers(&view)));
-        }
-        drop(screen);
-    }
-    seen
-}
-
-fn walk(screen: &mut dyn Screen, way: &[Action], view: View<'_>) {
-    let mut desk = Desk::new(view);
-    screen.needs(&mut desk);
-    for action in way {
-        screen.act(*action, &mut desk);
-        screen.needs(&mut desk);
     }
 }

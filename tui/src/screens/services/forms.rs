@@ -1,0 +1,131 @@
+//! The three forms of the area: publish a version, make an application, make a key; and what each one asks for when it
+//! is right. Never here: drawing, or the answers.
+
+use hone_protocol::form::FieldKind;
+use hone_protocol::request::Request;
+use hone_protocol::service::Price;
+
+use super::super::models::as_name;
+use super::super::service_pages::MICROS;
+use super::super::tables::{application_names, service_names, version_names};
+use super::super::{Deed, Desk, Errand, View};
+use super::{FormKind, Services, Tab};
+use crate::widgets::form::{Form, FormField, Rule, Stride};
+use crate::widgets::number;
+
+impl Services {
+    pub(super) fn publish_form(&mut self, view: &View<'_>, version: &str) {
+        let newest = view.mirror.adapters().last().or(view.mirror.bases().last()).map(|v| v.reference.clone());
+        let version = if version.is_empty() { newest.unwrap_or_default() } else { version.to_owned() };
+        let name = as_name(version.split('@').next().unwrap_or_default());
+        let section = "services.publish";
+        let money = FieldKind::Real { low: 0.0, high: 1e6 };
+        let known = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.price);
+        let price = |micros: Option<u64>, default: &str| {
+            micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
+        };
+        let mut fields = vec![
+            FormField::text("version", section, "word.version", "field.publish_version.about")
+                .rule(Rule::OneOf)
+                .filled(version, version_names(view)),
+            FormField::text("name", section, "field.name", "field.service_name.about")
+                .rule(Rule::Name)
+                .filled(name, service_names(view)),
+            FormField::text("slots", section, "field.slots", "field.slots.about").of(
+                FieldKind::Whole { low: 0, high: 256 },
+                Stride::Add(1.0),
+                "0",
+            ),
+            FormField::text("context", section, "field.context", "field.context.about").of(
+                FieldKind::Whole { low: 0, high: 1_048_576 },
+                Stride::Add(512.0),
+                "0",
+            ),
+            FormField::text("input", section, "field.input_price", "field.input_price.about").of(
+                money,
+                Stride::Add(0.1),
+                "0",
+            ),
+            FormField::text("output", section, "field.output_price", "field.output_price.about").of(
+                money,
+                Stride::Add(0.1),
+                "0",
+            ),
+        ];
+        if let Some(known) = known {
+            fields[4].value = price(known.input_micros, "0");
+            fields[5].value = price(known.output_micros, "0");
+        }
+        self.tab = Tab::Services;
+        self.form = Some((FormKind::Publish, Form::new(fields)));
+    }
+
+    pub(super) fn application_form(&mut self) {
+        let section = "services.application";
+        self.form = Some((
+            FormKind::Application,
+            Form::new(vec![
+                FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
+                FormField::text("title", section, "field.title", "field.title.about"),
+                FormField::text("services", section, "field.services", "field.services.about"),
+            ]),
+        ));
+    }
+
+    pub(super) fn key_form(&mut self, view: &View<'_>, application: &str) {
+        let names = application_names(view);
+        let application = if application.is_empty() {
+            names.iter().find(|n| *n != "owner").or(names.first()).cloned().unwrap_or_default()
+        } else {
+            application.to_owned()
+        };
+        let section = "services.key";
+        self.tab = Tab::Keys;
+        self.form = Some((
+            FormKind::Key,
+            Form::new(vec![
+                FormField::text("application", section, "word.application", "field.key_application.about")
+                    .rule(Rule::OneOf)
+                    .filled(application, names),
+                FormField::text("label", section, "field.label", "field.label.about"),
+            ]),
+        ));
+    }
+
+    pub(super) fn submit(&mut self, desk: &mut Desk<'_>) {
+        let Some((kind, form)) = &self.form else { return };
+        let text = |key: &str| form.value(key).to_owned();
+        match kind {
+            FormKind::Publish => {
+                let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
+                let price =
+                    Price { input_micros: micros("input"), cached_micros: None, output_micros: micros("output") };
+                desk.ask(
+                    Errand::Act(Deed::Publish),
+                    Request::Publish {
+                        name: text("name"),
+                        version: text("version"),
+                        slots: form.number("slots").unwrap_or(0),
+                        context_tokens: form.number("context").unwrap_or(0),
+                        price,
+                    },
+                );
+            }
+            FormKind::Application => {
+                let services = form.value("services").split([',', ' ']).map(str::trim).filter(|s| !s.is_empty());
+                desk.ask(
+                    Errand::Act(Deed::Application),
+                    Request::SetApplication {
+                        name: text("name"),
+                        title: text("title"),
+                        services: services.map(str::to_owned).collect(),
+                    },
+                );
+            }
+            FormKind::Key => {
+                let request = Request::CreateKey { application: text("application"), label: text("label") };
+                desk.ask(Errand::Act(Deed::Key), request);
+            }
+        }
+    }
+}

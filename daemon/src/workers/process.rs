@@ -13,7 +13,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
 
 use super::memory::Watch;
@@ -222,8 +222,14 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
 }
 
 impl Process {
-    /// Ends it at once. Nothing happens when it has ended already.
+    /// Ends it at once, and the programs that it started. Nothing happens when it has ended already.
     pub fn kill(&self) {
+        // Until it is waited for, its number and that of its group are nobody else's.
+        if self.exit.borrow().is_none()
+            && let Some(group) = Pid::from_raw(self.pid.cast_signed())
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
 

@@ -1,6 +1,6 @@
 //! The first acts of every hidden child mode of honed (`honed data`, `honed fetch`), and the frames over fd 0.
-//! Lives here: tying the child to its parent, giving up privileges, resource limits, hello, heartbeats.
-//! Never here: what a mode computes, and anything that the daemon itself runs.
+//! Lives here: hello, heartbeats, the daemon's end. Never here: what a mode computes, anything that the daemon itself
+//! runs, and the fence: the shim has put it up before the mode begins (see `sandbox`).
 //!
 //! What a child can rely on: when the daemon goes away the child ends, by the parent-death signal and, on systems
 //! without one, because fd 0 hangs up. It may leave a temporary file (`*.partial`), never half a result.
@@ -18,10 +18,8 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::frame;
 use hone_protocol::wire;
 use hone_protocol::worker::{FromWorker, HEARTBEAT_MS, ToWorker};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// The environment variable in which the daemon gives its process id to a child.
-pub const PARENT_VARIABLE: &str = "HONE_PARENT_PID";
+use crate::sandbox;
 
 /// What the daemon sets in the environment of `honed data` beside it: the C library gives blocks of 4 MiB and more
 /// back to the system at once. Left alone it learns to keep them, and the longest lines would then cost a third
@@ -42,28 +40,6 @@ pub const EXIT_BAD_FRAME: i32 = 76;
 /// Exit status of a child whose peer went away. Nobody is left to read it but the system's log.
 pub const EXIT_HANG_UP: i32 = 0;
 
-/// What a class of child may use. A request beyond a limit fails inside the child, which then says so or ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Address space in bytes. Beyond it allocations fail and the child aborts.
-    pub address_space_bytes: u64,
-    /// Processor seconds. Beyond it the system ends the child.
-    pub cpu_s: u64,
-    /// Largest file it may write, in bytes. Beyond it writes fail with "file too large".
-    pub file_bytes: u64,
-    /// Open files and sockets.
-    pub open_files: u64,
-}
-
-impl Limits {
-    /// `honed data`: imports, exports and pages of rows.
-    pub const DATA: Limits =
-        Limits { address_space_bytes: 1 << 30, cpu_s: 4 * 3600, file_bytes: 256 << 30, open_files: 1024 };
-    /// `honed fetch`: downloads into one scratch folder.
-    pub const FETCH: Limits =
-        Limits { address_space_bytes: 1 << 30, cpu_s: 4 * 3600, file_bytes: 1 << 40, open_files: 256 };
-}
-
 /// Why a child mode could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -72,12 +48,6 @@ pub enum StartError {
     NotAChild {
         /// What a child would have.
         missing: &'static str,
-    },
-    /// The daemon ended between starting the child and the child's first acts.
-    #[error("the daemon (process {expected}) is gone")]
-    ParentGone {
-        /// The process id the daemon gave.
-        expected: i32,
     },
     /// The system refused one of the first acts.
     #[error("{act}: {source}")]
@@ -89,16 +59,10 @@ pub enum StartError {
     },
 }
 
-/// Performs the first acts and says hello. Call it first in `main`, before any other thread exists: privileges
-/// and the parent-death signal belong to the calling thread and to those that it starts later.
-pub fn start(limits: Limits) -> Result<Channel, StartError> {
-    let mut sandbox = Vec::new();
-    tie_to_parent(&mut sandbox)?;
-    give_up_privileges(&mut sandbox)?;
+/// Performs the first acts and says hello. Call it first in `main`, before any other thread exists.
+pub fn start() -> Result<Channel, StartError> {
+    let sandbox = sandbox::applied().ok_or(StartError::NotAChild { missing: "HONE_SANDBOX is not set" })?;
     survive_file_limit()?;
-    limit(&limits, &mut sandbox)?;
-    sandbox
-        .push("missing: Landlock and seccomp, so the network and other files of this user are not fenced off".into());
     let channel = Channel::over(own_socket()?, || std::process::exit(EXIT_HANG_UP))
         .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
     channel.send(&FromWorker::Hello {
@@ -107,36 +71,6 @@ pub fn start(limits: Limits) -> Result<Channel, StartError> {
         sandbox,
     });
     Ok(channel)
-}
-
-fn tie_to_parent(sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    let expected = std::env::var(PARENT_VARIABLE)
-        .ok()
-        .and_then(|text| text.parse::<i32>().ok())
-        .ok_or(StartError::NotAChild { missing: "HONE_PARENT_PID is not set" })?;
-    #[cfg(target_os = "linux")]
-    {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-            .map_err(|e| StartError::System { act: "the parent-death signal could not be set", source: e.into() })?;
-        sandbox.push("ends with its parent (SIGKILL)".into());
-    }
-    #[cfg(not(target_os = "linux"))]
-    sandbox.push("missing: parent-death signal; ends when fd 0 hangs up".into());
-    // The parent may have ended before the signal was asked for; then nobody will ever send it.
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-    if parent == Some(expected) { Ok(()) } else { Err(StartError::ParentGone { expected }) }
-}
-
-fn give_up_privileges(sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    #[cfg(target_os = "linux")]
-    {
-        rustix::thread::set_no_new_privs(true)
-            .map_err(|e| StartError::System { act: "new privileges could not be ruled out", source: e.into() })?;
-        sandbox.push("no new privileges".into());
-    }
-    #[cfg(not(target_os = "linux"))]
-    sandbox.push("missing: no new privileges".into());
-    Ok(())
 }
 
 /// Makes a write beyond the file limit fail with an error instead of ending the process.
@@ -150,30 +84,6 @@ fn survive_file_limit() -> Result<(), StartError> {
     let kind = tokio::signal::unix::SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     // The stream of its arrivals is not needed: the failed write tells the same.
     tokio::signal::unix::signal(kind).map(drop).map_err(failed)
-}
-
-fn limit(limits: &Limits, sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    let table = [
-        (Resource::As, limits.address_space_bytes, "the address-space limit could not be set"),
-        (Resource::Cpu, limits.cpu_s, "the processor-time limit could not be set"),
-        (Resource::Fsize, limits.file_bytes, "the file-size limit could not be set"),
-        (Resource::Core, 0, "core files could not be switched off"),
-        (Resource::Nofile, limits.open_files, "the open-file limit could not be set"),
-    ];
-    for (resource, most, act) in table {
-        // Never ask for more than the hard limit that the daemon itself was given: raising is refused.
-        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
-        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-            .map_err(|e| StartError::System { act, source: e.into() })?;
-    }
-    sandbox.push(format!(
-        "limits: address space {} MiB, processor {} s, file {} GiB, open files {}, no core file",
-        limits.address_space_bytes >> 20,
-        limits.cpu_s,
-        limits.file_bytes >> 30,
-        limits.open_files
-    ));
-    Ok(())
 }
 
 fn own_socket() -> Result<UnixStream, StartError> {

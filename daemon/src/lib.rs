@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod lifecycle;
 pub mod machine;
 mod perform;
+pub mod sandbox;
 mod secret;
 pub mod socket;
 pub mod state;

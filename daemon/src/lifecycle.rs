@@ -24,6 +24,7 @@ use crate::socket::connection::Room;
 use crate::socket::readers::Readers;
 use crate::state::{Fixed, State};
 use crate::store::{Store, Table, Writes};
+use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
 use crate::{clock, http, machine, socket};
@@ -103,7 +104,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
 
     let hub = Arc::new(Hub::new(state.clone()));
     let (events, queue) = dispatcher::door();
-    let spawner = Spawner::start().context("the spawner cannot be started")?;
+    let spawner = Spawner::start(memory::bytes_max(options.pool_memory_bytes, machine::memory().0))
+        .context("the spawner cannot be started")?;
     let serving = ServingTable::default();
     let keeper = Keeper {
         places: places.clone(),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use honed::config::{Options, Places};
 use honed::lifecycle::{EXIT_IN_USE, StartError};
-use honed::{data, fetch, lifecycle};
+use honed::{data, fetch, lifecycle, sandbox};
 
 const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
 
@@ -19,10 +19,12 @@ usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--cores N] [--memory-
   --version, --help";
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     match args.next().as_deref() {
         Some("data") => data::run(),
         Some("fetch") => fetch::run(),
+        // Paths are bytes, not text.
+        Some("child") => sandbox::run(std::env::args_os().skip(2)),
         Some("run") | None => daemon(args),
         Some("--help" | "-h") => {
             println!("{HELP}");

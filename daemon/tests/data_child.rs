@@ -15,7 +15,8 @@ use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::frame;
 use hone_protocol::wire;
 use hone_protocol::worker::{ExportTask, FromWorker, ImportTask, ReadTask, Select, ToWorker};
-use honed::child::{ALLOCATOR, EXIT_BAD_FRAME, PARENT_VARIABLE};
+use honed::child::{ALLOCATOR, EXIT_BAD_FRAME};
+use honed::sandbox::{self, APPLIED_VARIABLE, Class, Paths};
 
 const EVERYTHING: Split = Split { held_out_percent: 0, seed: 0 };
 
@@ -27,14 +28,16 @@ struct DataChild {
 
 fn spawn(parent: u32) -> (Child, UnixStream) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_honed"));
-    command.arg("data");
-    spawn_by(command, parent)
+    // The files of these tests: what the daemon gives its children is for the tests that start a daemon.
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+    let paths = Paths::none().write(std::env::temp_dir()).read(fixtures);
+    command.args(sandbox::arguments(Class::Data, parent, &paths, Path::new(env!("CARGO_BIN_EXE_honed")), &["data"]));
+    spawn_by(command)
 }
 
-fn spawn_by(mut command: Command, parent: u32) -> (Child, UnixStream) {
+fn spawn_by(mut command: Command) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let process = command
-        .env(PARENT_VARIABLE, parent.to_string())
         .env(ALLOCATOR.0, ALLOCATOR.1)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stderr(Stdio::piped())
@@ -192,8 +195,11 @@ fn a_file_beyond_the_limit_is_a_failure_and_not_a_death() {
     fs::create_dir(&segments).unwrap();
     // A limit that the shell sets for good, as an administrator would: the child may not raise it.
     let mut shell = Command::new("/bin/sh");
-    shell.arg("-c").arg("ulimit -f 64; exec \"$0\" data").arg(env!("CARGO_BIN_EXE_honed"));
-    let (process, socket) = spawn_by(shell, std::process::id());
+    let paths = Paths::none().write(folder.path());
+    let program = Path::new(env!("CARGO_BIN_EXE_honed"));
+    let arguments = sandbox::arguments(Class::Data, std::process::id(), &paths, program, &["data"]);
+    shell.arg("-c").arg("ulimit -f 64; exec \"$0\" \"$@\"").arg(program).args(arguments);
+    let (process, socket) = spawn_by(shell);
     let mut child = DataChild::greet(process, socket);
     child.send(&import_task(&path, &segments));
     match child.answer().0 {
@@ -226,7 +232,7 @@ fn it_starts_only_as_a_child_of_the_daemon_that_named_itself() {
 
     let by_hand = Command::new(env!("CARGO_BIN_EXE_honed"))
         .arg("data")
-        .env_remove(PARENT_VARIABLE)
+        .env_remove(APPLIED_VARIABLE)
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -28,7 +28,7 @@ use std::time::Duration;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::worker::{FromWorker, ToWorker};
 
-use crate::child::{self, Channel, Limits};
+use crate::child::{self, Channel};
 
 pub use canonical::content_sha256;
 pub use complete::PARTIAL_SUFFIX;
@@ -40,7 +40,7 @@ pub const READER_IDLE: Duration = Duration::from_secs(300);
 
 /// The child's main. Serves pages until idle; an import or an export is the one task of the child's life.
 pub fn run() -> ExitCode {
-    let channel = match child::start(Limits::DATA) {
+    let channel = match child::start() {
         Ok(channel) => channel,
         Err(error) => {
             eprintln!("honed data: {error}");

@@ -14,6 +14,7 @@ use crate::config::Places;
 use crate::dispatcher::Events;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{AttemptEnd, Event, Fact};
+use crate::sandbox::Paths;
 use crate::state::State;
 use crate::store::Store;
 use crate::workers::line::Line;
@@ -63,9 +64,9 @@ impl Context {
         self.folder().join("log")
     }
 
-    /// Starts a child of this attempt.
-    pub async fn child(&self, program: Program) -> Result<Line, Failure> {
-        let line = Line::open(&self.spawner, program, &self.log()).await?;
+    /// Starts a child of this attempt that may use `paths`.
+    pub async fn child(&self, program: Program, paths: Paths) -> Result<Line, Failure> {
+        let line = Line::open(&self.spawner, program, paths, &self.log()).await?;
         self.fact(Fact::Pid(Some(line.process.pid))).await;
         Ok(line)
     }

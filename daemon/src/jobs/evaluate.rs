@@ -16,6 +16,7 @@ use super::attempt::{Context, Stop, unexpected};
 use super::train::weights_path;
 use super::{Kind, Work, evaluation_id, store_file};
 use crate::dispatcher::event::{Fact, Produced};
+use crate::sandbox::Paths;
 use crate::state::State;
 use crate::store::{Table, codec};
 use crate::workers::line::Line;
@@ -89,7 +90,7 @@ async fn evaluate(mut context: Context) -> Result<Produced, Stop> {
 async fn read_rows(context: &mut Context, suite: &SuiteRecord, rows_max: u64) -> Result<Vec<Row>, Stop> {
     let version = context.state.dataset_versions.get(&suite.dataset).cloned();
     let version = version.ok_or_else(|| Failure::not_found("dataset version", &suite.dataset.to_string()))?;
-    let mut line = context.child(Program::Daemon("data")).await?;
+    let mut line = context.child(Program::Daemon("data"), Paths::none().read(&context.places.blobs)).await?;
     let mut rows: Vec<Row> = Vec::new();
     loop {
         let select = Select::Window { offset: rows.len() as u64, count: WINDOW, split: suite.split, part: suite.part };
@@ -133,7 +134,8 @@ async fn serve(context: &mut Context, spec: &EvaluateSpec) -> Result<Line, Stop>
     let model_path = weights_path(&context.places, &base);
     store_file::unchanged(&model_path, &base.file)?;
     context.progress("phase.load", 0, 0).await;
-    let mut line = context.child(Program::Worker("serve")).await?;
+    let paths = Paths::none().read(&context.places.models).read(&model_path);
+    let mut line = context.child(Program::Worker("serve"), paths).await?;
     let task = ServeTask {
         model_path: model_path.display().to_string(),
         slots: SLOTS,

@@ -12,6 +12,7 @@ use super::attempt::{Context, Stop, unexpected};
 use super::{Kind, Work};
 use crate::data::{PRESETS, write_preset};
 use crate::dispatcher::event::Produced;
+use crate::sandbox::Paths;
 use crate::state::State;
 use crate::workers::process::Program;
 
@@ -57,7 +58,8 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     };
     let first_row_id = context.state.dataset(name).map_or(0, |d| d.next_row_id);
     context.progress("phase.import", 0, 0).await;
-    let mut line = context.child(Program::Daemon("data")).await?;
+    let paths = Paths::none().read(&path).write(&context.places.blobs);
+    let mut line = context.child(Program::Daemon("data"), paths).await?;
     let task = ImportTask {
         path,
         source: said,

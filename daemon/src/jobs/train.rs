@@ -22,6 +22,7 @@ use crate::clock::new_id;
 use crate::config::Places;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{Fact, Produced};
+use crate::sandbox::Paths;
 use crate::state::{State, train_bytes_estimate};
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
@@ -124,7 +125,7 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     if task.resume.is_some() {
         check_checkpoint(&context)?;
     }
-    let mut line = context.child(Program::Worker("train")).await?;
+    let mut line = context.child(Program::Worker("train"), trainer_paths(&context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
     let trained = follow(&mut context, &mut line).await?;
     drop(line);
@@ -136,6 +137,11 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     Ok(Produced::Adapter { version, steps, tokens, loss, tokens_per_s })
 }
 
+/// A trainer reads the model and its rows, and writes the job's folder.
+fn trainer_paths(context: &Context, model_path: &Path) -> Paths {
+    Paths::none().read(model_path).write(context.folder())
+}
+
 async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<(PathBuf, PathBuf), Stop> {
     let rows = context.state.dataset_version(&spec.dataset)?.clone();
     let folder = context.folder();
@@ -143,7 +149,8 @@ async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<(PathBuf
     for (part, name) in [(Part::Train, "rows.jsonl"), (Part::HeldOut, "held-out.jsonl")] {
         context.progress("phase.export", 0, rows.rows).await;
         let path = folder.join(name);
-        let mut line = context.child(Program::Daemon("data")).await?;
+        let paths = Paths::none().read(&context.places.blobs).write(&folder);
+        let mut line = context.child(Program::Daemon("data"), paths).await?;
         let task = ExportTask {
             folder: context.places.blobs.display().to_string(),
             segments: rows.segments.clone(),
@@ -354,7 +361,7 @@ async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop
     let model_path = weights_path(&context.places, &base);
     let (rows, held_out) = export_rows(context, spec).await?;
     let task = task(context, spec, &base, &model_path, &rows, &held_out, true);
-    let mut line = context.child(Program::Worker("train")).await?;
+    let mut line = context.child(Program::Worker("train"), trainer_paths(context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
     match context.next(&mut line).await? {
         FromWorker::Planned(plan) => Ok(plan),

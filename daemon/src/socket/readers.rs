@@ -11,6 +11,7 @@ use hone_protocol::worker::{FromWorker, ReadTask, Select, ToWorker};
 use tokio::sync::Mutex;
 
 use crate::config::Places;
+use crate::sandbox::Paths;
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
 
@@ -93,7 +94,11 @@ impl Readers {
 
     async fn start(&self, place: &Arc<Mutex<Option<Kept>>>, program: Program, of: &str) -> Result<Kept, Failure> {
         let log = self.places.state.join(paths::LOGS).join("readers.log");
-        let mut line = Line::open(&self.spawner, program, &log).await?;
+        let paths = match of {
+            "" => Paths::none().read(&self.places.blobs),
+            model_path => Paths::none().read(model_path),
+        };
+        let mut line = Line::open(&self.spawner, program, paths, &log).await?;
         if !of.is_empty() {
             line.send(&ToWorker::Tokenize { model_path: of.to_owned() }).await?;
             loop {

@@ -93,7 +93,7 @@ fn status(room: &Room, state: &State) -> Status {
         socket: places.socket().display().to_string(),
         http: (*state.http).clone(),
         machine,
-        notes: room.notes.clone(),
+        notes: room.notes.iter().cloned().chain(room.spawner.missing()).collect(),
         zone: state.fixed.zone.clone(),
         currency: state.fixed.currency.clone(),
     }

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::process::{Process, Program, Spawner};
+use crate::sandbox::Paths;
 
 /// How long a child may take to say hello.
 const HELLO_MS: u64 = 20_000;
@@ -28,15 +29,16 @@ pub struct Line {
 }
 
 impl Line {
-    /// Starts a child and takes its hello.
-    pub async fn open(spawner: &Spawner, program: Program, log: &Path) -> Result<Line, Failure> {
-        let (process, stream) = spawner.spawn(program, log).await?;
+    /// Starts a child that may use `paths`, and takes its hello.
+    pub async fn open(spawner: &Spawner, program: Program, paths: Paths, log: &Path) -> Result<Line, Failure> {
+        let (process, stream) = spawner.spawn(program, paths, log).await?;
         let io = |e: std::io::Error| Failure::new(FailureCode::Internal, format!("no line to the worker: {e}"));
         stream.set_nonblocking(true).map_err(io)?;
         let (reader, writer) = UnixStream::from_std(stream).map_err(io)?.into_split();
         let mut line = Line { process, reader: Frames::new(reader), writer, sandbox: Vec::new() };
         match tokio::time::timeout(Duration::from_millis(HELLO_MS), line.read()).await {
             Ok(Ok(FromWorker::Hello { protocol: PROTOCOL, sandbox, .. })) => {
+                spawner.note(&sandbox);
                 line.sandbox = sandbox;
                 Ok(line)
             }
@@ -61,13 +63,21 @@ impl Line {
         }
     }
 
-    /// The next message that is not a heartbeat. A child that is silent too long is ended. Cancel-safe.
+    /// The next message that is not a heartbeat. A child that is silent too long, or holds too much memory, is ended.
+    /// Cancel-safe.
     pub async fn recv(&mut self) -> Result<FromWorker, Failure> {
         loop {
             match tokio::time::timeout(Duration::from_millis(SILENCE_MS), self.read()).await {
-                Ok(Ok(FromWorker::Alive)) => {}
                 Ok(Ok(FromWorker::Failed(failure))) | Ok(Err(failure)) => return Err(failure),
-                Ok(Ok(message)) => return Ok(message),
+                Ok(Ok(message)) => {
+                    if let Some(failure) = self.process.memory.look() {
+                        self.process.kill();
+                        return Err(failure);
+                    }
+                    if message != FromWorker::Alive {
+                        return Ok(message);
+                    }
+                }
                 Err(_) => {
                     self.process.kill();
                     return Err(silent(SILENCE_MS));

@@ -2,5 +2,6 @@
 //! processes ([`serving`]). Never here: what a child is for (jobs) or when one is wanted (the dispatcher).
 
 pub mod line;
+pub mod memory;
 pub mod process;
 pub mod serving;

@@ -1,5 +1,6 @@
 //! Starting and ending child processes. All are started by one thread that never ends, because the parent-death
-//! signal that a child asks for follows the *thread* that started it.
+//! signal that a child asks for follows the *thread* that started it. Each goes through the shim of `sandbox`, which
+//! fences it. Never here: what a class of child may do, and which paths a job needs.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
@@ -9,14 +10,20 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::sync::{oneshot, watch};
+
+use super::memory::Watch;
+use crate::child::ALLOCATOR;
+use crate::sandbox::{self, Class, MISSING, Paths};
 
 /// Starts that may wait for the spawner; a full queue makes the asking task wait.
 const WAITING_MAX: usize = 64;
+/// Sentences about missing layers that are kept; more are dropped.
+const MISSING_MAX: usize = 16;
 /// Bytes of a log that go into a failure.
 const LOG_TAIL_BYTES: u64 = 8 * 1024;
 
@@ -29,10 +36,24 @@ pub enum Program {
     Daemon(&'static str),
 }
 
+impl Program {
+    /// The class of its fence.
+    pub fn class(self) -> Class {
+        match self {
+            Program::Worker("train" | "serve") => Class::Compute,
+            Program::Worker(_) => Class::Reader,
+            Program::Daemon("fetch") => Class::Fetch,
+            Program::Daemon(_) => Class::Data,
+        }
+    }
+}
+
 /// A running child.
 pub struct Process {
     /// Its process id.
     pub pid: u32,
+    /// Looks at its memory.
+    pub memory: Watch,
     /// Names the process even when its id is used again.
     handle: OwnedFd,
     exit: watch::Receiver<Option<ExitStatus>>,
@@ -41,6 +62,7 @@ pub struct Process {
 
 struct Start {
     program: Program,
+    paths: Paths,
     log: PathBuf,
     answer: oneshot::Sender<std::io::Result<(Process, UnixStream)>>,
 }
@@ -49,15 +71,16 @@ struct Start {
 #[derive(Clone)]
 pub struct Spawner {
     starts: mpsc::SyncSender<Start>,
+    missing: Arc<Mutex<Vec<String>>>,
 }
 
 impl Spawner {
-    /// Starts the spawner thread. It ends with the process.
-    pub fn start() -> std::io::Result<Spawner> {
+    /// Starts the spawner thread. It ends with the process. A compute worker may hold so much memory.
+    pub fn start(memory_bytes_max: Option<u64>) -> std::io::Result<Spawner> {
         let (starts, queue) = mpsc::sync_channel::<Start>(WAITING_MAX);
         std::thread::Builder::new().name("spawner".into()).spawn(move || {
             for start in queue {
-                let result = spawn(start.program, &start.log);
+                let result = spawn(&start, memory_bytes_max);
                 // An asker that went away drops the process, which ends when its fd 0 closes.
                 let _ = start.answer.send(result);
             }
@@ -66,13 +89,29 @@ impl Spawner {
                 std::thread::park();
             }
         })?;
-        Ok(Spawner { starts })
+        Ok(Spawner { starts, missing: Arc::default() })
     }
 
-    /// Starts a child with its frames on fd 0 and its words at the end of `log`.
-    pub async fn spawn(&self, program: Program, log: &Path) -> Result<(Process, UnixStream), Failure> {
+    /// What the fences of the children so far lack on this system, each sentence once.
+    pub fn missing(&self) -> Vec<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what a child said that its fence lacks.
+    pub fn note(&self, sandbox: &[String]) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in sandbox.iter().filter_map(|item| item.strip_prefix(MISSING)) {
+            let sentence = format!("children of honed run without {item}");
+            if missing.len() < MISSING_MAX && !missing.contains(&sentence) {
+                missing.push(sentence);
+            }
+        }
+    }
+
+    /// Starts a child with its frames on fd 0 and its words at the end of `log`; beyond its class it may use `paths`.
+    pub async fn spawn(&self, program: Program, paths: Paths, log: &Path) -> Result<(Process, UnixStream), Failure> {
         let (answer, result) = oneshot::channel();
-        let start = Start { program, log: log.to_owned(), answer };
+        let start = Start { program, paths, log: log.to_owned(), answer };
         let starts = self.starts.clone();
         let sent = tokio::task::spawn_blocking(move || starts.send(start)).await;
         let failed = |reason: String| {
@@ -115,27 +154,29 @@ fn open_log(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-fn spawn(program: Program, log: &Path) -> std::io::Result<(Process, UnixStream)> {
+fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Process, UnixStream)> {
+    let (program, log) = (start.program, &start.log);
     let (ours, theirs) = UnixStream::pair()?;
     let words = open_log(log)?;
     let (path, mode) = path(program)?;
-    let mut command = Command::new(path);
+    let mut command = Command::new(std::env::current_exe()?);
     command
-        .arg(mode)
+        .args(sandbox::arguments(program.class(), std::process::id(), &start.paths, &path, &[mode]))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::from(words.try_clone()?))
         .stderr(Stdio::from(words))
         .current_dir("/")
         .process_group(0)
-        .env_clear()
-        .env("HONE_PARENT_PID", std::process::id().to_string());
+        .env_clear();
+    if program.class() == Class::Data {
+        command.env(ALLOCATOR.0, ALLOCATOR.1);
+    }
     // What a child may know of our environment, and no more: no secret of the caller's shell gets there.
     let kept: &[&str] = match program {
         Program::Daemon("fetch") => &[
             "PATH",
             "HOME",
             "LANG",
-            "TMPDIR",
             "http_proxy",
             "https_proxy",
             "no_proxy",
@@ -176,12 +217,19 @@ fn spawn(program: Program, log: &Path) -> std::io::Result<(Process, UnixStream)>
         let status = child.wait().unwrap_or_default();
         let _ = told.send(Some(status));
     })?;
-    Ok((Process { pid, handle, exit, log: log.to_owned() }, ours))
+    let memory_bytes_max = memory_bytes_max.filter(|_| program.class() == Class::Compute);
+    Ok((Process { pid, memory: Watch::new(pid, memory_bytes_max), handle, exit, log: log.to_owned() }, ours))
 }
 
 impl Process {
-    /// Ends it at once. Nothing happens when it has ended already.
+    /// Ends it at once, and the programs that it started. Nothing happens when it has ended already.
     pub fn kill(&self) {
+        // Until it is waited for, its number and that of its group are nobody else's.
+        if self.exit.borrow().is_none()
+            && let Some(group) = Pid::from_raw(self.pid.cast_signed())
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
 

@@ -20,6 +20,7 @@ use crate::dispatcher::effect::ServingStart;
 use crate::dispatcher::event::{Event, ServingFact};
 use crate::hub::Hub;
 use crate::jobs::store_file;
+use crate::sandbox::Paths;
 
 /// Messages to a process that may wait; at the bound the asker waits.
 const TO_WORKER_MAX: usize = 256;
@@ -222,7 +223,9 @@ impl Keeper {
         let version = version.ok_or_else(|| Failure::not_found("version", &start.base.to_string()))?;
         let path = self.places.models.join(&version.file.path);
         store_file::unchanged(&path, &version.file)?;
-        let mut line = Line::open(&self.spawner, Program::Worker("serve"), &log).await?;
+        // Adapters come later, and always lie in the models folder.
+        let paths = Paths::none().read(&self.places.models).read(&path);
+        let mut line = Line::open(&self.spawner, Program::Worker("serve"), paths, &log).await?;
         let task = ServeTask {
             model_path: path.display().to_string(),
             slots: start.slots,
@@ -262,6 +265,10 @@ impl Keeper {
                     return Failure::new(FailureCode::WorkerSilent, message).hint(HintCode::ReadLog);
                 }
             };
+            if let Some(failure) = process.memory.look() {
+                process.kill();
+                return failure;
+            }
             let request = match &message {
                 FromWorker::Began { request, .. }
                 | FromWorker::Piece { request, .. }

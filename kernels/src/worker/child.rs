@@ -1,7 +1,8 @@
-//! The first acts of a worker, and its frames: tied to its parent, without new privileges, with the
-//! limits of its class; then a hello, and a thread each for reading, heartbeats and the daemon's end.
+//! The first acts of a worker, and its frames: a hello, and a thread each for reading, heartbeats and
+//! the daemon's end.
 //!
-//! What never lives here: tasks.
+//! What never lives here: tasks, and the fence. `honed child` has put that up in this same process
+//! before the worker began; the worker repeats what it was told of it.
 //!
 //! When the daemon goes away the worker ends, by the parent-death signal and, on systems without one
 //! or where it was lost, because a thread of its own sees fd 0 hang up, even in the middle of a kernel.
@@ -10,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,10 +19,9 @@ use std::time::{Duration, Instant};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::worker::{FromWorker, HEARTBEAT_MS, ToWorker};
 use hone_protocol::{frame, wire};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// The environment variable in which the daemon gives its process id to a child.
-pub const PARENT_VARIABLE: &str = "HONE_PARENT_PID";
+/// The environment variable in which `honed child` says what it applied: items with `;` between them.
+pub const SANDBOX_VARIABLE: &str = "HONE_SANDBOX";
 /// Messages read ahead of the one in hand. At the bound the reading thread stands still, and the
 /// daemon's writes with it, until the worker takes one.
 pub const MESSAGES_WAITING_MAX: usize = 256;
@@ -35,32 +35,6 @@ pub const EXIT_BAD_FRAME: i32 = 76;
 /// Exit status of a worker whose peer went away. Nobody is left to read it but the system's log.
 pub const EXIT_HANG_UP: i32 = 0;
 
-/// What a class of worker may use. `None` is no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Address space in bytes; beyond it allocations fail and the worker aborts. Not for those that
-    /// map weights or talk to a GPU: there the daemon watches resident memory instead.
-    pub address_space_bytes: Option<u64>,
-    /// Processor seconds; beyond it the system ends the worker.
-    pub cpu_s: Option<u64>,
-    /// Largest file that may be written, in bytes; beyond it writes fail.
-    pub file_bytes: Option<u64>,
-    /// Open files and sockets.
-    pub open_files: u64,
-}
-
-impl Limits {
-    /// `inspect` and `tokenize`: a stranger's header, vocabulary and template.
-    pub const READER: Limits = Limits {
-        address_space_bytes: Some(4 << 30),
-        cpu_s: Some(4 * 3600),
-        file_bytes: Some(64 << 20),
-        open_files: 64,
-    };
-    /// `train` and `serve`.
-    pub const COMPUTE: Limits = Limits { address_space_bytes: None, cpu_s: None, file_bytes: None, open_files: 1024 };
-}
-
 /// Why a worker could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -69,12 +43,6 @@ pub enum StartError {
     NotAChild {
         /// What a child would have.
         missing: &'static str,
-    },
-    /// The daemon ended before the first acts.
-    #[error("the daemon (process {expected}) is gone")]
-    ParentGone {
-        /// The process id the daemon gave.
-        expected: i32,
     },
     /// The system refused one of the first acts.
     #[error("{act}: {source}")]
@@ -90,57 +58,21 @@ fn system(act: &'static str) -> impl FnOnce(rustix::io::Errno) -> StartError {
     move |e| StartError::System { act, source: e.into() }
 }
 
-/// Performs the first acts and says hello. Call it first in `main`, before any other thread exists:
-/// privileges and the parent-death signal belong to the calling thread and those it starts later.
-pub fn start(limits: Limits) -> Result<Channel, StartError> {
-    let mut sandbox = Vec::new();
-    tie_to_parent(&mut sandbox)?;
-    give_up_privileges(&mut sandbox)?;
+/// Performs the first acts and says hello. Call it first in `main`, before any other thread exists.
+pub fn start() -> Result<Channel, StartError> {
+    let sandbox =
+        std::env::var(SANDBOX_VARIABLE).map_err(|_| StartError::NotAChild { missing: "HONE_SANDBOX is not set" })?;
     survive_file_limit();
-    limit(&limits, &mut sandbox)?;
     let socket = take_socket()?;
     rustix::stdio::dup2_stdout(io::stderr()).map_err(system("stdout could not be joined to stderr"))?;
-    sandbox.push("missing: Landlock and seccomp, so the network and this user's other files are not fenced off".into());
     let channel = Channel::over(socket, || std::process::exit(EXIT_HANG_UP))
         .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
     channel.send(&FromWorker::Hello {
         protocol: hone_protocol::PROTOCOL,
         version: hone_protocol::VERSION.to_owned(),
-        sandbox,
+        sandbox: sandbox.split(';').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect(),
     });
     Ok(channel)
-}
-
-fn tie_to_parent(sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    let expected = std::env::var(PARENT_VARIABLE)
-        .ok()
-        .and_then(|text| text.parse::<i32>().ok())
-        .ok_or(StartError::NotAChild { missing: "HONE_PARENT_PID is not set" })?;
-    #[cfg(target_os = "linux")]
-    {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-            .map_err(system("the parent-death signal could not be set"))?;
-        sandbox.push("ends with its parent (SIGKILL)".into());
-    }
-    #[cfg(not(target_os = "linux"))]
-    sandbox.push("missing: parent-death signal; ends when fd 0 hangs up".into());
-    // The parent may have ended before the signal was asked for; then nobody will ever send it.
-    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
-    match parent == Some(expected) {
-        true => Ok(()),
-        false => Err(StartError::ParentGone { expected }),
-    }
-}
-
-fn give_up_privileges(sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    #[cfg(target_os = "linux")]
-    {
-        rustix::thread::set_no_new_privs(true).map_err(system("new privileges could not be ruled out"))?;
-        sandbox.push("no new privileges".into());
-    }
-    #[cfg(not(target_os = "linux"))]
-    sandbox.push("missing: no new privileges".into());
-    Ok(())
 }
 
 unsafe extern "C" {
@@ -155,29 +87,6 @@ fn survive_file_limit() {
     unsafe {
         signal(rustix::process::Signal::XFSZ.as_raw(), SIG_IGN);
     }
-}
-
-fn limit(limits: &Limits, sandbox: &mut Vec<String>) -> Result<(), StartError> {
-    let table = [
-        (Resource::As, limits.address_space_bytes, "the address-space limit could not be set"),
-        (Resource::Cpu, limits.cpu_s, "the processor-time limit could not be set"),
-        (Resource::Fsize, limits.file_bytes, "the file-size limit could not be set"),
-        (Resource::Core, Some(0), "core files could not be switched off"),
-        (Resource::Nofile, Some(limits.open_files), "the open-file limit could not be set"),
-    ];
-    for (resource, most, act) in table {
-        let Some(most) = most else { continue };
-        // Never ask for more than the hard limit that the daemon itself was given: it is refused.
-        let hard = rustix::process::getrlimit(resource).maximum;
-        let most = hard.map_or(most, |hard| hard.min(most));
-        let wanted = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, wanted).map_err(system(act))?;
-    }
-    let memory = limits
-        .address_space_bytes
-        .map_or_else(|| "no limit on address space".into(), |b| format!("address space {} MiB", b >> 20));
-    sandbox.push(format!("limits: {memory}, {} open files, no core file", limits.open_files));
-    Ok(())
 }
 
 /// Takes fd 0 over and leaves the null device in its place, so that no library can read frames.
@@ -281,18 +190,12 @@ impl Channel {
 
     /// The next message, if one comes within `patience`.
     pub fn recv_within(&self, patience: Duration) -> Option<ToWorker> {
-        match self.messages.recv_timeout(patience) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.messages.recv_timeout(patience).ok()
     }
 
     /// A message that is there already.
     pub fn try_recv(&self) -> Option<ToWorker> {
-        match self.messages.try_recv() {
-            Ok(message) => Some(message),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.messages.try_recv().ok()
     }
 
     /// Begins a stretch of work: heartbeats are sent until the answer is dropped, as long as it ticks.

@@ -16,25 +16,24 @@ mod train;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::worker::FromWorker;
 
-use child::{Channel, Limits, StartError};
+use child::{Channel, StartError};
 
 /// Exit status when the process was not started as a child of the daemon, or with a wrong mode.
 pub const EXIT_USAGE: u8 = 64;
 /// Exit status after a task that failed and said so.
 pub const EXIT_TASK_FAILED: u8 = 1;
 
-/// A mode of the worker: its name, its limits and what it runs.
+/// A mode of the worker: its name and what it runs.
 struct Mode {
     name: &'static str,
-    limits: Limits,
     run: fn(&Channel) -> Result<(), Failure>,
 }
 
 const MODES: [Mode; 4] = [
-    Mode { name: "inspect", limits: Limits::READER, run: inspect::run },
-    Mode { name: "tokenize", limits: Limits::READER, run: tokenize::run },
-    Mode { name: "train", limits: Limits::COMPUTE, run: train::run },
-    Mode { name: "serve", limits: Limits::COMPUTE, run: serve::run },
+    Mode { name: "inspect", run: inspect::run },
+    Mode { name: "tokenize", run: tokenize::run },
+    Mode { name: "train", run: train::run },
+    Mode { name: "serve", run: serve::run },
 ];
 
 /// Runs the mode called `name` to its end. The answer is the exit status.
@@ -44,7 +43,7 @@ pub fn run(name: &str) -> Result<u8, StartError> {
         eprintln!("hone-worker: no mode {name:?}; modes: {}", known.join(", "));
         return Ok(EXIT_USAGE);
     };
-    let channel = child::start(mode.limits)?;
+    let channel = child::start()?;
     let result = child::check_processor().and_then(|()| (mode.run)(&channel));
     match result {
         Ok(()) => Ok(0),

@@ -33,13 +33,18 @@ fn main() -> anyhow::Result<()> {
     if options.iter().any(|option| option == "--types") {
         print_types(threads as usize)?;
     }
-    let peak = measure::peak_gflop_s(threads as usize, 5);
-    println!("F32 multiply-add from registers: {peak:.0} GFLOP/s (the physical limit of F32 kernels)");
+    // A shared machine is slower for moments: the limit is the best of what is seen between the cases.
+    let look = || measure::peak_gflop_s(threads as usize, 8);
+    let mut peak = look();
     let rss_mib = peak_rss_of_a_step(&model, threads)?;
     println!("peak resident memory of load and one step: {rss_mib:.0} MiB");
     let all = run_case(&model, threads, 1, profile)?;
+    peak = peak.max(look());
     let quarter = run_case(&model, threads, 4, false)?;
+    peak = peak.max(look());
     let chat = run_chat(&model, threads)?;
+    peak = peak.max(look());
+    println!("F32 multiply-add from registers: {peak:.0} GFLOP/s (the physical limit of F32 kernels)");
     println!(
         "limit: the frozen products take {:.0} % of a step and run at {:.0} of {peak:.0} GFLOP/s; what is left is attention, adapters and passes over memory",
         100.0 * all.own_share,

@@ -240,7 +240,7 @@ fn read_config(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
     if size_or("attention.value_length", head_dim)? != head_dim {
         return fail("attention.value_length", format!("differs from the key length {head_dim}"));
     }
-    if config.rope_dims == 0 || config.rope_dims > head_dim || config.rope_dims % 2 != 0 {
+    if config.rope_dims == 0 || config.rope_dims > head_dim || !config.rope_dims.is_multiple_of(2) {
         return fail("rope.dimension_count", format!("{} of {head_dim} values per head", config.rope_dims));
     }
     if !(config.norm_eps.is_finite() && config.norm_eps >= 0.0) {

@@ -423,7 +423,7 @@ pub fn type_name(type_id: u32) -> Option<&'static str> {
 /// is not a whole number of blocks, or the size overflows.
 pub fn data_bytes(type_id: u32, row_elements: u64, rows: u64) -> Option<u64> {
     let (_, _, block_values, block_bytes) = *TYPES.iter().find(|row| row.0 == type_id)?;
-    if row_elements % block_values != 0 {
+    if !row_elements.is_multiple_of(block_values) {
         return None;
     }
     (row_elements / block_values).checked_mul(block_bytes)?.checked_mul(rows)

@@ -323,7 +323,7 @@ fn type_shares(file: &GgufFile) -> Vec<TypeShare> {
         share.tensors += 1;
         share.bytes += tensor.size_bytes;
     }
-    shares.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
     shares
 }
 

@@ -87,9 +87,9 @@ impl Vocab {
                 let text = sys::llama_vocab_get_text(model.vocab_ptr(), id);
                 (attributes as u32, text)
             };
-            let control_bits = (sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN) as u32;
+            let control_bits = sys::LLAMA_TOKEN_ATTR_CONTROL | sys::LLAMA_TOKEN_ATTR_UNKNOWN;
             let control = attributes & control_bits != 0;
-            let user_defined = attributes & sys::LLAMA_TOKEN_ATTR_USER_DEFINED as u32 != 0;
+            let user_defined = attributes & sys::LLAMA_TOKEN_ATTR_USER_DEFINED != 0;
             if !(control || user_defined) || text.is_null() {
                 continue;
             }

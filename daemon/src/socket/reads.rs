@@ -168,7 +168,7 @@ fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<A
         let pairs = room.store.range(Table::Ledger, &prefix, &after(&prefix), true, count).map_err(unreadable)?;
         rows.extend(codec::read_all::<LedgerRow>(Table::Ledger, &pairs).map_err(unreadable)?);
     }
-    rows.sort_by(|a, b| b.id.cmp(&a.id));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.id));
     rows.truncate(count);
     Ok(Answer::Ledger(rows))
 }

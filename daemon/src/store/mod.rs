@@ -198,7 +198,8 @@ impl Store {
             let txn = self.database.begin_read()?;
             let open = txn.open_table(table.definition())?;
             let pairs = open.range(from..to)?;
-            let own = |pair: Result<(redb::AccessGuard<&[u8]>, redb::AccessGuard<&[u8]>), redb::StorageError>| {
+            type Guarded<'t> = (redb::AccessGuard<'t, &'static [u8]>, redb::AccessGuard<'t, &'static [u8]>);
+            let own = |pair: Result<Guarded<'_>, redb::StorageError>| {
                 pair.map(|(k, v)| (k.value().to_vec(), v.value().to_vec()))
             };
             let found: Result<Vec<Pair>, _> = if backwards {

@@ -248,7 +248,7 @@ fn place(cursor: &Cursor<'_>, entry: Entry, data_offset: u64, alignment: u64) ->
         return Err(fail(format!("dimensions {:?} do not fit storage type {type_name}", entry.dims)));
     };
     // The product of the dimensions is at most the bytes times the largest block, so it cannot overflow below.
-    if entry.relative_bytes % alignment != 0 {
+    if !entry.relative_bytes.is_multiple_of(alignment) {
         return Err(fail(format!("data offset {} is not a multiple of {alignment}", entry.relative_bytes)));
     }
     let begin = data_offset.checked_add(entry.relative_bytes);

@@ -84,7 +84,7 @@ static START: Once = Once::new();
 
 /// Receives llama.cpp's log: warnings and errors go to stderr, the last error is kept for messages.
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    if text.is_null() || level < sys::GGML_LOG_LEVEL_WARN || level > sys::GGML_LOG_LEVEL_ERROR {
+    if text.is_null() || !(sys::GGML_LOG_LEVEL_WARN..=sys::GGML_LOG_LEVEL_ERROR).contains(&level) {
         return;
     }
     // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.

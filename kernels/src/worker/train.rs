@@ -79,7 +79,7 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
         seconds: 0.0,
         last: VecDeque::new(),
     }
-    .to_the_end(&mut work)
+    .finish(&mut work)
 }
 
 struct Run<'c> {
@@ -101,7 +101,7 @@ struct Run<'c> {
 }
 
 impl Run<'_> {
-    fn to_the_end(mut self, work: &mut Busy<'_>) -> Result<(), Failure> {
+    fn finish(mut self, work: &mut Busy<'_>) -> Result<(), Failure> {
         let total = self.trainer.steps_total();
         loop {
             work.progress("phase.train", self.trainer.steps_done(), total);

@@ -37,7 +37,7 @@ impl Builder<'_> {
     }
 
     /// [head_dim, Lc, heads, S] -> [head_dim, heads, T, 1].
-    fn from_lanes(&self, a: Tensor, index: Tensor, heads: usize) -> Tensor {
+    fn leave_lanes(&self, a: Tensor, index: Tensor, heads: usize) -> Tensor {
         let (g, head_dim) = (self.graph, self.config.head_dim);
         let rows = g.reshape(a, [head_dim, heads * self.shape.places(), 1, 1]);
         g.reshape(g.get_rows(rows, index), [head_dim, heads, self.shape.tokens, 1])
@@ -86,7 +86,7 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, Save
     let k = b.to_lanes(rotate(input.outputs[1], kv_heads), b.inputs.to_key_lanes, kv_heads);
     let v = b.to_lanes(input.outputs[2], b.inputs.to_key_lanes, kv_heads);
     let probabilities = g.soft_max_masked(b.over_width(k, q), b.inputs.mask, b.softmax_scale());
-    let mixed = b.from_lanes(b.over_keys(v, probabilities), b.inputs.from_query_lanes, heads);
+    let mixed = b.leave_lanes(b.over_keys(v, probabilities), b.inputs.from_query_lanes, heads);
     let mixed = g.reshape(mixed, [head_dim * heads, tokens, 1, 1]);
     let (projected, residual) = if b.is_last(layer) {
         (g.get_rows(mixed, b.inputs.predictors), g.get_rows(x, b.inputs.predictors))
@@ -116,9 +116,9 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
         let a = g.rope_back(a, inputs.positions, b.weights.rope_factors, b.rope);
         g.reshape(a, [head_dim * heads, tokens, 1, 1])
     };
-    let dq = unrotate(b.from_lanes(dq, inputs.from_query_lanes, heads), heads);
-    let dk = unrotate(b.from_lanes(dk, inputs.from_key_lanes, kv_heads), kv_heads);
-    let dv = b.from_lanes(dv, inputs.from_key_lanes, kv_heads);
+    let dq = unrotate(b.leave_lanes(dq, inputs.from_query_lanes, heads), heads);
+    let dk = unrotate(b.leave_lanes(dk, inputs.from_key_lanes, kv_heads), kv_heads);
+    let dv = b.leave_lanes(dv, inputs.from_key_lanes, kv_heads);
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
     let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, saved.h, &[dq, dk, dv], layer > 0)?;
     let dx = g.add(d_residual, b.norm_back(dh, saved.x, b.layer(layer).attention_norm));

@@ -9,6 +9,8 @@ mkdir -p "$(dirname "$out")"
 say() { printf 'setup: %s\n' "$*" >&2; }
 stop() { say "$*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+# A tool that is there but does not run is as good as missing.
+runs() { "$1" --version >/dev/null 2>&1; }
 
 # rustup puts cargo where a fresh shell may not look yet.
 if ! have cargo && [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]; then
@@ -52,7 +54,7 @@ python3 -m pip --version >/dev/null 2>&1 || apt python3-pip || python3 -m ensure
   stop "pip for python3 is missing: install python3-pip"
 
 cmake_dir=
-if ! have cmake; then
+if ! runs cmake; then
   if ! apt cmake; then
     [ -x "$tools/cmake/data/bin/cmake" ] || wheel cmake || stop "cmake is missing: install cmake (Debian, Ubuntu: cmake)"
     cmake_dir="$tools/cmake/data/bin"

@@ -21,7 +21,7 @@ ifneq ($(filter-out help,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-train bench-serve bin clean
+.PHONY: help setup assets build demo test check docs captures prove bench-train bench-serve bench-daemon bin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
@@ -65,6 +65,9 @@ bench-train: build assets ## training against ggml's own ceiling
 bench-serve: build assets ## the endpoint and the serving engine against llama.cpp's own batched decoding
 	$(BIN)/bench-serve-engine
 	$(BIN)/bench-serve
+
+bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
+	$(BIN)/bench-daemon
 
 bin: ## where the programs are
 	@echo $(BIN)

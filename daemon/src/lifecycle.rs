@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{HTTP_DEFAULT, Options};
+use crate::data::complete::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
@@ -96,6 +97,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     }
     check_private(&places.state.join(paths::RUN))?;
     let lock = take_lock(&places.state)?;
+    sweep_unfinished(&places.blobs);
+    sweep_unfinished(&places.models);
     let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
@@ -153,6 +156,20 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let _ = std::fs::remove_file(places.socket());
     drop(lock);
     Ok(status)
+}
+
+/// Removes what writers left unfinished when they were killed: never a complete file, never another's. Call it while
+/// holding the lock and before any child.
+fn sweep_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let blob = name.starts_with('.') && name.ends_with(PARTIAL_SUFFIX);
+        let weights = name.starts_with("ver-") && name.ends_with(".tmp");
+        if blob || weights {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn check_private(run: &Path) -> anyhow::Result<()> {
@@ -302,5 +319,22 @@ async fn listen_to_signals(events: Events) {
             tokio::time::sleep(Duration::from_millis(STOP_MS)).await;
             later.post(Event::StopNow).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_unfinished_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".12-1.partial", "ver-0.tmp", "ver-0.gguf", "notes.tmp", "x.partial"] {
+            std::fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        sweep_unfinished(folder.path());
+        let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["notes.tmp", "ver-0.gguf", "x.partial"]);
     }
 }

@@ -186,10 +186,18 @@ fn runs_are_paused_resumed_and_cancelled() {
 #[test]
 fn rows_are_shown_as_the_model_sees_them_and_judged() {
     let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
-    let (_daemon, mut client) = ready();
+    let (daemon, mut client) = ready();
     let split = json!({"held_out_percent": 15, "seed": 7});
     let window = json!({"rows": {"dataset": "desk", "offset": 0, "count": 3, "split": split, "part": "held_out"}});
-    let rows = client.ask(window);
+    let rows = client.ask(window.clone());
+    // The child that pages rows is kept; when it has died meanwhile, nobody notices.
+    let readers: Vec<u32> = daemon.children();
+    assert!(!readers.is_empty(), "a reader is kept");
+    for reader in readers {
+        // One that has ended by itself in the meantime is as good.
+        let _ = Command::new("kill").args(["-9", &reader.to_string()]).output().unwrap();
+    }
+    assert_eq!(client.ask(window)["total"], rows["total"]);
     assert!(rows["total"].as_u64().unwrap() >= 64, "{}", rows["total"]);
     let row_id = rows["rows"][0]["row_id"].clone();
     let rendered = client.ask(json!({"render_row": {"dataset": "desk", "row_id": row_id, "version": "starter"}}));

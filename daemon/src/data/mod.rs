@@ -7,7 +7,7 @@
 
 mod canonical;
 mod columns;
-mod complete;
+pub(crate) mod complete;
 mod distinct;
 mod export;
 mod format;

@@ -28,6 +28,17 @@ struct Kept {
     next_request: u64,
 }
 
+impl Kept {
+    async fn ask(&mut self, task: impl Fn(u64) -> ToWorker) -> Result<FromWorker, Failure> {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.used_at = Instant::now();
+        self.line.send(&task(request)).await?;
+        let answer = tokio::time::timeout(Duration::from_millis(READ_MS), self.line.recv()).await;
+        answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))?
+    }
+}
+
 /// The kept children. Cheap to clone.
 #[derive(Clone)]
 pub struct Readers {
@@ -77,19 +88,23 @@ impl Readers {
     ) -> Result<FromWorker, Failure> {
         let mut slot = place.lock().await;
         // Taken out while in use: a read that is given up half-way must not leave its answer to the next one.
-        let mut kept = match slot.take() {
-            Some(kept) if kept.of == of => kept,
-            _ => self.start(place, program, of).await?,
-        };
-        let request = kept.next_request;
-        kept.next_request += 1;
-        kept.used_at = Instant::now();
-        kept.line.send(&task(request)).await?;
-        let answer = tokio::time::timeout(Duration::from_millis(READ_MS), kept.line.recv()).await;
-        let answer =
-            answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))??;
-        *slot = Some(kept);
-        Ok(answer)
+        let mut kept = slot.take().filter(|kept| kept.of == of);
+        loop {
+            let known = kept.is_some();
+            let mut reader = match kept.take() {
+                Some(reader) => reader,
+                None => self.start(place, program, of).await?,
+            };
+            match reader.ask(&task).await {
+                Ok(answer) => {
+                    *slot = Some(reader);
+                    return Ok(answer);
+                }
+                // It may have ended since its last read; a fresh one is asked once.
+                Err(failure) if known && failure.code == FailureCode::WorkerDied => {}
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     async fn start(&self, place: &Arc<Mutex<Option<Kept>>>, program: Program, of: &str) -> Result<Kept, Failure> {

@@ -57,7 +57,9 @@ fn range(values: &[f64]) -> (f64, f64) {
     let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
     let (low, high) = (at(0.01), at(0.99));
     let margin = ((high - low) * 0.05).max(high.abs() * 0.05 - (high - low) / 2.0).max(1e-12);
-    (low - margin, high + margin)
+    // What is never negative gets no room below zero.
+    let floor = if sorted[0] >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    ((low - margin).max(floor), high + margin)
 }
 
 /// A number in at most five cells.
@@ -235,6 +237,13 @@ mod tests {
         values[7] = 1e6;
         assert!(range(&values).1 < 2.0);
         assert_eq!(range(&[]), (0.0, 1.0));
+    }
+
+    #[test]
+    fn what_is_never_negative_gets_no_room_below_zero() {
+        assert_eq!(range(&[0.0, 1e-6, 2e-3]).0, 0.0);
+        assert!(range(&[-1.0, 1.0]).0 < -1.0);
+        assert!(range(&[4.0, 5.0]).0 > 3.0);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{HTTP_DEFAULT, Options};
-use crate::data::complete::PARTIAL_SUFFIX;
+use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};

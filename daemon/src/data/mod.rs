@@ -7,7 +7,7 @@
 
 mod canonical;
 mod columns;
-pub(crate) mod complete;
+mod complete;
 mod distinct;
 mod export;
 mod format;

@@ -4,22 +4,25 @@
 //! so results do not depend on the number of threads.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod glu;
+mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
 
-use crate::ggml::{Graph, Tensor};
+use crate::ggml::{Graph, I8, I16, Tensor, Type};
+
+pub(crate) use panels::{BLOCK, Width, pack_block};
 
 /// Values of a panel: as many outputs as two AVX2 registers hold.
 pub(crate) const PANEL: usize = 16;
 
-/// Whether this processor has AVX2, FMA and F16C, which the kernels are written for.
+/// Whether this processor has AVX2 and FMA, which the kernels are written for.
 pub(crate) fn available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("fma")
-            && std::arch::is_x86_feature_detected!("f16c")
+        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
     }
     #[cfg(not(target_arch = "x86_64"))]
     false
@@ -28,20 +31,36 @@ pub(crate) fn available() -> bool {
 /// One term M X of a sum of products.
 #[derive(Clone, Copy)]
 pub(crate) struct Term {
-    /// M, either packed (see [`packed_dims`]) or F32 [outputs, inner], outputs contiguous.
+    /// M, either packed (see [`packed_form`]) or F32 [outputs, inner], outputs contiguous.
     pub(crate) matrix: Tensor,
-    /// X, F32 [inner, columns], or [columns, inner] for [`outer`].
+    /// X, [`stored`] for a packed M, else F32 [inner, columns], or [columns, inner] for [`outer`].
     pub(crate) columns: Tensor,
 }
 
-/// Dimensions of the packed F16 form of a matrix: for each panel of 16 outputs, `inner` runs of its 16 values.
-pub(crate) fn packed_dims(outputs: usize, inner: usize) -> [usize; 2] {
-    [PANEL * inner, outputs / PANEL]
+/// Storage type and dimensions of the packed form of a matrix: a row for each panel of 16 outputs.
+pub(crate) fn packed_form(width: Width, outputs: usize, inner: usize) -> (Type, [usize; 2]) {
+    let kind = match width {
+        Width::Wide => I16,
+        Width::Narrow => I8,
+    };
+    (kind, [panels::panel_bytes(width, inner) / width.bytes(), outputs / PANEL])
 }
 
-/// Whether a matrix of so many outputs can be a term.
-pub(crate) fn fits(outputs: usize) -> bool {
-    outputs.is_multiple_of(PANEL)
+/// Bytes of the packed form.
+pub(crate) fn packed_bytes(width: Width, outputs: usize, inner: usize) -> usize {
+    panels::panel_bytes(width, inner) * (outputs / PANEL)
+}
+
+/// Whether a matrix with so many outputs, or inner steps, can be packed.
+pub(crate) fn fits(size: usize) -> bool {
+    size.is_multiple_of(PANEL)
+}
+
+/// The F32 columns `x` [inner, columns] in the form that a packed matrix is multiplied with.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn stored(graph: &Graph, x: Tensor) -> Tensor {
+    let [inner, columns, ..] = x.dims();
+    graph.custom_of(I8, [panels::column_bytes(inner), columns, 1, 1], &[x], panels::store_columns, 0)
 }
 
 /// Sum of `terms`, plus `start` if given: F32 of `dims`. Matrices are repeated over dimensions 2 and 3 as needed.
@@ -82,6 +101,9 @@ mod elsewhere {
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
     }
+    pub(crate) fn stored(_: &Graph, _: Tensor) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
     pub(crate) fn add_outer(_: &Graph, _: Tensor, _: Term) -> Tensor {
         unreachable!("no kernels for this processor")
     }
@@ -93,7 +115,7 @@ mod elsewhere {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use elsewhere::{add_outer, outer, sum_of_products, swiglu_back};
+pub(crate) use elsewhere::{add_outer, outer, stored, sum_of_products, swiglu_back};
 
 /// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
 #[cfg(target_arch = "x86_64")]

@@ -26,6 +26,8 @@ pub(crate) const BF16: Type = sys::GGML_TYPE_BF16;
 pub(crate) const Q8_0: Type = sys::GGML_TYPE_Q8_0;
 pub(crate) const Q4_0: Type = sys::GGML_TYPE_Q4_0;
 pub(crate) const Q4_1: Type = sys::GGML_TYPE_Q4_1;
+pub(crate) const I8: Type = sys::GGML_TYPE_I8;
+pub(crate) const I16: Type = sys::GGML_TYPE_I16;
 pub(crate) const I32: Type = sys::GGML_TYPE_I32;
 pub(crate) const I64: Type = sys::GGML_TYPE_I64;
 
@@ -134,6 +136,12 @@ impl Tensor {
         unsafe { self.0.as_ref().type_ }
     }
 
+    /// What the node that makes this tensor reads.
+    pub(crate) fn operands(self) -> impl Iterator<Item = Tensor> {
+        // SAFETY: the context lives (module rule), and operands are null or tensors of it.
+        unsafe { self.0.as_ref().src }.into_iter().map_while(NonNull::new).map(Tensor)
+    }
+
     /// Number of elements.
     pub(crate) fn elements(self) -> usize {
         self.dims().iter().product()
@@ -179,6 +187,16 @@ impl Tensor {
         let mut values = vec![T::default(); self.elements()];
         self.read(&mut values);
         values
+    }
+
+    /// All bytes.
+    #[cfg(test)]
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = vec![0; self.bytes()];
+        assert!(self.is_allocated(), "read from a tensor without memory");
+        // SAFETY: the tensor has memory of exactly that many bytes.
+        unsafe { sys::ggml_backend_tensor_get(self.as_ptr(), bytes.as_mut_ptr().cast(), 0, bytes.len()) }
+        bytes
     }
 
     /// Sets every byte to zero.

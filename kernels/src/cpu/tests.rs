@@ -1,28 +1,53 @@
 //! The kernels against plain loops, for shapes with every kind of remainder and on one and two threads.
 
-use super::{PANEL, Term, add_outer, available, outer, packed_dims, sum_of_products, swiglu_back};
-use crate::ggml::{self, Backend, Context, F16, F32, Graph, GraphMemory, Tensor};
+use super::panels::{column_bytes, panel_bytes};
+use super::{
+    BLOCK, PANEL, Term, Width, add_outer, available, outer, pack_block, packed_form, stored, sum_of_products,
+    swiglu_back,
+};
+use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, Tensor};
 
-/// Values in [-1, 1) that F16 holds exactly, so that packing changes nothing.
+/// Values in [-1, 1).
 fn values(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 7919 + seed * 104_729 + at * at % 977) % 256) as f32 / 128.0 - 1.0).collect()
 }
 
-/// `matrix` [outputs, inner], outputs contiguous, as panels.
-fn packed(context: &Context, outputs: usize, inner: usize) -> Tensor {
-    context.tensor(F16, &packed_dims(outputs, inner))
-}
-
-fn write_packed(tensor: Tensor, matrix: &[f32], outputs: usize, inner: usize) {
-    let mut panels = Vec::new();
+/// Writes `matrix` [outputs, inner], outputs contiguous, as panels, and returns what the panels hold.
+fn write_packed(width: Width, tensor: Tensor, matrix: &[f32], outputs: usize, inner: usize) -> Vec<f32> {
+    let mut held = vec![0.0; outputs * inner];
     for panel in 0..outputs / PANEL {
-        for step in 0..inner {
-            panels.extend_from_slice(&matrix[step * outputs + panel * PANEL..][..PANEL]);
+        let mut bytes = vec![0; panel_bytes(width, inner)];
+        let steps: Vec<f32> =
+            (0..inner).flat_map(|step| matrix[step * outputs + panel * PANEL..][..PANEL].to_vec()).collect();
+        for (block, steps) in steps.chunks(BLOCK * PANEL).enumerate() {
+            pack_block(width, steps, inner, block, &mut bytes);
+        }
+        tensor.write_bytes(&bytes, panel * bytes.len());
+        let (numbers, scales) = bytes.split_at(inner * PANEL * width.bytes());
+        for (at, number) in numbers.chunks_exact(width.bytes()).enumerate() {
+            let (pair, output, odd) = (at / (2 * PANEL), at % (2 * PANEL) / 2, at % 2);
+            let step = 2 * pair + odd;
+            let number = if let [low, high] = *number {
+                f32::from(i16::from_le_bytes([low, high]))
+            } else {
+                f32::from(number[0] as i8)
+            };
+            let scale = scales[(step / BLOCK * PANEL + output) * 4..][..4].try_into().unwrap();
+            held[step * outputs + panel * PANEL + output] = number * f32::from_le_bytes(scale);
         }
     }
-    let mut stored = vec![0; tensor.bytes()];
-    ggml::encode(F16, &panels, panels.len(), &mut stored);
-    tensor.write_bytes(&stored, 0);
+    held
+}
+
+/// What stored columns of `inner` steps hold.
+fn held_by_columns(bytes: &[u8], inner: usize) -> Vec<f32> {
+    let column = |bytes: &[u8]| -> Vec<f32> {
+        let (steps, scales) = bytes.split_at(2 * inner);
+        let scale = |step: usize| f32::from_le_bytes(scales[step / BLOCK * 4..][..4].try_into().unwrap());
+        let value = |step: usize| f32::from(i16::from_le_bytes([steps[2 * step], steps[2 * step + 1]]));
+        (0..inner).map(|step| value(step) * scale(step)).collect()
+    };
+    bytes.chunks_exact(column_bytes(inner)).flat_map(column).collect()
 }
 
 /// Plain loops: M [outputs, inner] times X given as a function of (inner, column).
@@ -47,22 +72,38 @@ fn compute(threads: usize, graph: &Graph, result: Tensor) -> Vec<f32> {
     result.to_vec()
 }
 
+/// Every value of `held` is within `share` of the largest magnitude, which is about 1, of `original`.
+fn close_within(held: &[f32], original: &[f32], share: f32) {
+    assert_eq!(held.len(), original.len());
+    for (at, (held, original)) in held.iter().zip(original).enumerate() {
+        assert!((held - original).abs() <= share, "value {at}: {held} for {original}");
+    }
+}
+
 fn close(ours: &[f32], exact: &[f64]) {
     assert_eq!(ours.len(), exact.len());
     for (at, (ours, exact)) in ours.iter().zip(exact).enumerate() {
-        assert!((f64::from(*ours) - exact).abs() < 1e-3 * (1.0 + exact.abs()), "value {at}: {ours} instead of {exact}");
+        assert!(
+            (f64::from(*ours) - exact).abs() < 2e-5 * (10.0 + exact.abs()),
+            "value {at}: {ours} instead of {exact}"
+        );
     }
 }
 
 #[test]
 fn sums_of_packed_and_plain_terms_equal_plain_loops() {
-    assert!(available(), "this test needs AVX2, FMA and F16C");
-    for (outputs, inner, rank, columns) in [(16, 1, 1, 1), (48, 37, 3, 13), (64, 3000, 8, 70), (160, 64, 8, 5)] {
+    assert!(available(), "this test needs AVX2 and FMA");
+    let shapes =
+        [(16, 2, 1, 1), (48, 38, 3, 13), (64, 3000, 8, 70), (160, 64, 8, 5), (32, 384, 4, 200), (16, 130, 2, 385)];
+    for ((outputs, inner, rank, columns), width) in
+        shapes.into_iter().flat_map(|shape| [(shape, Width::Wide), (shape, Width::Narrow)])
+    {
         let mut results = Vec::new();
-        for threads in [1, 2] {
+        for threads in [1, 2, 3] {
             let backend = Backend::cpu(threads).unwrap();
             let context = Context::new(8, 0).unwrap();
-            let w = packed(&context, outputs, inner);
+            let (kind, dims) = packed_form(width, outputs, inner);
+            let w = context.tensor(kind, &dims);
             let (x, l, u, start) = (
                 context.tensor(F32, &[inner, columns]),
                 context.tensor(F32, &[outputs, rank]),
@@ -71,23 +112,53 @@ fn sums_of_packed_and_plain_terms_equal_plain_loops() {
             );
             let _buffer = backend.allocate(&context, "a test").unwrap();
             let m = values(outputs * inner, 1);
-            write_packed(w, &m, outputs, inner);
+            let held = write_packed(width, w, &m, outputs, inner);
+            close_within(&held, &m, if width == Width::Wide { 1.0 / 4000.0 } else { 1.0 / 253.0 });
             let [xv, lv, uv, sv] = [(x, 2), (l, 3), (u, 4), (start, 5)].map(|(tensor, seed)| {
                 let v = values(tensor.elements(), seed);
                 tensor.write(&v);
                 v
             });
             let graph = Graph::new(8).unwrap();
-            let terms = [Term { matrix: w, columns: x }, Term { matrix: l, columns: u }];
-            let ours = compute(threads, &graph, sum_of_products(&graph, [outputs, columns, 1, 1], Some(start), &terms));
-            let first = naive(&m, outputs, inner, columns, &|step, column| xv[column * inner + step]);
+            let stored = stored(&graph, x);
+            graph.keep(stored);
+            let terms = [Term { matrix: w, columns: stored }, Term { matrix: l, columns: u }];
+            let sum = sum_of_products(&graph, [outputs, columns, 1, 1], Some(start), &terms);
+            graph.keep(sum);
+            graph.run(sum);
+            let _memory = GraphMemory::new(&backend, &graph).unwrap();
+            backend.compute(&graph).unwrap();
+            let ours: Vec<f32> = sum.to_vec();
+            let xh = held_by_columns(&stored.to_bytes(), inner);
+            close_within(&xh, &xv, 1.0 / 16_000.0);
+            let first = naive(&held, outputs, inner, columns, &|step, column| xh[column * inner + step]);
             let second = naive(&lv, outputs, rank, columns, &|step, column| uv[column * rank + step]);
             let exact: Vec<f64> =
                 first.iter().zip(&second).zip(&sv).map(|((a, b), start)| a + b + f64::from(*start)).collect();
             close(&ours, &exact);
             results.push(ours);
         }
-        assert_eq!(results[0], results[1], "threads change no bit");
+        assert!(results.iter().all(|result| *result == results[0]), "threads change no bit");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_reach_the_sums() {
+    for bad in [f32::NAN, f32::INFINITY] {
+        let backend = Backend::cpu(1).unwrap();
+        let context = Context::new(2, 0).unwrap();
+        let (kind, dims) = packed_form(Width::Narrow, 16, 256);
+        let w = context.tensor(kind, &dims);
+        let x = context.tensor(F32, &[256, 2]);
+        let _buffer = backend.allocate(&context, "a test").unwrap();
+        write_packed(Width::Narrow, w, &values(16 * 256, 1), 16, 256);
+        let mut columns = values(512, 2);
+        columns[256 + 200] = bad;
+        x.write(&columns);
+        let graph = Graph::new(4).unwrap();
+        let term = Term { matrix: w, columns: stored(&graph, x) };
+        let ours = compute(1, &graph, sum_of_products(&graph, [16, 2, 1, 1], None, &[term]));
+        assert!(ours[..16].iter().all(|value| value.is_finite()) && ours[16..].iter().all(|value| value.is_nan()));
     }
 }
 

@@ -2,12 +2,12 @@
 //! fastest dimension first, as ggml has them.
 
 use std::ffi::CStr;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::time::Instant;
 
 use llama_cpp_sys_2 as sys;
 
-use super::{Backend, BackendError, Context, Tensor};
+use super::{Backend, BackendError, Context, F32, Tensor, Type};
 
 /// Nodes in the order in which they run, and the descriptions of their tensors.
 pub(crate) struct Graph {
@@ -100,9 +100,9 @@ impl Graph {
         unsafe { sys::ggml_build_forward_expand(self.raw, tensor.as_ptr()) }
     }
 
-    /// Runs the nodes one by one and returns for each its operation, its first operand and its wall time in seconds.
+    /// Runs the nodes one by one and returns for each its operation, itself and its wall time in seconds.
     /// Every node pays for waking the threads, so the sum exceeds the time of the graph as a whole.
-    pub(crate) fn time_nodes(&self, backend: &Backend) -> Result<Vec<(String, Option<Tensor>, f64)>, BackendError> {
+    pub(crate) fn time_nodes(&self, backend: &Backend) -> Result<Vec<(String, Tensor, f64)>, BackendError> {
         let single = Graph::new(1)?;
         let mut times = Vec::new();
         // SAFETY: graph and nodes live; `single` has room for one node, which is cleared before the next.
@@ -115,7 +115,7 @@ impl Graph {
                 backend.compute(&single)?;
                 let seconds = started.elapsed().as_secs_f64();
                 let name = CStr::from_ptr(sys::ggml_op_desc(node)).to_string_lossy().into_owned();
-                times.push((name, NonNull::new((*node).src[0]).map(Tensor), seconds));
+                times.push((name, Tensor::wrap(node), seconds));
             }
         }
         Ok(times)
@@ -243,13 +243,25 @@ impl Graph {
         function: CustomFunction,
         flags: usize,
     ) -> Tensor {
+        self.custom_of(F32, dims, operands, function, flags)
+    }
+
+    /// The same with another type than F32.
+    pub(crate) fn custom_of(
+        &self,
+        kind: Type,
+        dims: [usize; 4],
+        operands: &[Tensor],
+        function: CustomFunction,
+        flags: usize,
+    ) -> Tensor {
         let [n0, n1, n2, n3] = dims.map(|dim| dim as i64);
         let mut raw: Vec<_> = operands.iter().map(|operand| operand.as_ptr()).collect();
         // SAFETY: as in `operations!`; ggml copies the list and asserts its length; `flags` is a number, not a pointer.
         Tensor::wrap(unsafe {
             sys::ggml_custom_4d(
                 self.context.as_ptr(),
-                sys::GGML_TYPE_F32,
+                kind,
                 n0,
                 n1,
                 n2,

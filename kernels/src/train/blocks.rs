@@ -45,8 +45,8 @@ impl Builder<'_> {
     /// Product of a frozen matrix, forward or transposed, of `outputs` with `x`.
     fn frozen_product(&self, matrix: Tensor, outputs: usize, x: Tensor) -> Tensor {
         if self.weights.packed {
-            let dims = [outputs, x.dims()[1], 1, 1];
-            cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns: x }])
+            let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x));
+            cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns }])
         } else {
             self.graph.mul_mat(matrix, x)
         }
@@ -111,12 +111,15 @@ impl Pass {
         backend.compute(&self.graph)
     }
 
-    /// Wall time of every node with its operation; frozen products are named by their type.
+    /// Wall time of every node, named by its operation and, for products, what it multiplies.
     pub(crate) fn time_nodes(&self, backend: &Backend) -> Result<Vec<(String, f64)>, BackendError> {
-        let nodes = self.graph.time_nodes(backend)?.into_iter();
-        let named = nodes.map(|(name, operand, seconds)| match operand.map(|operand| operand.dims()) {
-            Some([input, output, ..]) if name == "MUL_MAT" => (format!("MUL_MAT {input}x{output}"), seconds),
-            _ => (name, seconds),
+        let named = self.graph.time_nodes(backend)?.into_iter().map(|(name, node, seconds)| {
+            if !matches!(name.as_str(), "MUL_MAT" | "CUSTOM") {
+                return (name, seconds);
+            }
+            let dims = |tensor: Tensor| tensor.dims()[..2].iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+            let operands: Vec<String> = node.operands().map(dims).collect();
+            (format!("{name} {} <- {}", dims(node), operands.join(" ")), seconds)
         });
         Ok(named.collect())
     }

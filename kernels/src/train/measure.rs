@@ -69,7 +69,7 @@ impl ProductsGraph {
     ) -> Result<ProductsGraph, BackendError> {
         let products = products_of(config, weights, shape);
         let context = Context::new(2 * products.len(), 0)?;
-        let graph = Graph::new(2 * products.len() + 16)?;
+        let graph = Graph::new(3 * products.len() + 16)?;
         // One tensor per size serves all products of that size, as in a step the input was just written.
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut tensor = |kind, dims: [usize; 2]| {
@@ -102,7 +102,7 @@ impl ProductsGraph {
         for (product, (matrix, columns)) in products.iter().zip(operands) {
             flop += 2.0 * (product.outputs * product.inner * product.columns) as f64;
             graph.run(if kernel == Kernel::Own && weights.packed {
-                let dims = [product.outputs, product.columns, 1, 1];
+                let (dims, columns) = ([product.outputs, product.columns, 1, 1], cpu::stored(&graph, columns));
                 cpu::sum_of_products(&graph, dims, None, &[Term { matrix, columns }])
             } else {
                 graph.mul_mat(matrix, columns)

@@ -128,15 +128,17 @@ fn estimate_memory(
     shape: Shape,
     params: &TrainParams,
 ) -> MemoryBytes {
-    let matrices: usize = (Projection::ALL.iter())
-        .map(|&projection| config.projection_dims(projection))
-        .map(|(input, output)| input * output)
-        .sum::<usize>()
-        * config.layers
-        + config.width * config.vocab;
+    let matrices = Projection::ALL
+        .iter()
+        .flat_map(|&projection| std::iter::repeat_n(config.projection_dims(projection), config.layers))
+        .chain([(config.width, config.vocab)]);
+    let (forward, transposed) = matrices
+        .map(|(input, output)| form.matrix_bytes(input, output))
+        .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
+            (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
+        });
     let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
     let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
-    let (forward, transposed) = form.matrix_bytes(matrices);
     let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
     let kept_layers = match params.recompute_every as usize {
         0 => config.layers,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::arch::{Config, Projection};
-use crate::cpu;
+use crate::cpu::{self, Width};
 use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Q8_0, Tensor, Type};
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
 
@@ -23,33 +23,29 @@ const STRIP_VALUES: usize = 1 << 19;
 /// Forms of the frozen weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WeightForm {
-    /// Both directions in F16 panels for our own kernels.
+    /// Panels for our own kernels, wide forward and narrow transposed: what the forward is off by shifts the loss and
+    /// every gradient, what the transposed copy is off by only the gradients below it.
     Packed,
     /// ggml's types: the forward copies (`None` uses the file's own data) and the transposed ones.
     Ggml(Option<Type>, Type),
 }
 
 impl WeightForm {
-    /// The form for this CPU. Measured with `bench-train --types` on the starter's shapes, two AVX2 threads, GFLOP/s:
-    /// ggml_mul_mat F16 128 to 157, F32 90 to 108, BF16 92 to 105, Q8_0 92 to 107, Q4_1 48 to 64 of a peak of 190;
-    /// our panels reach more, keep activations in F32 and take adapters and sums along. With AVX512-BF16 ggml's BF16
-    /// product is about as fast and grows with the vectors. Without F16C only F32 is quick.
+    /// The form for this CPU. Our kernels multiply integers, which is quicker than any product of ggml
+    /// (docs/performance.md) and takes less memory than F16. Where they cannot run, F16 is ggml's
+    /// quickest type with F16C, BF16 with AVX512-BF16, and without either only F32 is quick.
     pub(crate) fn choose(backend: &Backend, weights: Weights, config: &Config) -> WeightForm {
         let has = |name| ggml::has_cpu_feature(backend, name);
-        let queries = config.heads * config.head_dim;
-        let sizes = [
-            config.width,
-            config.feed_forward,
-            queries,
-            config.kv_heads * config.head_dim,
-            config.head_dim,
-            config.vocab,
-        ];
+        let packable = Projection::ALL
+            .iter()
+            .map(|&projection| config.projection_dims(projection))
+            .chain([(config.head_dim, config.vocab)])
+            .all(|(input, output)| cpu::fits(input) && cpu::fits(output));
         match weights {
             Weights::Exact => WeightForm::Ggml(Some(F32), F32),
             Weights::Small => WeightForm::Ggml(None, Q8_0),
+            Weights::Auto if cpu::available() && packable => WeightForm::Packed,
             Weights::Auto if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
-            Weights::Auto if cpu::available() && sizes.iter().all(|&size| cpu::fits(size)) => WeightForm::Packed,
             Weights::Auto if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
             Weights::Auto => WeightForm::Ggml(Some(F32), F32),
         }
@@ -58,7 +54,7 @@ impl WeightForm {
     /// For checkpoints: runs with the same name compute the same bits at equal threads.
     pub(crate) fn name(self) -> String {
         match self {
-            WeightForm::Packed => "hone-cpu avx2 packed=f16".to_owned(),
+            WeightForm::Packed => "hone-cpu avx2 forward=i12 transposed=i8".to_owned(),
             WeightForm::Ggml(forward, transposed) => {
                 let forward = forward.map_or("file", ggml::type_name);
                 format!("ggml-cpu forward={forward} transposed={}", ggml::type_name(transposed))
@@ -66,12 +62,15 @@ impl WeightForm {
         }
     }
 
-    /// Bytes of a matrix forward (`None`: in the file) and transposed.
-    pub(crate) fn matrix_bytes(self, elements: usize) -> (Option<usize>, usize) {
-        let stored = |kind| ggml::row_bytes(kind, ggml::block_elements(kind)) * elements / ggml::block_elements(kind);
+    /// Bytes of a matrix [input, output] forward (`None`: in the file) and transposed.
+    pub(crate) fn matrix_bytes(self, input: usize, output: usize) -> (Option<usize>, usize) {
         match self {
-            WeightForm::Packed => (Some(2 * elements), 2 * elements),
-            WeightForm::Ggml(forward, transposed) => (forward.map(stored), stored(transposed)),
+            WeightForm::Packed => {
+                (Some(cpu::packed_bytes(Width::Wide, output, input)), cpu::packed_bytes(Width::Narrow, input, output))
+            }
+            WeightForm::Ggml(forward, transposed) => {
+                (forward.map(|kind| ggml::row_bytes(kind, input) * output), ggml::row_bytes(transposed, output) * input)
+            }
         }
     }
 }
@@ -159,8 +158,12 @@ impl<'a> Planner<'a> {
     fn panels(&mut self, name: &str, transposed: bool) -> Result<Tensor, TrainError> {
         let info = self.info(name)?;
         let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
-        let dims = if transposed { cpu::packed_dims(input, output) } else { cpu::packed_dims(output, input) };
-        let tensor = self.context.tensor(F16, &dims);
+        let (kind, dims) = if transposed {
+            cpu::packed_form(Width::Narrow, input, output)
+        } else {
+            cpu::packed_form(Width::Wide, output, input)
+        };
+        let tensor = self.context.tensor(kind, &dims);
         self.jobs.push(Job { info, tensor, form: Form::Panels, transposed });
         Ok(tensor)
     }
@@ -259,10 +262,11 @@ struct Strip<'a> {
 impl<'a> Strip<'a> {
     fn of(job: &'a Job<'a>) -> impl Iterator<Item = Strip<'a>> {
         let (input, output) = (job.info.dim(0) as usize, job.info.dim(1) as usize);
-        // A transposed strip becomes a piece of every row of the copy, which must be whole blocks or panels.
-        let unit = match job.form {
-            Form::Panels => cpu::PANEL,
-            Form::Rows => ggml::block_elements(job.tensor.kind()),
+        // A transposed strip becomes a piece of every row of the copy, which must be whole blocks.
+        let unit = match (job.form, job.transposed) {
+            (Form::Panels, false) => cpu::PANEL,
+            (Form::Panels, true) => cpu::BLOCK,
+            (Form::Rows, _) => ggml::block_elements(job.tensor.kind()),
         };
         let rows = (STRIP_VALUES / input).max(1).next_multiple_of(unit);
         (0..output).step_by(rows).map(move |first| Strip { job, first, rows: rows.min(output - first) })
@@ -327,26 +331,38 @@ impl Scratch {
     /// Whole panels: 16 rows of the strip become one, turned so that their values of one input lie together.
     fn pack(&mut self, strip: &Strip<'_>, input: usize) {
         let tensor = strip.job.tensor;
-        self.turned.resize(strip.rows * input, 0.0);
         let panel = cpu::PANEL * input;
-        for (source, out) in self.values.chunks_exact(panel).zip(self.turned.chunks_exact_mut(panel)) {
-            transpose(source, input, out, cpu::PANEL);
+        self.turned.resize(panel, 0.0);
+        self.encoded.resize(tensor.strides()[1], 0);
+        for (index, rows) in self.values.chunks_exact(panel).enumerate() {
+            transpose(rows, input, &mut self.turned, cpu::PANEL);
+            for (block, steps) in self.turned.chunks(cpu::PANEL * cpu::BLOCK).enumerate() {
+                cpu::pack_block(Width::Wide, steps, input, block, &mut self.encoded);
+            }
+            tensor.write_bytes(&self.encoded, (strip.first / cpu::PANEL + index) * self.encoded.len());
         }
-        self.encode(true, F16, panel);
-        tensor.write_bytes(&self.encoded, strip.first / cpu::PANEL * tensor.strides()[1]);
     }
 
-    /// A piece of every panel of the transposed copy: the strip's rows are inner steps, 16 of their values a run.
+    /// Some blocks of every panel of the transposed copy: the strip's rows are inner steps, 16 of their values a run.
     fn pack_turned(&mut self, strip: &Strip<'_>, input: usize) {
         let tensor = strip.job.tensor;
-        self.encode(false, F16, input);
-        let run = ggml::row_bytes(F16, cpu::PANEL);
+        let stride = tensor.strides()[1];
         for panel in 0..input / cpu::PANEL {
-            self.stored.clear();
-            for row in self.encoded.chunks_exact(ggml::row_bytes(F16, input)) {
-                self.stored.extend_from_slice(&row[panel * run..][..run]);
+            self.turned.clear();
+            for row in self.values.chunks_exact(input) {
+                self.turned.extend_from_slice(&row[panel * cpu::PANEL..][..cpu::PANEL]);
             }
-            tensor.write_bytes(&self.stored, panel * tensor.strides()[1] + strip.first * run);
+            // The strip as a panel of its own, of which numbers and scales go to their places in the whole one.
+            let numbers = self.turned.len();
+            self.encoded.resize(cpu::packed_bytes(Width::Narrow, cpu::PANEL, strip.rows), 0);
+            for (block, steps) in self.turned.chunks(cpu::PANEL * cpu::BLOCK).enumerate() {
+                cpu::pack_block(Width::Narrow, steps, strip.rows, block, &mut self.encoded);
+            }
+            let (numbers, scales) = self.encoded.split_at(numbers);
+            let inner = strip.job.info.dim(1) as usize;
+            let scales_at = cpu::PANEL * (inner + strip.first / cpu::BLOCK * size_of::<f32>());
+            tensor.write_bytes(numbers, panel * stride + strip.first * cpu::PANEL);
+            tensor.write_bytes(scales, panel * stride + scales_at);
         }
     }
 }

@@ -50,14 +50,15 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, st
     let adapters = b.lora.layout.group(layer, group);
     let inner = (!adapters.members.is_empty())
         .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
+    let stored = b.weights.packed.then(|| cpu::stored(g, x));
     let outputs = group.members().iter().map(|&projection| {
         let matrix = b.layer(layer).projection(projection).forward;
         let adapter = inner.zip(adapters.position(projection)).map(|(inner, position)| Term {
             matrix: b.b_of(b.lora.values, adapters.members[position]),
             columns: b.inner_of(inner, position),
         });
-        if b.weights.packed {
-            let terms: Vec<Term> = [Term { matrix, columns: x }].into_iter().chain(adapter).collect();
+        if let Some(columns) = stored {
+            let terms: Vec<Term> = [Term { matrix, columns }].into_iter().chain(adapter).collect();
             let dims = [b.config.projection_dims(projection).1, x.dims()[1], 1, 1];
             return cpu::sum_of_products(g, dims, start, &terms);
         }
@@ -96,11 +97,10 @@ pub(crate) fn backward(
     if !input_needed {
         return None;
     }
-    let frozen = group
-        .members()
-        .iter()
-        .zip(gradients)
-        .map(|(&projection, &dy)| Term { matrix: b.layer(layer).projection(projection).transposed, columns: dy });
+    let frozen = group.members().iter().zip(gradients).map(|(&projection, &dy)| {
+        let matrix = b.layer(layer).projection(projection).transposed;
+        Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy) } else { dy } }
+    });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
     if b.weights.packed {
         let terms: Vec<Term> = frozen.chain(adapter).collect();

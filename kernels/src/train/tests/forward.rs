@@ -19,12 +19,13 @@ fn tiny_logits_equal_llama_cpp_and_the_naive_model() {
     let naive = Reference::load(&GgufFile::open(&model).unwrap()).logits(&Adapters::new(), &row.tokens);
     let naive: Vec<Vec<f32>> = naive.iter().map(|row| row.iter().map(|&value| value as f32).collect()).collect();
     let theirs = logits(&model, None, &row.tokens);
-    for weights in [Weights::Exact, Weights::Auto] {
+    // The packed form rounds weights to 12 bits and activations to 14.
+    for (weights, largest_max, rms_max) in [(Weights::Exact, 2e-4, 2e-5), (Weights::Auto, 2e-2, 3e-3)] {
         let ours = trainer(&model, row, weights).logits(&row.tokens).unwrap();
         for (other, name) in [(&naive, "the naive F64 model"), (&theirs, "llama.cpp")] {
             let (largest, rms) = difference(&ours, other);
             println!("tiny, {weights:?} weights, against {name}: max {largest:.2e}, rms {rms:.2e}");
-            assert!(largest < 2e-4 && rms < 2e-5, "{largest} {rms}");
+            assert!(largest < largest_max && rms < rms_max, "{largest} {rms}");
         }
     }
 }

@@ -53,14 +53,16 @@ fn naive_loss(reference: &Reference, adapters: &Adapters, rows: &[TokenRow]) -> 
     loss / count as f64
 }
 
-/// Checks the loss and, for every adapted matrix, the slope along its own gradient and its largest entry's.
+/// Checks the loss and, for every adapted matrix, the slope along its own gradient and its largest entry's. The packed
+/// form computes another model, off by the rounding of its weights, so it may be off by that.
 fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
+    let (loss_gap, gap_max) = if params.weights == Weights::Exact { (1e-5, 1e-3) } else { (3e-4, 3e-2) };
     let (mut trainer, values) = shaken(model, rows, params, 0.05);
     let (loss, gradient) = trainer.loss_and_gradient();
     let reference = Reference::load(&GgufFile::open(model).unwrap());
     let adapters = adapters_of(&mut trainer, &values);
     let naive = naive_loss(&reference, &adapters, rows);
-    assert!((loss - naive).abs() < 1e-5 * naive, "loss {loss}, naive {naive}");
+    assert!((loss - naive).abs() < loss_gap * naive, "loss {loss}, naive {naive}");
     let layout = trainer.parts().0.layout.clone();
     let mut worst = 0.0f64;
     for adapter in layout.adapters() {
@@ -84,7 +86,7 @@ fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
             let top = (0..len).max_by(|&a, &b| own[a].abs().total_cmp(&own[b].abs())).unwrap();
             let entry = along(&|index| if index == top { 1.0 } else { 0.0 });
             let gap = ((slope - norm) / norm).abs().max(((entry - f64::from(own[top])) / norm).abs());
-            assert!(gap < 1e-3, "{adapter:?} b={is_b}: norm {norm}, slope {slope}, entry {} {entry}", own[top]);
+            assert!(gap < gap_max, "{adapter:?} b={is_b}: norm {norm}, slope {slope}, entry {} {entry}", own[top]);
             worst = worst.max(gap);
         }
     }
@@ -133,6 +135,6 @@ fn fast_weight_forms_keep_the_gradient_of_the_starter() {
     let fast = cosine(&gradient(Weights::Auto), &exact);
     let small = cosine(&gradient(Weights::Small), &exact);
     println!("gradient cosine against F32: fast {fast:.6}, small {small:.6}");
-    assert!(fast >= 0.997, "{fast}");
+    assert!(fast >= 0.999, "{fast}");
     assert!(small >= 0.99, "{small}");
 }

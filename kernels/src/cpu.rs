@@ -4,9 +4,13 @@
 //! so results do not depend on the number of threads.
 
 #[cfg(target_arch = "x86_64")]
+mod attention;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod glu;
+#[cfg(target_arch = "x86_64")]
+mod math;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
@@ -33,7 +37,7 @@ pub(crate) fn available() -> bool {
 pub(crate) struct Term {
     /// M, either packed (see [`packed_form`]) or F32 [outputs, inner], outputs contiguous.
     pub(crate) matrix: Tensor,
-    /// X, [`stored`] for a packed M, else F32 [inner, columns], or [columns, inner] for [`outer`].
+    /// X, [`stored`] for a packed M, else F32 [inner, columns], or [columns, inner] for [`add_outer`].
     pub(crate) columns: Tensor,
 }
 
@@ -78,12 +82,6 @@ pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
     graph.custom_inplace(into, &[term.matrix, term.columns], product::run, product::TURNED | product::HAS_START)
 }
 
-/// M X^T: F32 of `dims`.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn outer(graph: &Graph, dims: [usize; 4], term: Term) -> Tensor {
-    graph.custom(dims, &[term.matrix, term.columns], product::run, product::TURNED)
-}
-
 /// Gradients of silu(gate) * up for the output gradient `gradient`: those of gate and up.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn swiglu_back(graph: &Graph, gradient: Tensor, gate: Tensor, up: Tensor) -> (Tensor, Tensor) {
@@ -93,10 +91,74 @@ pub(crate) fn swiglu_back(graph: &Graph, gradient: Tensor, gate: Tensor, up: Ten
     (part(0), part(1))
 }
 
+/// What a query sees, for [`attention`].
+#[derive(Clone, Copy)]
+pub(crate) struct Sight {
+    /// I32 [T]: first key of each query's document; the last is the query itself.
+    pub(crate) first: Tensor,
+    /// Keys that a query sees at most; 0: all of its document.
+    pub(crate) window: u32,
+    /// Factor on scores.
+    pub(crate) scale: f32,
+}
+
+impl Sight {
+    fn flags(self) -> usize {
+        (self.window as usize) << 32 | self.scale.to_bits() as usize
+    }
+}
+
+/// Whether heads of this size can take part in [`attention`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn fits_head(head_dim: usize) -> bool {
+    fits(head_dim) && head_dim <= attention::HEAD_DIM_MAX
+}
+
+/// K or V [head_dim, kv_heads, T] in panels of 16 keys.
+#[cfg(target_arch = "x86_64")]
+fn attention_panels(graph: &Graph, a: Tensor) -> Tensor {
+    let [head_dim, heads, tokens, ..] = a.dims();
+    graph.custom([PANEL * head_dim, tokens.div_ceil(PANEL), heads, 1], &[a], attention::turn, 0)
+}
+
+/// Causal attention of Q [head_dim, heads, T] over K and V [head_dim, kv_heads, T] inside documents: the output
+/// [head_dim * heads, T], a view of the second tensor, which [`attention_back`] wants.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn attention(graph: &Graph, [q, k, v]: [Tensor; 3], sight: Sight) -> (Tensor, Tensor) {
+    let [head_dim, heads, tokens, ..] = q.dims();
+    let operands = [q, attention_panels(graph, k), v, sight.first];
+    let all = graph.custom([(head_dim + 1) * heads * tokens, 1, 1, 1], &operands, attention::forward, sight.flags());
+    (graph.view_2d(all, head_dim * heads, tokens, head_dim * heads, 0), all)
+}
+
+/// Gradients of Q, K and V, shaped as they are, for the gradient `d_out` [head_dim * heads, T] of [`attention`]'s
+/// output, given its second result.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn attention_back(
+    graph: &Graph,
+    [q, k, v]: [Tensor; 3],
+    forward: Tensor,
+    d_out: Tensor,
+    sight: Sight,
+) -> [Tensor; 3] {
+    let ([head_dim, heads, tokens, ..], [_, kv_heads, ..]) = (q.dims(), k.dims());
+    let panels = [attention_panels(graph, k), attention_panels(graph, v)];
+    let mut operands = vec![q, k, panels[0], panels[1], forward, d_out, sight.first];
+    let values = (head_dim + 1) * heads * tokens;
+    let queries = graph.custom([values, 1, 1, 1], &operands, attention::backward_queries, sight.flags());
+    operands.push(queries);
+    let size = head_dim * kv_heads * tokens;
+    let keys = graph.custom([2 * size, 1, 1, 1], &operands, attention::backward_keys, sight.flags());
+    let part = |all: Tensor, heads: usize, offset: usize| {
+        graph.reshape(graph.view_1d(all, head_dim * heads * tokens, offset), [head_dim, heads, tokens, 1])
+    };
+    [part(queries, heads, 0), part(keys, kv_heads, 0), part(keys, kv_heads, size)]
+}
+
 /// Never called: [`available`] is false on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
-    use super::{Graph, Tensor, Term};
+    use super::{Graph, Sight, Tensor, Term};
 
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
@@ -104,10 +166,16 @@ mod elsewhere {
     pub(crate) fn stored(_: &Graph, _: Tensor) -> Tensor {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn add_outer(_: &Graph, _: Tensor, _: Term) -> Tensor {
+    pub(crate) fn fits_head(_: usize) -> bool {
+        false
+    }
+    pub(crate) fn attention(_: &Graph, _: [Tensor; 3], _: Sight) -> (Tensor, Tensor) {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn outer(_: &Graph, _: [usize; 4], _: Term) -> Tensor {
+    pub(crate) fn attention_back(_: &Graph, _: [Tensor; 3], _: Tensor, _: Tensor, _: Sight) -> [Tensor; 3] {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn add_outer(_: &Graph, _: Tensor, _: Term) -> Tensor {
         unreachable!("no kernels for this processor")
     }
     pub(crate) fn swiglu_back(_: &Graph, _: Tensor, _: Tensor, _: Tensor) -> (Tensor, Tensor) {
@@ -115,7 +183,7 @@ mod elsewhere {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use elsewhere::{add_outer, outer, stored, sum_of_products, swiglu_back};
+pub(crate) use elsewhere::{add_outer, attention, attention_back, fits_head, stored, sum_of_products, swiglu_back};
 
 /// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
 #[cfg(target_arch = "x86_64")]

@@ -3,8 +3,9 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m256, _mm_loadu_si128, _mm256_broadcast_ss, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_mul_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256,
+    __m256, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch, _mm256_broadcast_ss, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    _mm256_storeu_si256,
 };
 
 use super::PANEL;
@@ -19,6 +20,15 @@ pub(super) unsafe fn widen(from: *const i8, to: *mut i16, count: usize) {
     for at in (0..count).step_by(16) {
         // SAFETY: the caller gives `count` values on both sides.
         unsafe { _mm256_storeu_si256(to.add(at).cast(), _mm256_cvtepi8_epi16(_mm_loadu_si128(from.add(at).cast()))) };
+    }
+}
+
+/// Asks for `bytes` bytes from `from` on, which need not exist.
+#[inline]
+pub(super) fn prefetch(from: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: a prefetch of an address that is not mapped does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line).cast()) };
     }
 }
 

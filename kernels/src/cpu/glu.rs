@@ -5,6 +5,7 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
+use super::math::exp;
 use super::share;
 
 /// ggml's entry. Operands: gradient, gate, up, each contiguous [width, columns]; the destination [width, columns, 2]
@@ -35,39 +36,5 @@ fn back(gradient: &[f32], gate: &[f32], up: &[f32], d_gate: &mut [f32], d_up: &m
         let s = 1.0 / (1.0 + exp(-g));
         *d_gate = dh * u * s * (1.0 + g * (1.0 - s));
         *d_up = dh * g * s;
-    }
-}
-
-/// e^x to about 2 units in the last place, without branches so that the loop above becomes vector code. x = n ln 2 + r
-/// with |r| <= ln 2 / 2, a polynomial for e^r (Cephes `expf`), and n put into the exponent.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// Adding and subtracting it rounds to a whole number.
-    const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Beyond these the sigmoid is 0 or 1 to the last bit.
-    let x = x.clamp(-87.0, 87.0);
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let mut p = 1.987_569_1e-4f32;
-    for factor in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p.mul_add(r, factor);
-    }
-    let p = p.mul_add(r * r, r) + 1.0;
-    // The low bits of `shifted` hold n; the shift drops everything above.
-    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn exp_is_exact_to_a_few_units() {
-        for step in -8_600..8_600 {
-            let x = step as f32 * 0.01;
-            let exact = f64::from(x).exp();
-            assert!(((f64::from(super::exp(x)) - exact) / exact).abs() < 4e-7, "{x}");
-        }
     }
 }

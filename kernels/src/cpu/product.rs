@@ -21,9 +21,16 @@ pub(super) const TURNED: usize = 2;
 
 /// Most terms of one operation: ggml allows ten operands.
 const TERMS_MAX: usize = 4;
-/// Most columns of a unit: their sums and a widened piece of a panel fill two thirds of the first-level cache, and
-/// their stored columns stay in the second-level cache.
+/// Most columns of a unit: their sums and a piece of a panel fill two thirds of the first-level cache.
 const COLUMNS_MAX: usize = 192;
+/// Fewest columns of a unit where there are more: below, fetching panels costs more than fetching columns.
+const COLUMNS_MIN: usize = 6 * TILE;
+/// Bytes of columns that a unit works on: they stay in the second-level cache from panel to panel.
+const COLUMN_BYTES: usize = 256 * 1024;
+/// Most inner steps of a term that are done before other panels get their turn.
+const ROUND: usize = 32 * BLOCK;
+/// Bytes of panels that are fetched ahead while a tile is computed.
+const AHEAD: usize = 512;
 /// Inner steps that are widened at a time.
 const PIECE: usize = 2 * BLOCK;
 
@@ -44,6 +51,10 @@ struct Source {
     /// Bytes from one column to the next.
     column_bytes: usize,
     inner: usize,
+    /// The steps to do: from here, a whole number of blocks,
+    first: usize,
+    /// to here.
+    end: usize,
 }
 
 const NO_SOURCE: Source = Source {
@@ -55,13 +66,15 @@ const NO_SOURCE: Source = Source {
     step: 0,
     column_bytes: 0,
     inner: 0,
+    first: 0,
+    end: 0,
 };
 
 /// ggml's entry: worker `ith` of `nth` computes its share of the panels. `data` holds the flags.
 pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
     let flags = data as usize;
     // SAFETY: ggml passes the node it runs and its operands' memory is allocated; shapes were fixed when the node was
-    // made from `sum_of_products`, `outer` or `add_outer`, whose callers pass matching shapes, all of F32 or packed.
+    // made from `sum_of_products` or `add_outer`, whose callers pass matching shapes, all of F32 or packed.
     unsafe {
         let dst = &*dst;
         let first = usize::from(flags & HAS_START != 0);
@@ -132,6 +145,8 @@ unsafe fn source_of(
         step,
         column_bytes,
         inner,
+        first: 0,
+        end: inner,
     }
 }
 
@@ -145,18 +160,39 @@ struct Shape {
 
 /// One worker's share of the units. They are shared with the block of columns running fastest, so that workers get
 /// whole panels where the panels divide among them, and done with the panel running fastest, so that a block's columns
-/// stay in cache.
+/// stay in cache. Long sums are done in rounds, each of which continues from the destination.
 unsafe fn multiply(sources: &[Source], shape: Shape, begin: *const f32, out: *mut f32, worker: usize, workers: usize) {
-    let blocks = shape.columns.div_ceil(COLUMNS_MAX);
+    let bytes: usize = sources.iter().map(|source| source.inner.min(ROUND) * size_of::<i16>()).sum();
+    let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, COLUMNS_MAX);
+    let blocks = shape.columns.div_ceil(most);
     let block = shape.columns.div_ceil(blocks).next_multiple_of(TILE);
     let units = share(blocks * shape.panels, worker, workers);
-    for index in 0..blocks {
-        let columns = (index * block).min(shape.columns)..shape.columns.min((index + 1) * block);
-        for panel in (0..shape.panels).filter(|panel| units.contains(&(panel * blocks + index))) {
-            // SAFETY: panel and columns lie inside the shape; `begin` is read only where it is given.
-            unsafe { unit(sources, panel, columns.clone(), shape, begin, out) };
+    let rounds = sources.iter().map(|source| source.inner.div_ceil(ROUND)).max().unwrap_or(0);
+    for round in 0..rounds {
+        let mut part = [NO_SOURCE; TERMS_MAX];
+        for (part, source) in part.iter_mut().zip(sources) {
+            let first = (round * ROUND).min(source.inner);
+            *part = Source { first, end: source.inner.min(first + ROUND), ..*source };
+        }
+        let begin = match round {
+            0 => Begin { values: begin, stride: shape.begin_stride },
+            _ => Begin { values: out, stride: shape.out_stride },
+        };
+        for index in 0..blocks {
+            let columns = (index * block).min(shape.columns)..shape.columns.min((index + 1) * block);
+            for panel in (0..shape.panels).filter(|panel| units.contains(&(panel * blocks + index))) {
+                // SAFETY: panel and columns lie inside the shape; `begin` is read only where it is given.
+                unsafe { unit(&part[..sources.len()], panel, columns.clone(), begin, out, shape.out_stride) };
+            }
         }
     }
+}
+
+/// What sums begin with (null: zero), and the values from one column to the next.
+#[derive(Clone, Copy)]
+struct Begin {
+    values: *const f32,
+    stride: usize,
 }
 
 /// One panel for one block of columns.
@@ -164,9 +200,9 @@ unsafe fn unit(
     sources: &[Source],
     panel: usize,
     columns: Range<usize>,
-    shape: Shape,
-    begin: *const f32,
+    begin: Begin,
     out: *mut f32,
+    out_stride: usize,
 ) {
     let mut memory: MaybeUninit<[f32; PANEL * (COLUMNS_MAX + TILE)]> = MaybeUninit::uninit();
     let sums: *mut f32 = memory.as_mut_ptr().cast();
@@ -174,11 +210,12 @@ unsafe fn unit(
     // SAFETY: a block has at most COLUMNS_MAX columns, a last tile may write TILE more; begin and out have 16 values
     // at every place of the panel, and terms match the shape.
     unsafe {
-        if begin.is_null() {
+        if begin.values.is_null() {
             ptr::write_bytes(sums, 0, PANEL * (columns.len() + TILE));
         } else {
             for (at, column) in columns.clone().enumerate() {
-                ptr::copy_nonoverlapping(begin.add(place(column, shape.begin_stride)), sums.add(at * PANEL), PANEL);
+                let values = begin.values.add(place(column, begin.stride));
+                ptr::copy_nonoverlapping(values, sums.add(at * PANEL), PANEL);
             }
             ptr::write_bytes(sums.add(PANEL * columns.len()), 0, PANEL * TILE);
         }
@@ -189,7 +226,7 @@ unsafe fn unit(
             }
         }
         for (at, column) in columns.enumerate() {
-            ptr::copy_nonoverlapping(sums.add(at * PANEL), out.add(place(column, shape.out_stride)), PANEL);
+            ptr::copy_nonoverlapping(sums.add(at * PANEL), out.add(place(column, out_stride)), PANEL);
         }
     }
 }
@@ -203,9 +240,10 @@ unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Range
     unsafe {
         let values = source.matrix.add(panel * source.panel_bytes);
         let scales: *const f32 = values.add(source.inner * source.matrix_step).cast();
-        for first in (0..source.inner).step_by(PIECE) {
-            let steps = PIECE.min(source.inner - first);
+        for first in (source.first..source.end).step_by(PIECE) {
+            let steps = PIECE.min(source.end - first);
             let piece = values.add(first * source.matrix_step);
+            let behind = piece.wrapping_add(steps * source.matrix_step);
             let piece = match width {
                 Width::Wide => piece.cast(),
                 Width::Narrow => {
@@ -218,6 +256,10 @@ unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Range
                 let stored: [*const u8; TILE] = std::array::from_fn(|n| {
                     source.columns.add((column + n).min(columns.end - 1) * source.column_bytes)
                 });
+                // While a tile is computed, a share of what comes behind this piece is fetched.
+                if index * AHEAD < PIECE * source.matrix_step {
+                    avx2::prefetch(behind.wrapping_add(index * AHEAD), AHEAD);
+                }
                 let tile = PackedTile {
                     columns: stored.map(|column| column.cast::<i16>().add(first)),
                     column_scales: stored
@@ -236,12 +278,12 @@ unsafe fn add_plain(source: &Source, panel: usize, columns: Range<usize>, sums: 
         // SAFETY: as in `add_packed`.
         unsafe {
             let run = PlainRun {
-                matrix: source.matrix.add(panel * source.panel_bytes).cast(),
+                matrix: source.matrix.add(panel * source.panel_bytes + source.first * source.matrix_step).cast(),
                 matrix_step: source.matrix_step,
-                columns: source.columns.add(column * source.column_bytes).cast(),
+                columns: source.columns.add(column * source.column_bytes).cast::<f32>().add(source.first * source.step),
                 step: source.step,
                 column_stride: source.column_bytes / size_of::<f32>(),
-                len: source.inner,
+                len: source.end - source.first,
             };
             avx2::plain(&run, TILE.min(columns.end - column), sums.add(index * TILE * PANEL));
         }

@@ -2,10 +2,10 @@
 
 use super::panels::{column_bytes, panel_bytes};
 use super::{
-    BLOCK, PANEL, Term, Width, add_outer, available, outer, pack_block, packed_form, stored, sum_of_products,
-    swiglu_back,
+    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, pack_block, packed_form, stored,
+    sum_of_products, swiglu_back,
 };
-use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, Tensor};
+use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, I32, Tensor};
 
 /// Values in [-1, 1).
 fn values(count: usize, seed: usize) -> Vec<f32> {
@@ -163,39 +163,132 @@ fn values_that_are_no_numbers_reach_the_sums() {
 }
 
 #[test]
-fn outer_products_equal_plain_loops_for_grouped_heads_and_in_place() {
-    let (outputs, columns, inner, heads) = (32, 11, 29, 3);
+fn outer_products_are_added_in_place() {
+    let (outputs, columns, inner) = (32, 11, 29);
     let backend = Backend::cpu(2).unwrap();
     let context = Context::new(8, 0).unwrap();
-    let matrix = context.tensor(F32, &[outputs, inner, heads]);
-    let turned = context.tensor(F32, &[columns, inner, heads]);
+    let matrix = context.tensor(F32, &[outputs, inner]);
+    let turned = context.tensor(F32, &[columns, inner]);
     let into = context.tensor(F32, &[outputs, columns]);
     let _buffer = backend.allocate(&context, "a test").unwrap();
-    let (m, x, begin) =
-        (values(outputs * inner * heads, 1), values(columns * inner * heads, 2), values(outputs * columns, 3));
+    let (m, x, begin) = (values(outputs * inner, 1), values(columns * inner, 2), values(outputs * columns, 3));
     matrix.write(&m);
     turned.write(&x);
     into.write(&begin);
     let graph = Graph::new(8).unwrap();
-    let term = Term { matrix, columns: turned };
-    let ours = compute(2, &graph, outer(&graph, [outputs, columns, heads, 1], term));
-    let mut exact = Vec::new();
-    for head in 0..heads {
-        let x = &x[head * columns * inner..];
-        exact.extend(naive(&m[head * outputs * inner..], outputs, inner, columns, &|step, column| {
-            x[step * columns + column]
-        }));
-    }
-    close(&ours, &exact);
-
-    let graph = Graph::new(8).unwrap();
-    let (first, second) =
-        (graph.view_2d(matrix, outputs, inner, outputs, 0), graph.view_2d(turned, columns, inner, columns, 0));
-    graph.run(add_outer(&graph, into, Term { matrix: first, columns: second }));
+    graph.run(add_outer(&graph, into, Term { matrix, columns: turned }));
     let _memory = GraphMemory::new(&backend, &graph).unwrap();
     backend.compute(&graph).unwrap();
+    let exact = naive(&m, outputs, inner, columns, &|step, column| x[step * columns + column]);
     let exact: Vec<f64> = exact.iter().zip(&begin).map(|(sum, begin)| sum + f64::from(*begin)).collect();
     close(&into.to_vec::<f32>(), &exact);
+}
+
+/// Sizes of one case of attention.
+#[derive(Debug, Clone)]
+struct Case {
+    head_dim: usize,
+    heads: usize,
+    kv_heads: usize,
+    window: usize,
+    /// Tokens of each document.
+    documents: Vec<usize>,
+}
+
+/// Attention by its definition, and the gradients of Q, K and V for the output's gradient.
+fn naive_attention(case: &Case, scale: f64, [q, k, v, d_out]: [&[f32]; 4]) -> [Vec<f64>; 4] {
+    let Case { head_dim, heads, kv_heads, window, .. } = *case;
+    let value =
+        |a: &[f32], count: usize, t: usize, head: usize, at: usize| f64::from(a[(t * count + head) * head_dim + at]);
+    let [mut out, mut dq] = [(); 2].map(|()| vec![0.0; q.len()]);
+    let [mut dk, mut dv] = [(); 2].map(|()| vec![0.0; k.len()]);
+    let mut begin = 0;
+    for &len in &case.documents {
+        for (t, head) in (begin..begin + len).flat_map(|t| (0..heads).map(move |head| (t, head))) {
+            let (shared, own) = (head * kv_heads / heads, (t * heads + head) * head_dim);
+            let first = if window > 0 { begin.max((t + 1).saturating_sub(window)) } else { begin };
+            let dot = |a: &[f32], b: &[f32], key: usize| -> f64 {
+                (0..head_dim).map(|at| value(a, heads, t, head, at) * value(b, kv_heads, key, shared, at)).sum()
+            };
+            let weights: Vec<f64> = (first..=t).map(|key| (scale * dot(q, k, key)).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let slopes: Vec<f64> = (first..=t).map(|key| dot(d_out, v, key)).collect();
+            let mean: f64 = weights.iter().zip(&slopes).map(|(weight, slope)| weight / total * slope).sum();
+            for (key, (weight, slope)) in (first..=t).zip(weights.iter().zip(&slopes)) {
+                let (p, other) = (weight / total, (key * kv_heads + shared) * head_dim);
+                let ds = scale * p * (slope - mean);
+                for at in 0..head_dim {
+                    out[own + at] += p * f64::from(v[other + at]);
+                    dq[own + at] += ds * f64::from(k[other + at]);
+                    dk[other + at] += ds * f64::from(q[own + at]);
+                    dv[other + at] += p * f64::from(d_out[own + at]);
+                }
+            }
+        }
+        begin += len;
+    }
+    [out, dq, dk, dv]
+}
+
+#[test]
+fn attention_and_its_gradients_equal_their_definition() {
+    let case = |head_dim, heads, kv_heads, window, documents: &[usize]| Case {
+        head_dim,
+        heads,
+        kv_heads,
+        window,
+        documents: documents.to_vec(),
+    };
+    for case in [
+        case(16, 1, 1, 0, &[1]),
+        case(64, 9, 3, 0, &[70, 1, 1, 38]),
+        case(32, 4, 4, 0, &[16, 32, 5]),
+        case(16, 2, 1, 0, &[600]),
+        case(16, 2, 1, 20, &[300, 33]),
+        case(256, 2, 2, 0, &[13, 29]),
+    ] {
+        let tokens: usize = case.documents.iter().sum();
+        let mut results = Vec::new();
+        for threads in [1, 2, 3] {
+            let backend = Backend::cpu(threads).unwrap();
+            let context = Context::new(8, 0).unwrap();
+            let [q, d_out] = [(); 2].map(|()| context.tensor(F32, &[case.head_dim, case.heads, tokens]));
+            let [k, v] = [(); 2].map(|()| context.tensor(F32, &[case.head_dim, case.kv_heads, tokens]));
+            let first = context.tensor(I32, &[tokens]);
+            let _buffer = backend.allocate(&context, "a test").unwrap();
+            let starts = case.documents.iter().scan(0, |begin, &len| {
+                *begin += len;
+                Some(vec![(*begin - len) as i32; len])
+            });
+            first.write(&starts.flatten().collect::<Vec<i32>>());
+            let [qv, kv, vv, dv] = [(q, 1), (k, 2), (v, 3), (d_out, 4)].map(|(tensor, seed)| {
+                let v = values(tensor.elements(), seed);
+                tensor.write(&v);
+                v
+            });
+            let graph = Graph::new(32).unwrap();
+            let scale = 3.0 / (case.head_dim as f32).sqrt();
+            let sight = Sight { first, window: case.window as u32, scale };
+            let (out, result) = attention(&graph, [q, k, v], sight);
+            let gradients = attention_back(&graph, [q, k, v], result, d_out, sight);
+            let all = [out, gradients[0], gradients[1], gradients[2]];
+            graph.keep(result);
+            for tensor in all {
+                let copy = graph.cont(tensor);
+                graph.keep(copy);
+                graph.run(copy);
+            }
+            let _memory = GraphMemory::new(&backend, &graph).unwrap();
+            backend.compute(&graph).unwrap();
+            let exact = naive_attention(&case, f64::from(scale), [&qv, &kv, &vv, &dv]);
+            let ours = all.map(|tensor| tensor.to_vec::<f32>());
+            for (ours, exact) in ours.iter().zip(&exact) {
+                close(ours, exact);
+            }
+            results.push(ours);
+        }
+        assert!(results.iter().all(|result| *result == results[0]), "threads change no bit: {case:?}");
+    }
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(crate) struct Inputs {
     pub(crate) tokens: Tensor,
     /// I32 [tokens], restarting with every row.
     pub(crate) positions: Tensor,
+    /// I32 [tokens]: flat place of the first token of each token's row; padding is a row of its own each.
+    pub(crate) first_keys: Tensor,
     /// I32 [heads * places]: for every (lane, head, place) the row of the flat queries seen as [head_dim, heads * tokens].
     pub(crate) to_query_lanes: Tensor,
     /// I32 [kv_heads * places], the same for keys and values.
@@ -88,6 +90,7 @@ pub(crate) struct Inputs {
 struct Host {
     tokens: Vec<i32>,
     positions: Vec<i32>,
+    first_keys: Vec<i32>,
     to_query_lanes: Vec<i32>,
     to_key_lanes: Vec<i32>,
     from_query_lanes: Vec<i32>,
@@ -115,6 +118,7 @@ impl Inputs {
         let mut inputs = Inputs {
             tokens: context.tensor(I32, &[tokens]),
             positions: context.tensor(I32, &[tokens]),
+            first_keys: context.tensor(I32, &[tokens]),
             to_query_lanes: context.tensor(I32, &[config.heads * places]),
             to_key_lanes: context.tensor(I32, &[config.kv_heads * places]),
             from_query_lanes: context.tensor(I32, &[config.heads * tokens]),
@@ -133,6 +137,7 @@ impl Inputs {
         let host = &mut inputs.host;
         host.tokens.resize(tokens, 0);
         host.positions.resize(tokens, 0);
+        host.first_keys.resize(tokens, 0);
         host.to_query_lanes.resize(config.heads * places, 0);
         host.to_key_lanes.resize(config.kv_heads * places, 0);
         host.from_query_lanes.resize(config.heads * tokens, 0);
@@ -165,6 +170,7 @@ impl Inputs {
         index_places(&mut host.from_key_lanes, &host.place_of_flat, config.kv_heads, shape.lane_len);
         self.tokens.write(&host.tokens);
         self.positions.write(&host.positions);
+        self.first_keys.write(&host.first_keys);
         self.to_query_lanes.write(&host.to_query_lanes);
         self.to_key_lanes.write(&host.to_key_lanes);
         self.from_query_lanes.write(&host.from_query_lanes);
@@ -196,6 +202,7 @@ impl Host {
             let first = piece.lane * shape.lane_len + piece.lane_offset;
             for at in 0..len {
                 self.positions[piece.offset + at] = at as i32;
+                self.first_keys[piece.offset + at] = piece.offset as i32;
                 self.flat_of_place[first + at] = piece.offset + at;
                 self.place_of_flat[piece.offset + at] = first + at;
                 self.owner[first + at] = number;
@@ -204,6 +211,7 @@ impl Host {
         // Padding reads an empty place: it takes part in nothing, so whatever flows through it is zero going back.
         let empty = self.owner.iter().position(|&owner| owner == NOBODY);
         for token in batch.tokens..shape.tokens {
+            self.first_keys[token] = token as i32;
             self.place_of_flat[token] = empty.expect("Shape has an empty place whenever a pass has padding");
         }
     }
@@ -295,6 +303,7 @@ mod tests {
                 let mut host = Host {
                     tokens: vec![0; tokens],
                     positions: vec![0; tokens],
+                    first_keys: vec![0; tokens],
                     mask: vec![0.0; places * shape.lane_len],
                     predictors: vec![0; shape.targets],
                     labels: vec![0; shape.targets],
@@ -318,6 +327,12 @@ mod tests {
                             || (real && host.tokens[asker] == host.tokens[asked] && host.positions[asked] < host.positions[asker]);
                         prop_assert_eq!(seen, wanted);
                     }
+                }
+                for flat in 0..tokens {
+                    let first = host.first_keys[flat] as usize;
+                    let alone = flat >= batch.tokens;
+                    let before = if alone { 0 } else { host.positions[flat] as usize };
+                    prop_assert_eq!(flat - first, before);
                 }
                 for flat in 0..batch.tokens {
                     prop_assert_eq!(host.flat_of_place[host.place_of_flat[flat]], flat);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::arch::Config;
-use crate::cpu::{self, Term};
+use crate::cpu::{self, Term, Width};
 use crate::ggml::{
     self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor,
 };
@@ -165,7 +165,8 @@ pub struct TypeSpeed {
     pub gflop_s: f64,
 }
 
-/// Best speed of ggml's product for each storage type and shape (outputs, inputs, columns), `samples` runs each.
+/// Best speed of each product for each storage type and shape (outputs, inputs, columns), `samples` runs each: ggml's
+/// own, and ours on wide and narrow panels with the storing of the columns.
 pub fn type_speeds(
     threads: usize,
     shapes: &[(usize, usize, usize)],
@@ -174,20 +175,21 @@ pub fn type_speeds(
     let backend = Backend::cpu(threads)?;
     let mut speeds = Vec::new();
     for &(outputs, inputs, columns) in shapes {
-        for kind in [F32, F16, BF16, Q8_0, Q4_0, Q4_1] {
+        let mut time = |type_name, kind, dims: &[usize], fill: &dyn Fn(Tensor), ours: bool| {
             let context = Context::new(4, 0)?;
-            let weight = context.tensor(kind, &[inputs, outputs]);
+            let weight = context.tensor(kind, dims);
             let input = context.tensor(F32, &[inputs, columns]);
             let _buffer = backend.allocate(&context, "a product")?;
+            fill(weight);
             let mut random = SplitMix::new(7);
-            let values: Vec<f32> = (0..inputs * outputs).map(|_| random.symmetric()).collect();
-            let mut stored = vec![0; weight.bytes()];
-            ggml::encode(kind, &values, inputs, &mut stored);
-            weight.write_bytes(&stored, 0);
-            let values: Vec<f32> = (0..inputs * columns).map(|_| random.symmetric()).collect();
-            input.write(&values);
+            input.write(&(0..inputs * columns).map(|_| random.symmetric()).collect::<Vec<f32>>());
             let graph = Graph::new(4)?;
-            graph.run(graph.mul_mat(weight, input));
+            graph.run(if ours {
+                let term = Term { matrix: weight, columns: cpu::stored(&graph, input) };
+                cpu::sum_of_products(&graph, [outputs, columns, 1, 1], None, &[term])
+            } else {
+                graph.mul_mat(weight, input)
+            });
             let _memory = GraphMemory::new(&backend, &graph)?;
             let mut best = f64::INFINITY;
             for _ in 0..samples {
@@ -195,14 +197,26 @@ pub fn type_speeds(
                 backend.compute(&graph)?;
                 best = best.min(started.elapsed().as_secs_f64());
             }
-            let flop = 2.0 * (outputs * inputs * columns) as f64;
-            speeds.push(TypeSpeed {
-                outputs,
-                inputs,
-                columns,
-                type_name: ggml::type_name(kind),
-                gflop_s: flop / best / 1e9,
-            });
+            let gflop_s = 2.0 * (outputs * inputs * columns) as f64 / best / 1e9;
+            speeds.push(TypeSpeed { outputs, inputs, columns, type_name, gflop_s });
+            Ok(())
+        };
+        for kind in [F32, F16, BF16, Q8_0, Q4_0, Q4_1] {
+            let random_rows = |weight: Tensor| {
+                let mut random = SplitMix::new(7);
+                let values: Vec<f32> = (0..inputs * outputs).map(|_| random.symmetric()).collect();
+                let mut stored = vec![0; weight.bytes()];
+                ggml::encode(kind, &values, inputs, &mut stored);
+                weight.write_bytes(&stored, 0);
+            };
+            time(ggml::type_name(kind), kind, &[inputs, outputs], &random_rows, false)?;
+        }
+        if cpu::available() {
+            for (width, name) in [(Width::Wide, "wide"), (Width::Narrow, "narrow")] {
+                let (kind, dims) = cpu::packed_form(width, outputs, inputs);
+                // Small bytes are small numbers, as integers and as scales.
+                time(name, kind, &dims, &|weight| weight.write_bytes(&vec![1; weight.bytes()], 0), true)?;
+            }
         }
     }
     Ok(speeds)

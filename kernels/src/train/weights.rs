@@ -39,8 +39,9 @@ impl WeightForm {
         let packable = Projection::ALL
             .iter()
             .map(|&projection| config.projection_dims(projection))
-            .chain([(config.head_dim, config.vocab)])
+            .chain([(config.width, config.vocab)])
             .all(|(input, output)| cpu::fits(input) && cpu::fits(output));
+        let packable = packable && cpu::fits_head(config.head_dim);
         match weights {
             Weights::Exact => WeightForm::Ggml(Some(F32), F32),
             Weights::Small => WeightForm::Ggml(None, Q8_0),

@@ -1,8 +1,8 @@
-//! Grouped-query attention over rows laid out in lanes: norm, queries, keys and values, rotary embedding, softmax,
-//! output projection and the residual. The way into lanes also exchanges tokens and heads, so it replaces copies that
-//! the plain layout would need. Lc is the lane length, S the lanes, H and K query and key heads.
+//! Grouped-query attention inside rows: norm, queries, keys and values, rotary embedding, softmax,
+//! output projection and the residual. With our own kernels tokens stay flat; ggml's operations want lanes, and the
+//! way into them also exchanges tokens and heads. Lc is the lane length, S the lanes, H and K query and key heads.
 
-use crate::cpu::{self, Term};
+use crate::cpu::{self, Sight};
 use crate::ggml::Tensor;
 
 use super::super::lora::Group;
@@ -14,22 +14,24 @@ pub(crate) struct Saved {
     h: Tensor,
     input: linear::GroupForward,
     output: linear::GroupForward,
-    /// [head_dim, Lc, H, S].
-    q: Tensor,
-    /// [head_dim, Lc, K, S].
-    k: Tensor,
-    /// [head_dim, Lc, K, S].
-    v: Tensor,
-    /// [Lc keys, Lc queries, H, S].
-    probabilities: Tensor,
+    mixing: Mixing,
     /// [head_dim * H, T].
     mixed: Tensor,
     /// What went into the output projection: `mixed`, or its rows at the predictors in the last layer.
     projected: Tensor,
 }
 
+/// What the backward of the mixing of values needs.
+enum Mixing {
+    /// Our own kernel: Q [head_dim, H, T], K and V [head_dim, K, T], and its result.
+    Fused { inputs: [Tensor; 3], result: Tensor },
+    /// ggml's operations: Q [head_dim, Lc, H, S], K and V [head_dim, Lc, K, S], and the probabilities [Lc keys, Lc
+    /// queries, H, S].
+    Lanes { inputs: [Tensor; 3], probabilities: Tensor },
+}
+
 impl Builder<'_> {
-    /// [head_dim * heads, T] -> [head_dim, Lc, heads, S].
+    /// [head_dim * heads, T], however split -> [head_dim, Lc, heads, S].
     fn to_lanes(&self, a: Tensor, index: Tensor, heads: usize) -> Tensor {
         let (g, head_dim) = (self.graph, self.config.head_dim);
         let rows = g.reshape(a, [head_dim, heads * self.shape.tokens, 1, 1]);
@@ -43,27 +45,17 @@ impl Builder<'_> {
         g.reshape(g.get_rows(rows, index), [head_dim, heads, self.shape.tokens, 1])
     }
 
-    /// Sums over the width of a head: `a` [head_dim, Lc, K, S], `q` [head_dim, Lc, H, S] -> [Lc, Lc, H, S].
-    fn over_width(&self, a: Tensor, q: Tensor) -> Tensor {
-        if !self.weights.packed {
-            return self.graph.mul_mat(a, q);
-        }
-        let matrix = self.graph.cont(self.graph.permute(a, [1, 0, 2, 3]));
-        let dims = [self.shape.lane_len, self.shape.lane_len, self.config.heads, self.shape.lanes];
-        cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns: q }])
-    }
-
     /// Sums over keys: `a` [head_dim, Lc, K, S], `scores` [Lc keys, Lc queries, H, S] -> [head_dim, Lc, H, S].
     fn over_keys(&self, a: Tensor, scores: Tensor) -> Tensor {
-        if !self.weights.packed {
-            return self.graph.mul_mat(self.graph.cont(self.graph.permute(a, [1, 0, 2, 3])), scores);
-        }
-        let dims = [self.config.head_dim, self.shape.lane_len, self.config.heads, self.shape.lanes];
-        cpu::sum_of_products(self.graph, dims, None, &[Term { matrix: a, columns: scores }])
+        self.graph.mul_mat(self.graph.cont(self.graph.permute(a, [1, 0, 2, 3])), scores)
     }
 
     fn softmax_scale(&self) -> f32 {
         1.0 / (self.config.head_dim as f32).sqrt()
+    }
+
+    fn sight(&self) -> Sight {
+        Sight { first: self.inputs.first_keys, window: 0, scale: self.softmax_scale() }
     }
 
     /// After the attention of the last layer only places that predict a target matter.
@@ -82,19 +74,15 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, Save
         let a = g.reshape(a, [head_dim, heads, tokens, 1]);
         g.rope(a, b.inputs.positions, b.weights.rope_factors, b.rope)
     };
-    let q = b.to_lanes(rotate(input.outputs[0], heads), b.inputs.to_query_lanes, heads);
-    let k = b.to_lanes(rotate(input.outputs[1], kv_heads), b.inputs.to_key_lanes, kv_heads);
-    let v = b.to_lanes(input.outputs[2], b.inputs.to_key_lanes, kv_heads);
-    let probabilities = g.soft_max_masked(b.over_width(k, q), b.inputs.mask, b.softmax_scale());
-    let mixed = b.leave_lanes(b.over_keys(v, probabilities), b.inputs.from_query_lanes, heads);
-    let mixed = g.reshape(mixed, [head_dim * heads, tokens, 1, 1]);
+    let v = g.reshape(input.outputs[2], [head_dim, kv_heads, tokens, 1]);
+    let (mixed, mixing) = mix(b, [rotate(input.outputs[0], heads), rotate(input.outputs[1], kv_heads), v]);
     let (projected, residual) = if b.is_last(layer) {
         (g.get_rows(mixed, b.inputs.predictors), g.get_rows(x, b.inputs.predictors))
     } else {
         (mixed, x)
     };
     let output = linear::forward(b, layer, Group::AttentionOutput, projected, Some(residual));
-    (output.outputs[0], Saved { x, h, input, output, q, k, v, probabilities, mixed, projected })
+    (output.outputs[0], Saved { x, h, input, output, mixing, mixed, projected })
 }
 
 /// `gradient` of the output -> gradient of `x`, or nothing in the first layer, below which nothing is trained.
@@ -111,14 +99,12 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     } else {
         (d_projected, gradient)
     };
-    let [dq, dk, dv] = mix_backward(b, saved, d_mixed);
+    let [dq, dk, dv] = mix_backward(b, &saved.mixing, d_mixed);
     let unrotate = |a: Tensor, heads: usize| {
         let a = g.rope_back(a, inputs.positions, b.weights.rope_factors, b.rope);
         g.reshape(a, [head_dim * heads, tokens, 1, 1])
     };
-    let dq = unrotate(b.leave_lanes(dq, inputs.from_query_lanes, heads), heads);
-    let dk = unrotate(b.leave_lanes(dk, inputs.from_key_lanes, kv_heads), kv_heads);
-    let dv = b.leave_lanes(dv, inputs.from_key_lanes, kv_heads);
+    let (dq, dk) = (unrotate(dq, heads), unrotate(dk, kv_heads));
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
     let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, saved.h, &[dq, dk, dv], layer > 0)?;
     let dx = g.add(d_residual, b.norm_back(dh, saved.x, b.layer(layer).attention_norm));
@@ -126,25 +112,40 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     Some(dx)
 }
 
-/// Gradients of queries, keys and values in lanes. With P = softmax(s K^T Q): dP = V^T dO, dS = softmax'(dP),
-/// dQ = s K dS, dK = s Q dS^T, dV = dO P^T, the last two summed over the queries' heads that share a key head.
-fn mix_backward(b: &Builder<'_>, saved: &Saved, d_mixed: Tensor) -> [Tensor; 3] {
+/// Values mixed by attention, [head_dim * H, T]. Q, K and V come as [head_dim, H or K, T].
+fn mix(b: &Builder<'_>, inputs: [Tensor; 3]) -> (Tensor, Mixing) {
+    let (g, config) = (b.graph, b.config);
+    if b.weights.packed {
+        let (mixed, result) = cpu::attention(g, inputs, b.sight());
+        return (mixed, Mixing::Fused { inputs, result });
+    }
+    let q = b.to_lanes(inputs[0], b.inputs.to_query_lanes, config.heads);
+    let [k, v] = [1, 2].map(|index: usize| b.to_lanes(inputs[index], b.inputs.to_key_lanes, config.kv_heads));
+    let probabilities = g.soft_max_masked(g.mul_mat(k, q), b.inputs.mask, b.softmax_scale());
+    let mixed = b.leave_lanes(b.over_keys(v, probabilities), b.inputs.from_query_lanes, config.heads);
+    let mixed = g.reshape(mixed, [config.head_dim * config.heads, b.shape.tokens, 1, 1]);
+    (mixed, Mixing::Lanes { inputs: [q, k, v], probabilities })
+}
+
+/// Gradients of queries, keys and values, shaped as [`mix`] takes them. With P = softmax(s K^T Q): dP = V^T dO,
+/// dS = softmax'(dP), dQ = s K dS, dK = s Q dS^T, dV = dO P^T, the last two summed over the queries' heads that share
+/// a key head.
+fn mix_backward(b: &Builder<'_>, mixing: &Mixing, d_mixed: Tensor) -> [Tensor; 3] {
     let (g, config, shape) = (b.graph, b.config, b.shape);
     let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
+    let (&[q, k, v], &probabilities) = match mixing {
+        Mixing::Fused { inputs, result } => return cpu::attention_back(g, *inputs, *result, d_mixed, b.sight()),
+        Mixing::Lanes { inputs, probabilities } => (inputs, probabilities),
+    };
     let d_out = b.to_lanes(d_mixed, b.inputs.to_query_lanes, heads);
-    let d_probabilities = b.over_width(saved.v, d_out);
-    let d_scores = g.soft_max_back(d_probabilities, saved.probabilities, b.softmax_scale());
-    let dq = b.over_keys(saved.k, d_scores);
+    let d_scores = g.soft_max_back(g.mul_mat(v, d_out), probabilities, b.softmax_scale());
     // Heads that share a key head follow each other, so they fold into the summed dimension.
     let fold =
         |a: Tensor, first: usize| g.reshape(a, [first, heads / kv_heads * shape.lane_len, kv_heads, shape.lanes]);
-    let over_queries = |a: Tensor, scores: Tensor| {
-        let (matrix, columns) = (fold(a, head_dim), fold(scores, shape.lane_len));
-        if b.weights.packed {
-            cpu::outer(g, [head_dim, shape.lane_len, kv_heads, shape.lanes], Term { matrix, columns })
-        } else {
-            g.out_prod(matrix, columns)
-        }
-    };
-    [dq, over_queries(saved.q, d_scores), over_queries(d_out, saved.probabilities)]
+    let over_queries = |a: Tensor, scores: Tensor| g.out_prod(fold(a, head_dim), fold(scores, shape.lane_len));
+    [
+        b.leave_lanes(b.over_keys(k, d_scores), b.inputs.from_query_lanes, heads),
+        b.leave_lanes(over_queries(q, d_scores), b.inputs.from_key_lanes, kv_heads),
+        b.leave_lanes(over_queries(d_out, probabilities), b.inputs.from_key_lanes, kv_heads),
+    ]
 }

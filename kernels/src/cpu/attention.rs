@@ -1,0 +1,487 @@
+//! Causal grouped-query attention inside documents, forward and backward, in one pass over keys without the
+//! probabilities ever being in memory (<https://arxiv.org/abs/2205.14135>): the forward keeps one number per query and
+//! head, the logarithm of its softmax's denominator, from which the backward computes the probabilities again.
+//!
+//! Tokens lie flat, [head_dim, heads, T]; query t sees the keys from `first[t]` to t, and with a window the last
+//! `window` of them. K and V are also wanted turned, in panels of 16 keys, so that scores come out 16 at a time. The
+//! backward runs twice over the scores, once by queries and once by keys: so every value is computed by one thread in
+//! a fixed order. With P = softmax(s K^T Q), D = sum(dO O): dS = s P (V^T dO - D), dQ = K dS, dK = Q dS^T, dV = dO P^T.
+
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
+use std::slice;
+
+use llama_cpp_sys_2 as sys;
+
+use super::avx2::{self, PlainRun, TILE};
+use super::math::{self, exp};
+use super::{PANEL, share};
+
+/// Queries that are worked on together: two tiles.
+const QUERIES: usize = 2 * TILE;
+/// Panels of keys whose scores exist at the same time.
+const PANELS: usize = 16;
+/// Largest head.
+pub(super) const HEAD_DIM_MAX: usize = 256;
+
+/// Scores of some queries and keys, or what becomes of them.
+type Scores = [[f32; PANELS * PANEL]; QUERIES];
+/// Sums over a head for some rows, the head in panels of 16.
+type Rows<const N: usize> = [[[f32; PANEL]; N]; HEAD_DIM_MAX / PANEL];
+
+/// What the operations agree on.
+#[derive(Clone, Copy)]
+struct Shape<'a> {
+    head_dim: usize,
+    heads: usize,
+    kv_heads: usize,
+    tokens: usize,
+    scale: f32,
+    /// Keys that a query sees at most; 0: all of its document.
+    window: usize,
+    first: &'a [i32],
+}
+
+impl<'a> Shape<'a> {
+    /// From Q [head_dim, heads, T], K's panels [16 head_dim, panels, kv_heads], the first keys and the flags.
+    unsafe fn of(
+        q: &sys::ggml_tensor,
+        turned: &sys::ggml_tensor,
+        first: &'a sys::ggml_tensor,
+        data: *mut c_void,
+    ) -> Self {
+        let flags = data as usize;
+        let tokens = q.ne[2] as usize;
+        Shape {
+            head_dim: q.ne[0] as usize,
+            heads: q.ne[1] as usize,
+            kv_heads: turned.ne[2] as usize,
+            tokens,
+            scale: f32::from_bits(flags as u32),
+            window: flags >> 32,
+            // SAFETY: the caller passes the I32 tensor of T values.
+            first: unsafe { slice::from_raw_parts(first.data.cast(), tokens) },
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.tokens.div_ceil(PANEL)
+    }
+
+    /// Values from one token's queries to the next.
+    fn query_stride(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn key_stride(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+
+    /// Keys that query `t` sees.
+    fn keys(&self, t: usize) -> Range<usize> {
+        let first = self.first[t] as usize;
+        let first = if self.window > 0 { first.max((t + 1).saturating_sub(self.window)) } else { first };
+        first..t + 1
+    }
+
+    /// Panels that some queries see.
+    fn panels_of(&self, queries: Range<usize>) -> Range<usize> {
+        let first = queries.clone().map(|t| self.keys(t).start).min().unwrap_or(0);
+        first / PANEL..queries.end.div_ceil(PANEL)
+    }
+}
+
+/// Address of the panel `panel` of key head `head` in a turned tensor.
+unsafe fn panel_of(shape: &Shape<'_>, turned: *const f32, head: usize, panel: usize) -> *const f32 {
+    // SAFETY: the caller names a panel that exists.
+    unsafe { turned.add((head * shape.panels() + panel) * PANEL * shape.head_dim) }
+}
+
+/// ggml's entry: A [head_dim, kv_heads, T] -> its panels [16 head_dim, panels, kv_heads], zeros behind the last token.
+pub(super) unsafe extern "C" fn turn(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+    // SAFETY: the node was made by `attention_panels` from a contiguous tensor; workers write disjoint panels.
+    unsafe {
+        let (dst, a) = (&*dst, &*(*dst).src[0]);
+        let [head_dim, heads, tokens] = [a.ne[0], a.ne[1], a.ne[2]].map(|n| n as usize);
+        let panels = dst.ne[1] as usize;
+        let source: *const f32 = a.data.cast();
+        for unit in share(heads * panels, ith as usize, nth as usize) {
+            let (head, panel) = (unit / panels, unit % panels);
+            let out = slice::from_raw_parts_mut(dst.data.cast::<f32>().add(unit * PANEL * head_dim), PANEL * head_dim);
+            out.fill(0.0);
+            for at in 0..PANEL.min(tokens - panel * PANEL) {
+                let row = source.add(((panel * PANEL + at) * heads + head) * head_dim);
+                for (step, value) in slice::from_raw_parts(row, head_dim).iter().enumerate() {
+                    out[step * PANEL + at] = *value;
+                }
+            }
+        }
+    }
+}
+
+/// Products of a panel of keys with some queries, unscaled: `out[query][16]`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn scores_of_panel(
+    shape: &Shape<'_>,
+    panel: *const f32,
+    queries: *const f32,
+    count: usize,
+    out: &mut [[f32; PANEL]],
+) {
+    for tile in (0..count).step_by(TILE) {
+        // SAFETY: the panel has head_dim runs of 16 keys, the queries head_dim values each.
+        unsafe {
+            let run = PlainRun {
+                matrix: panel,
+                matrix_step: PANEL * size_of::<f32>(),
+                columns: queries.add(tile * shape.query_stride()),
+                step: 1,
+                column_stride: shape.query_stride(),
+                len: shape.head_dim,
+            };
+            out[tile..count.min(tile + TILE)].fill([0.0; PANEL]);
+            avx2::plain(&run, TILE.min(count - tile), out[tile].as_mut_ptr());
+        }
+    }
+}
+
+/// `sums[part][row]` += rows of `matrix` (tokens `stride` values apart) weighted by `weights`, one row of weights per
+/// sum, `step` values from token to token and `row_stride` from row to row.
+struct Weighted {
+    matrix: *const f32,
+    stride: usize,
+    weights: *const f32,
+    step: usize,
+    row_stride: usize,
+    tokens: usize,
+}
+
+impl Weighted {
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add_to<const N: usize>(&self, head_dim: usize, rows: usize, sums: &mut Rows<N>) {
+        for (part, sums) in sums[..head_dim / PANEL].iter_mut().enumerate() {
+            for tile in (0..rows).step_by(TILE) {
+                // SAFETY: the matrix has `tokens` rows of head_dim values, the weights a value for each and row.
+                unsafe {
+                    let run = PlainRun {
+                        matrix: self.matrix.add(part * PANEL),
+                        matrix_step: self.stride * size_of::<f32>(),
+                        columns: self.weights.add(tile * self.row_stride),
+                        step: self.step,
+                        column_stride: self.row_stride,
+                        len: self.tokens,
+                    };
+                    avx2::plain(&run, TILE.min(rows - tile), sums[tile].as_mut_ptr());
+                }
+            }
+        }
+    }
+}
+
+/// ggml's entry. Operands: Q, panels of K, V, first keys. The destination gets O [head_dim, heads, T], then the
+/// logarithms [heads, T].
+pub(super) unsafe extern "C" fn forward(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+    // SAFETY: the node was made by `attention` from contiguous F32 tensors of fitting shapes; a unit writes the output
+    // of its own queries and head only. The features were detected before the node was made.
+    unsafe {
+        let dst = &*dst;
+        let operand = |index: usize| &*dst.src[index];
+        let shape = Shape::of(operand(0), operand(1), operand(3), data);
+        let [q, turned, v]: [*const f32; 3] = [0, 1, 2].map(|index| operand(index).data.cast_const().cast());
+        let out: *mut f32 = dst.data.cast();
+        let logs = out.add(shape.tokens * shape.query_stride());
+        let blocks = shape.tokens.div_ceil(QUERIES);
+        for unit in share(shape.heads * blocks, ith as usize, nth as usize) {
+            let (head, block) = (unit / blocks, unit % blocks);
+            let queries = block * QUERIES..shape.tokens.min((block + 1) * QUERIES);
+            forward_unit(&shape, head, queries, [q, turned, v], out, logs);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn forward_unit(
+    shape: &Shape<'_>,
+    head: usize,
+    queries: Range<usize>,
+    [q, turned, v]: [*const f32; 3],
+    out: *mut f32,
+    logs: *mut f32,
+) {
+    let (count, kv_head) = (queries.len(), head * shape.kv_heads / shape.heads);
+    let mut scores: Scores = [[0.0; PANELS * PANEL]; QUERIES];
+    let mut sums: Rows<QUERIES> = [[[0.0; PANEL]; QUERIES]; HEAD_DIM_MAX / PANEL];
+    let (mut largest, mut total) = ([f32::NEG_INFINITY; QUERIES], [0.0f32; QUERIES]);
+    let visible = shape.panels_of(queries.clone());
+    for begin in visible.clone().step_by(PANELS) {
+        let panels = begin..visible.end.min(begin + PANELS);
+        // SAFETY: tokens, heads and panels exist; see `forward`.
+        unsafe {
+            let columns = q.add(queries.start * shape.query_stride() + head * shape.head_dim);
+            score_panels(shape, kv_head, panels.clone(), turned, columns, count, &mut scores);
+            for (row, t) in queries.clone().enumerate() {
+                let keys = shape.keys(t);
+                let part = window_of(&keys, begin * PANEL, panels.len() * PANEL);
+                let row_scores = &mut scores[row][..panels.len() * PANEL];
+                let next = (math::largest(&row_scores[part.clone()]) * shape.scale).max(largest[row]);
+                // Scores that are no numbers are lost here but not on the sum below.
+                let shrink = if next == largest[row] { 1.0 } else { exp(largest[row] - next) };
+                largest[row] = next;
+                row_scores[..part.start].fill(0.0);
+                row_scores[part.end..].fill(0.0);
+                for score in &mut row_scores[part.clone()] {
+                    *score = exp(*score * shape.scale - next);
+                }
+                total[row] = total[row] * shrink + math::sum(&row_scores[part]);
+                if shrink != 1.0 {
+                    for part in &mut sums[..shape.head_dim / PANEL] {
+                        part[row].iter_mut().for_each(|value| *value *= shrink);
+                    }
+                }
+            }
+            let tokens = (panels.len() * PANEL).min(shape.tokens - begin * PANEL);
+            let values = Weighted {
+                matrix: v.add(begin * PANEL * shape.key_stride() + kv_head * shape.head_dim),
+                stride: shape.key_stride(),
+                weights: scores.as_ptr().cast(),
+                step: 1,
+                row_stride: PANELS * PANEL,
+                tokens,
+            };
+            values.add_to(shape.head_dim, count, &mut sums);
+        }
+    }
+    for (row, t) in queries.enumerate() {
+        // SAFETY: the place of query and head in the output.
+        unsafe {
+            *logs.add(t * shape.heads + head) = largest[row] + total[row].ln();
+            let out = out.add(t * shape.query_stride() + head * shape.head_dim);
+            for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
+                for (at, value) in sums[row].iter().enumerate() {
+                    *out.add(part * PANEL + at) = value / total[row];
+                }
+            }
+        }
+    }
+}
+
+/// The part of `len` keys from `begin` on that lies in `keys`, counted from `begin`.
+fn window_of(keys: &Range<usize>, begin: usize, len: usize) -> Range<usize> {
+    let start = keys.start.clamp(begin, begin + len) - begin;
+    start..(keys.end.clamp(begin, begin + len) - begin).max(start)
+}
+
+/// Products of the keys of some panels with some queries: `out[query][key]`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn score_panels(
+    shape: &Shape<'_>,
+    kv_head: usize,
+    panels: Range<usize>,
+    turned: *const f32,
+    columns: *const f32,
+    count: usize,
+    out: &mut Scores,
+) {
+    let mut tile = [[0.0; PANEL]; QUERIES];
+    for (index, panel) in panels.enumerate() {
+        // SAFETY: as the caller says.
+        unsafe { scores_of_panel(shape, panel_of(shape, turned, kv_head, panel), columns, count, &mut tile) };
+        for (row, tile) in out.iter_mut().zip(&tile).take(count) {
+            row[index * PANEL..][..PANEL].copy_from_slice(tile);
+        }
+    }
+}
+
+/// What the two passes of the backward read.
+#[derive(Clone, Copy)]
+struct Backward<'a> {
+    shape: Shape<'a>,
+    q: *const f32,
+    k: *const f32,
+    k_panels: *const f32,
+    v_panels: *const f32,
+    /// O and then the logarithms.
+    forward: *const f32,
+    d_out: *const f32,
+}
+
+impl<'a> Backward<'a> {
+    /// Operands: Q, K, panels of K, panels of V, the forward's result, its gradient, first keys.
+    unsafe fn of(dst: &'a sys::ggml_tensor, data: *mut c_void) -> Backward<'a> {
+        // SAFETY: both nodes are made with these operands.
+        unsafe {
+            let operand = |index: usize| &*dst.src[index];
+            let values = |index: usize| operand(index).data.cast_const().cast();
+            Backward {
+                shape: Shape::of(operand(0), operand(2), operand(6), data),
+                q: values(0),
+                k: values(1),
+                k_panels: values(2),
+                v_panels: values(3),
+                forward: values(4),
+                d_out: values(5),
+            }
+        }
+    }
+
+    unsafe fn log(&self, t: usize, head: usize) -> f32 {
+        // SAFETY: the logarithms lie behind O.
+        unsafe { *self.forward.add(self.shape.tokens * self.shape.query_stride() + t * self.shape.heads + head) }
+    }
+
+    /// Place of a token's head among queries.
+    fn query(&self, t: usize, head: usize) -> usize {
+        t * self.shape.query_stride() + head * self.shape.head_dim
+    }
+}
+
+/// ggml's entry. The destination gets dQ [head_dim, heads, T], then D = sum(dO O) [heads, T].
+pub(super) unsafe extern "C" fn backward_queries(
+    dst: *mut sys::ggml_tensor,
+    ith: c_int,
+    nth: c_int,
+    data: *mut c_void,
+) {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let dst = &*dst;
+        let back = Backward::of(dst, data);
+        let blocks = back.shape.tokens.div_ceil(QUERIES);
+        for unit in share(back.shape.heads * blocks, ith as usize, nth as usize) {
+            let (head, block) = (unit / blocks, unit % blocks);
+            let queries = block * QUERIES..back.shape.tokens.min((block + 1) * QUERIES);
+            queries_unit(&back, head, queries, dst.data.cast());
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, out: *mut f32) {
+    let shape = &back.shape;
+    let (count, kv_head) = (queries.len(), head * shape.kv_heads / shape.heads);
+    let mut scores: Scores = [[0.0; PANELS * PANEL]; QUERIES];
+    let mut slopes: Scores = [[0.0; PANELS * PANEL]; QUERIES];
+    let mut sums: Rows<QUERIES> = [[[0.0; PANEL]; QUERIES]; HEAD_DIM_MAX / PANEL];
+    let mut shared = [0.0f32; QUERIES];
+    // SAFETY: tokens, heads and panels exist; see `forward`.
+    unsafe {
+        for (row, t) in queries.clone().enumerate() {
+            let [o, d_o] = [back.forward, back.d_out]
+                .map(|base| slice::from_raw_parts(base.add(back.query(t, head)), shape.head_dim));
+            shared[row] = math::dot(o, d_o);
+            *out.add(shape.tokens * shape.query_stride() + t * shape.heads + head) = shared[row];
+        }
+        let visible = shape.panels_of(queries.clone());
+        for begin in visible.clone().step_by(PANELS) {
+            let panels = begin..visible.end.min(begin + PANELS);
+            let place = back.query(queries.start, head);
+            score_panels(shape, kv_head, panels.clone(), back.k_panels, back.q.add(place), count, &mut scores);
+            score_panels(shape, kv_head, panels.clone(), back.v_panels, back.d_out.add(place), count, &mut slopes);
+            for (row, t) in queries.clone().enumerate() {
+                let len = panels.len() * PANEL;
+                let part = window_of(&shape.keys(t), begin * PANEL, len);
+                let log = back.log(t, head);
+                slopes[row][..part.start].fill(0.0);
+                slopes[row][part.end..len].fill(0.0);
+                for (slope, score) in slopes[row][part.clone()].iter_mut().zip(&scores[row][part]) {
+                    *slope = shape.scale * exp(score * shape.scale - log) * (*slope - shared[row]);
+                }
+            }
+            let keys = Weighted {
+                matrix: back.k.add(begin * PANEL * shape.key_stride() + kv_head * shape.head_dim),
+                stride: shape.key_stride(),
+                weights: slopes.as_ptr().cast(),
+                step: 1,
+                row_stride: PANELS * PANEL,
+                tokens: (panels.len() * PANEL).min(shape.tokens - begin * PANEL),
+            };
+            keys.add_to(shape.head_dim, count, &mut sums);
+        }
+        for (row, t) in queries.enumerate() {
+            for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
+                out.add(back.query(t, head) + part * PANEL).cast::<[f32; PANEL]>().write(sums[row]);
+            }
+        }
+    }
+}
+
+/// ggml's entry. One more operand: the result of `backward_queries`. The destination gets dK [head_dim, kv_heads, T],
+/// then dV.
+pub(super) unsafe extern "C" fn backward_keys(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+    // SAFETY: as in `forward`.
+    unsafe {
+        let dst = &*dst;
+        let back = Backward::of(dst, data);
+        let shared: *const f32 = (*dst.src[7]).data.cast_const().cast();
+        let shared = shared.add(back.shape.tokens * back.shape.query_stride());
+        let panels = back.shape.panels();
+        for unit in share(back.shape.kv_heads * panels, ith as usize, nth as usize) {
+            keys_unit(&back, shared, unit / panels, unit % panels, dst.data.cast());
+        }
+    }
+}
+
+/// Queries whose scores with one panel of keys exist at the same time.
+const QUERY_RUN: usize = 8 * QUERIES;
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn keys_unit(back: &Backward<'_>, shared: *const f32, kv_head: usize, panel: usize, out: *mut f32) {
+    let shape = &back.shape;
+    let keys = panel * PANEL..shape.tokens.min((panel + 1) * PANEL);
+    // Documents follow each other, so the queries that see one of these keys are a run.
+    let end = (keys.start..shape.tokens).find(|&t| shape.keys(t).start >= keys.end).unwrap_or(shape.tokens);
+    let group = shape.heads / shape.kv_heads;
+    let mut d_keys: Rows<{ PANEL + 2 }> = [[[0.0; PANEL]; PANEL + 2]; HEAD_DIM_MAX / PANEL];
+    let mut d_values: Rows<{ PANEL + 2 }> = [[[0.0; PANEL]; PANEL + 2]; HEAD_DIM_MAX / PANEL];
+    let mut scores = [[0.0f32; PANEL]; QUERY_RUN];
+    let mut slopes = [[0.0f32; PANEL]; QUERY_RUN];
+    for head in kv_head * group..(kv_head + 1) * group {
+        for begin in (keys.start..end).step_by(QUERY_RUN) {
+            let queries = begin..end.min(begin + QUERY_RUN);
+            let count = queries.len();
+            // SAFETY: tokens, heads and panels exist; see `forward`.
+            unsafe {
+                let place = back.query(begin, head);
+                let (k, v) =
+                    (panel_of(shape, back.k_panels, kv_head, panel), panel_of(shape, back.v_panels, kv_head, panel));
+                scores_of_panel(shape, k, back.q.add(place), count, &mut scores);
+                scores_of_panel(shape, v, back.d_out.add(place), count, &mut slopes);
+                for (row, t) in queries.enumerate() {
+                    let part = window_of(&shape.keys(t), keys.start, PANEL);
+                    let (log, shared) = (back.log(t, head), *shared.add(t * shape.heads + head));
+                    for at in 0..PANEL {
+                        let probability = exp(scores[row][at] * shape.scale - log);
+                        let seen = part.contains(&at);
+                        slopes[row][at] =
+                            if seen { shape.scale * probability * (slopes[row][at] - shared) } else { 0.0 };
+                        scores[row][at] = if seen { probability } else { 0.0 };
+                    }
+                }
+                for (matrix, weights, sums) in [(back.q, &slopes, &mut d_keys), (back.d_out, &scores, &mut d_values)] {
+                    let rows = Weighted {
+                        matrix: matrix.add(place),
+                        stride: shape.query_stride(),
+                        weights: weights.as_ptr().cast(),
+                        step: PANEL,
+                        row_stride: 1,
+                        tokens: count,
+                    };
+                    rows.add_to(shape.head_dim, PANEL, sums);
+                }
+            }
+        }
+    }
+    let all = shape.tokens * shape.key_stride();
+    for (offset, sums) in [(0, &d_keys), (all, &d_values)] {
+        for (row, t) in keys.clone().enumerate() {
+            for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
+                let place = offset + t * shape.key_stride() + kv_head * shape.head_dim + part * PANEL;
+                // SAFETY: the place of key and head in the output.
+                unsafe { out.add(place).cast::<[f32; PANEL]>().write_unaligned(sums[row]) };
+            }
+        }
+    }
+}

@@ -69,7 +69,7 @@ mod tests {
     fn folds_take_every_value() {
         let values: Vec<f32> = (0..19).map(|at| (at * 7 % 19) as f32).collect();
         assert_eq!((super::sum(&values), super::largest(&values)), (171.0, 18.0));
-        assert_eq!(super::dot(&values, &values), (0..19).map(|at| (at * at) as f32).sum());
+        assert_eq!(super::dot(&values, &values), (0..19).map(|at| (at * at) as f32).sum::<f32>());
         assert_eq!((super::sum(&[]), super::largest(&[])), (0.0, f32::NEG_INFINITY));
     }
 

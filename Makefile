@@ -21,7 +21,7 @@ ifneq ($(filter-out help,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-train bench-serve bench-daemon bin clean
+.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon bin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
@@ -59,8 +59,12 @@ prove: build assets ## the long matrices; writes docs/evidence/
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)
 
-bench-train: build assets ## training against ggml's own ceiling
+bench-peers: ## the pinned peers of the benchmarks (PyTorch, transformers, PEFT; 1.6 GB)
+	@python3 tests/peers/install.py $(CACHE)/peers
+
+bench-train: build assets bench-peers ## training against the machine's limit, and beside PyTorch + PEFT (15 minutes)
 	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
+	@python3 tests/peers/bench_train.py $(BIN) $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf $(CACHE)/peers
 
 bench-serve: build assets ## the endpoint and the serving engine against llama.cpp's own batched decoding
 	$(BIN)/bench-serve-engine

@@ -234,15 +234,19 @@ impl Lora {
         backend.compute(&self.update)
     }
 
-    /// Adds the adapter's tensors and the metadata that llama.cpp reads to `writer`: `lora_a` [input, rank] and
-    /// `lora_b` [rank, output], F32.
+    /// Adds the adapter's tensors and the metadata that llama.cpp reads to `writer`.
     pub(crate) fn describe(&self, architecture: &str, writer: &mut GgufWriter) {
         writer
             .meta("general.type", Value::Str("adapter".to_owned()))
             .meta("general.architecture", Value::Str(architecture.to_owned()))
             .meta("adapter.type", Value::Str("lora".to_owned()))
             .meta("adapter.lora.alpha", Value::F32(self.layout.alpha));
-        let values = self.values.to_vec::<f32>();
+        self.describe_values(self.values, writer);
+    }
+
+    /// Adds one of the flat buffers as tensors: `lora_a` [input, rank] and `lora_b` [rank, output], F32.
+    pub(crate) fn describe_values(&self, flat: Tensor, writer: &mut GgufWriter) {
+        let values = flat.to_vec::<f32>();
         let rank = self.layout.rank;
         for adapter in self.layout.adapters() {
             let name = adapter.projection.tensor_name(adapter.layer);

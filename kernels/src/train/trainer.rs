@@ -382,6 +382,27 @@ impl Trainer {
         Ok(writer.write(path)?)
     }
 
+    /// Writes the gradient of the last step, in any scale, as [`Trainer::save_adapter`] writes the values.
+    pub fn save_gradient(&self, path: &Path) -> Result<(), TrainError> {
+        let mut writer = GgufWriter::new();
+        self.lora.describe_values(self.lora.gradient, &mut writer);
+        Ok(writer.write(path)?)
+    }
+
+    /// The rows of every step of the run, by their place among those given.
+    pub fn row_order(&mut self) -> Vec<Vec<usize>> {
+        let per_step = u64::from(self.params.accumulation);
+        let rows_of = |stream: &mut Stream, pass| -> Vec<usize> {
+            stream.pass(pass).pieces.iter().map(|piece| piece.document.row).collect()
+        };
+        (0..self.stream.steps)
+            .map(|step| {
+                let passes = step * per_step..((step + 1) * per_step).min(self.stream.passes);
+                passes.flat_map(|pass| rows_of(&mut self.stream, pass)).collect()
+            })
+            .collect()
+    }
+
     /// Makes `samples` updates after one that is not timed, and after each times the frozen products of one pass alone,
     /// by the run's own kernel and by ggml's; alternating, so that a slow spell of the machine falls on all of them.
     pub fn compare_with_products(&mut self, samples: usize) -> Result<Comparison, TrainError> {

@@ -52,11 +52,23 @@ class Run:
             self.set_adapter(adapter)
         self.loss = torch.compile(self.loss_sum) if HOW == "compile" else self.loss_sum
 
-    def set_adapter(self, path):
+    def read(self, path):
+        """Tensors of an adapter file by name. GGUF pairs neighbouring outputs of Q and K for rotation, Hugging Face's
+        models pair halves of a head."""
         from gguf import GGUFReader
+        config = self.model.config
+        heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
         for tensor in GGUFReader(path).tensors:
+            values, stem = torch.from_numpy(tensor.data.copy()), tensor.name.split(".")[2]
+            if stem in heads and tensor.name.endswith("lora_b"):
+                pairs = values.reshape(heads[stem], -1, 2, values.shape[-1])
+                values = pairs.swapaxes(1, 2).reshape(values.shape)
+            yield tensor.name, values
+
+    def set_adapter(self, path):
+        for name, values in self.read(path):
             with torch.no_grad():
-                self.trained[tensor.name].copy_(torch.from_numpy(tensor.data.copy()))
+                self.trained[name].copy_(values)
 
     def batch(self, rows):
         """Rows side by side, as long as the longest; -100 is no target."""
@@ -104,14 +116,12 @@ class Run:
 
     def gradient_cosine(self, adapter, gradient):
         """Cosine between the gradient in a file and the one here, at the values of an adapter and the next rows."""
-        from gguf import GGUFReader
         self.set_adapter(adapter)
         self.optimizer.zero_grad(set_to_none=True)
         self.forward([self.rows[row] for row in self.order[self.done]])[0].backward()
         dot = own = other = 0.0
-        for tensor in GGUFReader(gradient).tensors:
-            theirs = torch.from_numpy(tensor.data.copy()).double()
-            ours = self.trained[tensor.name].grad.double()
+        for name, theirs in self.read(gradient):
+            theirs, ours = theirs.double(), self.trained[name].grad.double()
             dot, own, other = dot + (ours * theirs).sum(), own + (ours * ours).sum(), other + (theirs * theirs).sum()
         return {"cosine": (dot / (own * other).sqrt()).item()}
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use hone_kernels::inspect::{Facts, inspect};
 use hone_kernels::template::{ChatMessage, ChatTemplate, LossOn, TemplateFacts};
-use hone_kernels::train::{LongRows, Schedule, StepOutcome, TokenRow, TrainParams, Trainer};
+use hone_kernels::train::{LongRows, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, Weights};
 use hone_kernels::vocab::Vocab;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,7 +19,17 @@ enum Command {
     /// Chat rows of a JSONL file as tokens.
     Render { model: PathBuf, file: PathBuf },
     /// A run over rows; each step takes `batch_rows * seq_len` tokens.
-    Load { model: PathBuf, rows: Vec<Row>, batch_rows: u32, seq_len: u32, steps: u64, epochs: u32, learning_rate: f32 },
+    Load {
+        model: PathBuf,
+        rows: Vec<Row>,
+        batch_rows: u32,
+        seq_len: u32,
+        steps: u64,
+        epochs: u32,
+        learning_rate: f32,
+        #[serde(default = "fastest")]
+        weights: Weights,
+    },
     /// The rows of every step.
     Order,
     /// One update.
@@ -38,6 +48,10 @@ struct Row {
     trained: Vec<bool>,
 }
 
+fn fastest() -> Weights {
+    Weights::Auto
+}
+
 fn main() -> anyhow::Result<()> {
     let mut trainer = None;
     for line in std::io::stdin().lock().lines() {
@@ -53,13 +67,14 @@ fn obey(command: Command, trainer: &mut Option<Trainer>) -> anyhow::Result<Value
     match command {
         Command::Render { model, file } => return render(&model, &file),
         Command::Memory => return Ok(json!({ "peak_mib": peak_mib()? })),
-        Command::Load { model, rows, batch_rows, seq_len, steps, epochs, learning_rate } => {
+        Command::Load { model, rows, batch_rows, seq_len, steps, epochs, learning_rate, weights } => {
             let params = TrainParams {
                 batch_rows,
                 seq_len,
                 max_steps: Some(steps),
                 epochs,
                 learning_rate,
+                weights,
                 schedule: Schedule::Constant,
                 warmup_ratio: 0.0,
                 long_rows: LongRows::Cut,

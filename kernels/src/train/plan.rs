@@ -118,8 +118,7 @@ pub(super) fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout,
     }
 }
 
-/// Bytes of a run by formula: both forms of the weights, five flat buffers and the host's copy, and the activations
-/// that one token keeps: per layer about 8 widths, 4 feed-forward widths, 3 key widths, the attention probabilities.
+/// Bytes of a run by formula: both forms of the weights, five flat buffers and the host's copy, and the activations.
 fn estimate_memory(
     file: &GgufFile,
     config: &Config,
@@ -144,15 +143,33 @@ fn estimate_memory(
         0 => config.layers,
         every => every.min(config.layers),
     };
-    let keys = config.kv_heads * config.head_dim;
-    let per_token = 8 * config.width + 4 * config.feed_forward + 3 * keys;
-    let attention = config.heads * shape.lane_len * shape.places();
-    let layer_values = shape.tokens * per_token + attention;
-    let inputs = config.layers.div_ceil(kept_layers) * shape.tokens * config.width;
-    let head = 2 * shape.chunk * config.vocab;
+    let segment_inputs = config.layers.div_ceil(kept_layers) - 1;
+    let activations = kept_layers * kept_values(config, form, shape)
+        + segment_inputs * shape.tokens * config.width
+        + passing_values(config, shape);
     MemoryBytes {
         weights: forward + transposed as u64,
         adapter: 6 * 4 * lora.padded() as u64,
-        activations: 4 * (kept_layers * layer_values + layer_values + inputs + head) as u64,
+        activations: 4 * activations as u64,
     }
+}
+
+/// Values that a layer keeps from its forward to its backward: what goes into both blocks, queries, keys and values
+/// after rotation, what attention makes of them, gate and up.
+fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
+    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let per_token = 2 * config.width + queries + 2 * config.feed_forward;
+    let attention = if form == WeightForm::Packed {
+        shape.tokens * (queries + 2 * keys + config.heads)
+    } else {
+        shape.places() * (queries + 2 * keys + config.heads * shape.lane_len)
+    };
+    shape.tokens * per_token + attention
+}
+
+/// Values that exist at the worst moment beside what layers keep: logits and probabilities of a chunk at the head, or
+/// what the backward of the feed-forward block has at once.
+fn passing_values(config: &Config, shape: Shape) -> usize {
+    let head = 2 * shape.chunk * config.vocab + 3 * shape.targets * config.width;
+    head.max(shape.tokens * (4 * config.feed_forward + 4 * config.width))
 }

@@ -8,10 +8,9 @@ use crate::ggml::Tensor;
 use super::super::lora::Group;
 use super::{Builder, linear};
 
-/// What the backward needs.
+/// What the backward needs; what is cheap to compute again is not kept.
 pub(crate) struct Saved {
     x: Tensor,
-    h: Tensor,
     input: linear::GroupForward,
     output: linear::GroupForward,
     mixing: Mixing,
@@ -82,7 +81,7 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, Save
         (mixed, x)
     };
     let output = linear::forward(b, layer, Group::AttentionOutput, projected, Some(residual));
-    (output.outputs[0], Saved { x, h, input, output, mixing, mixed, projected })
+    (output.outputs[0], Saved { x, input, output, mixing, mixed, projected })
 }
 
 /// `gradient` of the output -> gradient of `x`, or nothing in the first layer, below which nothing is trained.
@@ -106,7 +105,8 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     };
     let (dq, dk) = (unrotate(dq, heads), unrotate(dk, kv_heads));
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
-    let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, saved.h, &[dq, dk, dv], layer > 0)?;
+    let h = b.norm(saved.x, b.layer(layer).attention_norm);
+    let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, h, &[dq, dk, dv], layer > 0)?;
     let dx = g.add(d_residual, b.norm_back(dh, saved.x, b.layer(layer).attention_norm));
     g.run(dx);
     Some(dx)

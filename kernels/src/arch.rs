@@ -1,16 +1,25 @@
-//! Model architectures as data: what distinguishes one decoder from another, one file per architecture, one line per
+//! Model architectures as data: what distinguishes one decoder from another, one file per family, one line per
 //! architecture in [`REGISTRY`]. The blocks that compute live in `train/blocks`; nothing here computes. A file whose
 //! architecture, features or tensors are not all known is refused by name: training with a weight left out would go
-//! on without an error and be wrong.
+//! on without an error and be wrong. What is ambiguous in a format is read as the pinned llama.cpp reads it, because
+//! that is what will serve the model.
 
+mod config;
+mod ernie;
+mod gemma;
 mod llama;
+mod phi;
+mod qwen;
 
 use std::path::PathBuf;
 
-use crate::gguf::{GgufError, GgufFile, TensorInfo, Value};
+use crate::gguf::{GgufError, GgufFile};
+
+pub use config::{Config, LocalAttention};
 
 /// Every architecture that can be trained.
-pub static REGISTRY: &[&Arch] = &[&llama::ARCH];
+pub static REGISTRY: &[&Arch] =
+    &[&llama::LLAMA, &qwen::QWEN2, &qwen::QWEN3, &gemma::GEMMA2, &gemma::GEMMA3, &phi::PHI3, &ernie::ERNIE4_5];
 
 /// Most layers that a file may announce; more is refused. The deepest published decoders have fewer than 200.
 pub const LAYERS_MAX: usize = 512;
@@ -24,6 +33,26 @@ pub enum RopePairs {
     Halves,
 }
 
+/// What the gate of the feed-forward block goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x sigmoid(x) (<https://arxiv.org/abs/1702.03118>).
+    Silu,
+    /// x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), the form with tanh (<https://arxiv.org/abs/1606.08415>).
+    Gelu,
+}
+
+/// Layers that see only the last keys of a row, as an architecture has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LocalLayers {
+    /// Layer i sees all keys when i % every = every - 1, unless the file says otherwise.
+    pub every: usize,
+    /// Keys that a local layer sees when the file does not say; `None`: then every layer sees all.
+    pub keys: Option<usize>,
+    /// Base of the rotary frequencies of local layers when the file does not say; `None`: as in the others.
+    pub rope_base: Option<f32>,
+}
+
 /// What one architecture is, as data for the blocks.
 #[derive(Debug)]
 pub struct Arch {
@@ -31,12 +60,52 @@ pub struct Arch {
     pub name: &'static str,
     /// How rotary embedding pairs values.
     pub rope: RopePairs,
+    /// What the gate goes through.
+    pub activation: Activation,
+    /// Whether Q, K and V are one matrix, and gate and up another.
+    pub fused: bool,
+    /// Whether what attention and the feed-forward block add is normed before it is added.
+    pub post_norms: bool,
+    /// Whether each head's queries and keys are normed before they are rotated.
+    pub head_norms: bool,
+    /// Matrices that may have a bias: in every layer of a file, or in none.
+    pub biases: &'static [Matrix],
+    /// Whether a file may have per-frequency divisors (`rope_freqs.weight`).
+    pub rope_factors: bool,
+    /// Whether embeddings are multiplied by the root of the width.
+    pub scaled_embedding: bool,
+    /// Number of layers of the one size whose scores are divided by sqrt(width / heads) instead of sqrt(head_dim).
+    pub scores_by_width: Option<usize>,
+    /// c of c tanh(score / c) over attention scores when the file does not say; `None`: not capped.
+    pub score_cap: Option<f32>,
+    /// The same over logits; with `Some(0.0)` only a file that says so has them capped.
+    pub logit_cap: Option<f32>,
+    /// Layers that see only the last keys.
+    pub local: Option<LocalLayers>,
     /// Metadata keys (without the prefix) that announce a feature the blocks do not have, and the value that switches
     /// the feature off.
     pub refused: &'static [(&'static str, u64)],
 }
 
-/// The seven matrices of a decoder layer that LoRA can adapt.
+/// A pre-norm decoder with rotary embedding and SwiGLU, from which the others differ.
+const PLAIN: Arch = Arch {
+    name: "",
+    rope: RopePairs::Halves,
+    activation: Activation::Silu,
+    fused: false,
+    post_norms: false,
+    head_norms: false,
+    biases: &[],
+    rope_factors: false,
+    scaled_embedding: false,
+    scores_by_width: None,
+    score_cap: None,
+    logit_cap: None,
+    local: None,
+    refused: &[("expert_count", 0), ("expert_used_count", 0), ("attention.sliding_window", 0)],
+};
+
+/// The seven products of a decoder layer that LoRA can adapt, as a person chooses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Projection {
@@ -57,7 +126,7 @@ pub enum Projection {
 }
 
 impl Projection {
-    /// All of them, in the order in which a layer's parameters are stored.
+    /// All of them.
     pub const ALL: [Projection; 7] = [
         Projection::Q,
         Projection::K,
@@ -67,24 +136,6 @@ impl Projection {
         Projection::Up,
         Projection::Down,
     ];
-
-    /// Name of the tensor inside a layer, without `.weight`.
-    pub fn tensor_stem(self) -> &'static str {
-        match self {
-            Projection::Q => "attn_q",
-            Projection::K => "attn_k",
-            Projection::V => "attn_v",
-            Projection::O => "attn_output",
-            Projection::Gate => "ffn_gate",
-            Projection::Up => "ffn_up",
-            Projection::Down => "ffn_down",
-        }
-    }
-
-    /// Name of the weight in layer `layer`.
-    pub fn tensor_name(self, layer: usize) -> String {
-        format!("blk.{layer}.{}.weight", self.tensor_stem())
-    }
 
     /// Name as a person writes it: `q`, `gate` and so on.
     pub fn name(self) -> &'static str {
@@ -100,37 +151,90 @@ impl Projection {
     }
 }
 
-/// Sizes of one model, read from its metadata and checked against its tensors.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Number of layers.
-    pub layers: usize,
-    /// Width of the residual stream.
-    pub width: usize,
-    /// Width inside the feed-forward block.
-    pub feed_forward: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Values per head.
-    pub head_dim: usize,
-    /// Values of a head that are rotated.
-    pub rope_dims: usize,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
-    /// Factor on positions (1 / linear scaling factor).
-    pub rope_scale: f32,
-    /// Whether the file has per-frequency divisors (`rope_freqs.weight`).
-    pub rope_factors: bool,
-    /// Added under the root in RMS norm.
-    pub norm_eps: f32,
-    /// Tokens in the vocabulary.
-    pub vocab: usize,
-    /// Positions that the model was made for.
-    pub context_tokens: usize,
-    /// Whether the output head is the embedding matrix.
-    pub tied_head: bool,
+/// A matrix of a decoder layer as files store it: one projection, or several whose rows follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Matrix {
+    /// Attention queries.
+    Q,
+    /// Attention keys.
+    K,
+    /// Attention values.
+    V,
+    /// Attention output.
+    O,
+    /// Gate of the feed-forward block.
+    Gate,
+    /// Up-projection of the feed-forward block.
+    Up,
+    /// Down-projection of the feed-forward block.
+    Down,
+    /// Queries, keys and values.
+    Qkv,
+    /// Gate and up-projection.
+    GateUp,
+}
+
+impl Matrix {
+    /// How many there are.
+    pub const COUNT: usize = 9;
+
+    /// Name of the tensor inside a layer, without `.weight`.
+    pub fn stem(self) -> &'static str {
+        match self {
+            Matrix::Q => "attn_q",
+            Matrix::K => "attn_k",
+            Matrix::V => "attn_v",
+            Matrix::O => "attn_output",
+            Matrix::Gate => "ffn_gate",
+            Matrix::Up | Matrix::GateUp => "ffn_up",
+            Matrix::Down => "ffn_down",
+            Matrix::Qkv => "attn_qkv",
+        }
+    }
+
+    /// Name of the weight in layer `layer`.
+    pub fn weight_name(self, layer: usize) -> String {
+        format!("blk.{layer}.{}.weight", self.stem())
+    }
+
+    /// Name of the bias in layer `layer`.
+    pub fn bias_name(self, layer: usize) -> String {
+        format!("blk.{layer}.{}.bias", self.stem())
+    }
+
+    /// What it computes, in the order of its rows.
+    pub fn parts(self) -> &'static [Projection] {
+        match self {
+            Matrix::Q => &[Projection::Q],
+            Matrix::K => &[Projection::K],
+            Matrix::V => &[Projection::V],
+            Matrix::O => &[Projection::O],
+            Matrix::Gate => &[Projection::Gate],
+            Matrix::Up => &[Projection::Up],
+            Matrix::Down => &[Projection::Down],
+            Matrix::Qkv => &[Projection::Q, Projection::K, Projection::V],
+            Matrix::GateUp => &[Projection::Gate, Projection::Up],
+        }
+    }
+}
+
+/// Matrices of a layer that read the same input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Queries, keys and values.
+    AttentionInput,
+    /// The output projection.
+    AttentionOutput,
+    /// Gate and up-projection.
+    FeedForwardInput,
+    /// The down-projection.
+    FeedForwardOutput,
+}
+
+impl Group {
+    /// In the order in which a layer computes them.
+    pub const ALL: [Group; 4] =
+        [Group::AttentionInput, Group::AttentionOutput, Group::FeedForwardInput, Group::FeedForwardOutput];
 }
 
 /// Why a model cannot be trained.
@@ -179,154 +283,5 @@ pub fn recognise(file: &GgufFile) -> Result<(&'static Arch, Config), ArchError> 
         name: name.to_owned(),
         known: REGISTRY.iter().map(|arch| arch.name).collect::<Vec<_>>().join(", "),
     })?;
-    refuse_features(arch, file)?;
-    let config = read_config(arch, file)?;
-    check_tensors(&config, file)?;
-    Ok((arch, config))
-}
-
-fn refuse_features(arch: &Arch, file: &GgufFile) -> Result<(), ArchError> {
-    for (suffix, off) in arch.refused {
-        let key = format!("{}.{suffix}", arch.name);
-        if let Some(value) = file.get(&key)
-            && value.as_u64() != Some(*off)
-        {
-            return Err(ArchError::Feature { path: file.path.clone(), key, value: format!("{value:?}") });
-        }
-    }
-    Ok(())
-}
-
-fn read_config(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
-    let key = |suffix: &str| format!("{}.{suffix}", arch.name);
-    let size = |suffix: &str| -> Result<usize, GgufError> { Ok(file.u32(&key(suffix))? as usize) };
-    let size_or = |suffix: &str, other: usize| match file.get(&key(suffix)) {
-        Some(_) => size(suffix),
-        None => Ok(other),
-    };
-    let heads = size("attention.head_count")?;
-    let width = size("embedding_length")?;
-    let head_dim = size_or("attention.key_length", width.checked_div(heads).unwrap_or(0))?;
-    let vocab = file.require_tensor("token_embd.weight")?.dim(1) as usize;
-    let config = Config {
-        layers: size("block_count")?,
-        width,
-        feed_forward: size("feed_forward_length")?,
-        heads,
-        kv_heads: size_or("attention.head_count_kv", heads)?,
-        head_dim,
-        rope_dims: size_or("rope.dimension_count", head_dim)?,
-        rope_base: if file.get(&key("rope.freq_base")).is_some() {
-            file.f32(&key("rope.freq_base"))?
-        } else {
-            10_000.0
-        },
-        rope_scale: rope_scale(arch, file)?,
-        rope_factors: file.tensor("rope_freqs.weight").is_some(),
-        norm_eps: file.f32(&key("attention.layer_norm_rms_epsilon"))?,
-        vocab,
-        context_tokens: size("context_length")?,
-        tied_head: file.tensor("output.weight").is_none(),
-    };
-    let fail =
-        |suffix: &str, problem: String| Err(ArchError::Shape { path: file.path.clone(), field: key(suffix), problem });
-    if config.layers == 0 || config.layers > LAYERS_MAX {
-        return fail("block_count", format!("{} layers, 1 to {LAYERS_MAX} are possible", config.layers));
-    }
-    if config.kv_heads == 0 || config.heads == 0 || !config.heads.is_multiple_of(config.kv_heads) {
-        let problem = format!("{} query heads do not divide among {} key heads", config.heads, config.kv_heads);
-        return fail("attention.head_count_kv", problem);
-    }
-    if size_or("attention.value_length", head_dim)? != head_dim {
-        return fail("attention.value_length", format!("differs from the key length {head_dim}"));
-    }
-    if config.rope_dims == 0 || config.rope_dims > head_dim || !config.rope_dims.is_multiple_of(2) {
-        return fail("rope.dimension_count", format!("{} of {head_dim} values per head", config.rope_dims));
-    }
-    if !(config.norm_eps.is_finite() && config.norm_eps >= 0.0) {
-        return fail("attention.layer_norm_rms_epsilon", format!("{} is not a small positive number", config.norm_eps));
-    }
-    if !(config.rope_base.is_finite() && config.rope_base > 0.0) {
-        return fail("rope.freq_base", format!("{} is not positive", config.rope_base));
-    }
-    Ok(config)
-}
-
-/// Factor on positions; scaling methods other than none and linear are refused.
-fn rope_scale(arch: &Arch, file: &GgufFile) -> Result<f32, ArchError> {
-    let key = format!("{}.rope.scaling.type", arch.name);
-    match file.get(&key) {
-        None => Ok(1.0),
-        Some(Value::Str(method)) if method == "none" => Ok(1.0),
-        Some(Value::Str(method)) if method == "linear" => {
-            let factor_key = format!("{}.rope.scaling.factor", arch.name);
-            let factor = file.f32(&factor_key)?;
-            if factor.is_finite() && factor > 0.0 {
-                return Ok(1.0 / factor);
-            }
-            Err(ArchError::Shape {
-                path: file.path.clone(),
-                field: factor_key,
-                problem: format!("{factor} is not positive"),
-            })
-        }
-        Some(other) => Err(ArchError::Feature { path: file.path.clone(), key, value: format!("{other:?}") }),
-    }
-}
-
-/// Every tensor that the blocks use is there in its shape, and the file has no tensor that they do not use.
-fn check_tensors(config: &Config, file: &GgufFile) -> Result<(), ArchError> {
-    let mut expected: Vec<(String, Vec<usize>)> = vec![
-        ("token_embd.weight".to_owned(), vec![config.width, config.vocab]),
-        ("output_norm.weight".to_owned(), vec![config.width]),
-    ];
-    if !config.tied_head {
-        expected.push(("output.weight".to_owned(), vec![config.width, config.vocab]));
-    }
-    if config.rope_factors {
-        expected.push(("rope_freqs.weight".to_owned(), vec![config.rope_dims / 2]));
-    }
-    for layer in 0..config.layers {
-        expected.push((format!("blk.{layer}.attn_norm.weight"), vec![config.width]));
-        expected.push((format!("blk.{layer}.ffn_norm.weight"), vec![config.width]));
-        for projection in Projection::ALL {
-            let (input, output) = config.projection_dims(projection);
-            expected.push((projection.tensor_name(layer), vec![input, output]));
-        }
-    }
-    let fail = |field: &str, problem: String| {
-        Err(ArchError::Shape { path: file.path.clone(), field: format!("tensor {field:?}"), problem })
-    };
-    for (name, dims) in &expected {
-        let found: Vec<usize> = file.require_tensor(name)?.dims.iter().map(|&dim| dim as usize).collect();
-        if trimmed(&found) != trimmed(dims) {
-            return fail(name, format!("dimensions {found:?}, expected {dims:?}"));
-        }
-    }
-    let known: std::collections::HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-    let unknown: Option<&TensorInfo> = file.tensors.iter().find(|tensor| !known.contains(tensor.name.as_str()));
-    match unknown {
-        Some(tensor) => fail(&tensor.name, "is not part of this architecture as training knows it".to_owned()),
-        None => Ok(()),
-    }
-}
-
-/// Dimensions without trailing ones.
-fn trimmed(dims: &[usize]) -> &[usize] {
-    let len = dims.iter().rposition(|&dim| dim != 1).map_or(1, |last| last + 1);
-    &dims[..len.min(dims.len())]
-}
-
-impl Config {
-    /// Input and output width of a projection.
-    pub fn projection_dims(&self, projection: Projection) -> (usize, usize) {
-        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        match projection {
-            Projection::Q => (self.width, queries),
-            Projection::K | Projection::V => (self.width, keys),
-            Projection::O => (queries, self.width),
-            Projection::Gate | Projection::Up => (self.width, self.feed_forward),
-            Projection::Down => (self.feed_forward, self.width),
-        }
-    }
+    Ok((arch, Config::read(arch, file)?))
 }

@@ -15,6 +15,7 @@ mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
 
+use crate::arch::Activation;
 use crate::ggml::{Graph, I8, I16, Tensor, Type};
 
 pub(crate) use panels::{BLOCK, Width, pack_block};
@@ -82,11 +83,32 @@ pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
     graph.custom_inplace(into, &[term.matrix, term.columns], product::run, product::TURNED | product::HAS_START)
 }
 
-/// Gradients of silu(gate) * up for the output gradient `gradient`: those of gate and up.
+/// sqrt(2 / pi), c of GELU as [`Activation::Gelu`] has it.
+pub(crate) const GELU_FACTOR: f32 = 0.797_884_6;
+/// Factor on the cube in GELU.
+pub(crate) const GELU_CUBE: f32 = 0.044_715;
+
+/// gelu(gate) * up.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn swiglu_back(graph: &Graph, gradient: Tensor, gate: Tensor, up: Tensor) -> (Tensor, Tensor) {
+pub(crate) fn geglu(graph: &Graph, gate: Tensor, up: Tensor) -> Tensor {
+    graph.custom(gate.dims(), &[gate, up], glu::geglu, 0)
+}
+
+/// Gradients of f(gate) * up for the output gradient `gradient`: those of gate and up.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn gated_back(
+    graph: &Graph,
+    activation: Activation,
+    gradient: Tensor,
+    gate: Tensor,
+    up: Tensor,
+) -> (Tensor, Tensor) {
     let [width, columns, ..] = gate.dims();
-    let both = graph.custom([width, columns, 2, 1], &[gradient, gate, up], glu::run, 0);
+    let function = match activation {
+        Activation::Silu => glu::swiglu_back,
+        Activation::Gelu => glu::geglu_back,
+    };
+    let both = graph.custom([width, columns, 2, 1], &[gradient, gate, up], function, 0);
     let part = |index: usize| graph.view_2d(both, width, columns, width, index * width * columns);
     (part(0), part(1))
 }
@@ -94,17 +116,17 @@ pub(crate) fn swiglu_back(graph: &Graph, gradient: Tensor, gate: Tensor, up: Ten
 /// What a query sees, for [`attention`].
 #[derive(Clone, Copy)]
 pub(crate) struct Sight {
-    /// I32 [T]: first key of each query's document; the last is the query itself.
+    /// I32 [T], rising: first key that each query sees; the last is the query itself.
     pub(crate) first: Tensor,
-    /// Keys that a query sees at most; 0: all of its document.
-    pub(crate) window: u32,
     /// Factor on scores.
     pub(crate) scale: f32,
+    /// c of c tanh(score / c); 0: not capped.
+    pub(crate) cap: f32,
 }
 
 impl Sight {
     fn flags(self) -> usize {
-        (self.window as usize) << 32 | self.scale.to_bits() as usize
+        (self.cap.to_bits() as usize) << 32 | self.scale.to_bits() as usize
     }
 }
 
@@ -158,7 +180,7 @@ pub(crate) fn attention_back(
 /// Never called: [`available`] is false on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
-    use super::{Graph, Sight, Tensor, Term};
+    use super::{Activation, Graph, Sight, Tensor, Term};
 
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
@@ -178,12 +200,17 @@ mod elsewhere {
     pub(crate) fn add_outer(_: &Graph, _: Tensor, _: Term) -> Tensor {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn swiglu_back(_: &Graph, _: Tensor, _: Tensor, _: Tensor) -> (Tensor, Tensor) {
+    pub(crate) fn geglu(_: &Graph, _: Tensor, _: Tensor) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn gated_back(_: &Graph, _: Activation, _: Tensor, _: Tensor, _: Tensor) -> (Tensor, Tensor) {
         unreachable!("no kernels for this processor")
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use elsewhere::{add_outer, attention, attention_back, fits_head, stored, sum_of_products, swiglu_back};
+pub(crate) use elsewhere::{
+    add_outer, attention, attention_back, fits_head, gated_back, geglu, stored, sum_of_products,
+};
 
 /// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
 #[cfg(target_arch = "x86_64")]

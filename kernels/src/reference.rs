@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::arch::{self, Config, Projection, RopePairs};
+use crate::arch::{self, Activation, Config, Matrix, Projection, RopePairs};
 use crate::ggml;
 use crate::gguf::GgufFile;
 
@@ -19,19 +19,18 @@ pub(crate) struct AdapterValues {
     pub(crate) scale: f64,
 }
 
-/// Adapters by layer and projection.
-pub(crate) type Adapters = HashMap<(usize, Projection), AdapterValues>;
+/// Adapters by layer and matrix.
+pub(crate) type Adapters = HashMap<(usize, Matrix), AdapterValues>;
 
 /// A model with all weights as F64.
 pub(crate) struct Reference {
     config: Config,
-    rope: RopePairs,
     tensors: HashMap<String, Vec<f64>>,
 }
 
 impl Reference {
     pub(crate) fn load(file: &GgufFile) -> Reference {
-        let (arch, config) = arch::recognise(file).unwrap();
+        let (_, config) = arch::recognise(file).unwrap();
         let source = File::open(&file.path).unwrap();
         let mut tensors = HashMap::new();
         for info in &file.tensors {
@@ -41,17 +40,18 @@ impl Reference {
             ggml::decode(info.type_id, &stored, &mut values);
             tensors.insert(info.name.clone(), values.into_iter().map(f64::from).collect());
         }
-        Reference { config, rope: arch.rope, tensors }
+        Reference { config, tensors }
     }
 
     fn tensor(&self, name: &str) -> &[f64] {
         &self.tensors[name]
     }
 
-    /// W x + scale B A x.
+    /// W x + scale B A x + bias, of which the part of `projection`.
     fn project(&self, adapters: &Adapters, layer: usize, projection: Projection, x: &[f64]) -> Vec<f64> {
-        let mut y = multiply(self.tensor(&projection.tensor_name(layer)), x);
-        if let Some(adapter) = adapters.get(&(layer, projection)) {
+        let matrix = self.config.matrices().find(|matrix| matrix.parts().contains(&projection)).unwrap();
+        let mut y = multiply(self.tensor(&matrix.weight_name(layer)), x);
+        if let Some(adapter) = adapters.get(&(layer, matrix)) {
             let inner = multiply(&adapter.a, x);
             let outputs = y.len();
             for (output, value) in y.iter_mut().enumerate() {
@@ -59,7 +59,12 @@ impl Reference {
                 *value += adapter.scale * change;
             }
         }
-        y
+        if self.config.biases.contains(&matrix) {
+            add(&mut y, self.tensor(&matrix.bias_name(layer)));
+        }
+        let before = matrix.parts().iter().take_while(|&&part| part != projection);
+        let first: usize = before.map(|&part| self.config.projection_dims(part).1).sum();
+        y[first..][..self.config.projection_dims(projection).1].to_vec()
     }
 
     fn norm(&self, x: &[f64], weight: &str) -> Vec<f64> {
@@ -68,14 +73,27 @@ impl Reference {
         x.iter().zip(self.tensor(weight)).map(|(value, weight)| value * factor * weight).collect()
     }
 
-    /// Rotates each head of `x` for `position`.
-    fn rotate(&self, x: &mut [f64], position: usize) {
-        let dims = self.config.rope_dims;
-        for head in x.chunks_exact_mut(self.config.head_dim) {
+    /// What a block adds, normed first where the model does.
+    fn added(&self, layer: usize, stem: &str, y: Vec<f64>) -> Vec<f64> {
+        if self.config.post_norms { self.norm(&y, &format!("blk.{layer}.{stem}.weight")) } else { y }
+    }
+
+    /// Norms each head of `x` where the model does, and rotates it for `position`.
+    fn rotate(&self, layer: usize, stem: &str, x: &mut [f64], position: usize) {
+        let config = &self.config;
+        let dims = config.rope_dims;
+        let local = config.local(layer);
+        let (base, scale) =
+            local.map_or((config.rope_base, config.rope_scale), |local| (local.rope_base, local.rope_scale));
+        for head in x.chunks_exact_mut(config.head_dim) {
+            if config.head_norms {
+                let normed = self.norm(head, &format!("blk.{layer}.{stem}.weight"));
+                head.copy_from_slice(&normed);
+            }
             for pair in 0..dims / 2 {
-                let frequency = f64::from(self.config.rope_base).powf(-2.0 * pair as f64 / dims as f64);
-                let angle = position as f64 * f64::from(self.config.rope_scale) * frequency;
-                let (first, second) = match self.rope {
+                let frequency = f64::from(base).powf(-2.0 * pair as f64 / dims as f64);
+                let angle = position as f64 * f64::from(scale) * frequency;
+                let (first, second) = match config.rope {
                     RopePairs::Neighbours => (2 * pair, 2 * pair + 1),
                     RopePairs::Halves => (pair, pair + dims / 2),
                 };
@@ -87,18 +105,20 @@ impl Reference {
     }
 
     /// Causal attention of all positions at once: [position][heads * head_dim].
-    fn attend(&self, queries: &[Vec<f64>], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let (head_dim, group) = (self.config.head_dim, self.config.heads / self.config.kv_heads);
+    fn attend(&self, layer: usize, queries: &[Vec<f64>], keys: &[Vec<f64>], values: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let config = &self.config;
+        let (head_dim, group) = (config.head_dim, config.heads / config.kv_heads);
         let mut out = Vec::new();
         for (position, query) in queries.iter().enumerate() {
+            let first = config.local(layer).map_or(0, |local| (position + 1).saturating_sub(local.keys));
             let mut mixed = vec![0.0; query.len()];
-            for head in 0..self.config.heads {
+            for head in 0..config.heads {
                 let (own, shared) = (head * head_dim, head / group * head_dim);
-                let scores: Vec<f64> = (0..=position)
+                let scores: Vec<f64> = (first..=position)
                     .map(|key| (0..head_dim).map(|at| query[own + at] * keys[key][shared + at]).sum::<f64>())
-                    .map(|score| score / (head_dim as f64).sqrt())
+                    .map(|score| capped(score * f64::from(config.score_scale), config.score_cap))
                     .collect();
-                for (key, probability) in softmax(&scores).into_iter().enumerate() {
+                for (key, probability) in (first..).zip(softmax(&scores)) {
                     for at in 0..head_dim {
                         mixed[own + at] += probability * values[key][shared + at];
                     }
@@ -109,27 +129,35 @@ impl Reference {
         out
     }
 
+    fn active(&self, gate: f64) -> f64 {
+        let argument = match self.config.activation {
+            Activation::Silu => gate,
+            Activation::Gelu => 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (gate + 0.044_715 * gate.powi(3)),
+        };
+        gate / (1.0 + (-argument).exp())
+    }
+
     fn layer(&self, adapters: &Adapters, layer: usize, x: &mut [Vec<f64>]) {
         let normed: Vec<Vec<f64>> = x.iter().map(|x| self.norm(x, &format!("blk.{layer}.attn_norm.weight"))).collect();
-        let project = |projection: Projection, rotated: bool| -> Vec<Vec<f64>> {
+        let project = |projection: Projection, norm: Option<&str>| -> Vec<Vec<f64>> {
             let rows = normed.iter().enumerate().map(|(position, x)| {
                 let mut y = self.project(adapters, layer, projection, x);
-                if rotated {
-                    self.rotate(&mut y, position);
+                if let Some(norm) = norm {
+                    self.rotate(layer, norm, &mut y, position);
                 }
                 y
             });
             rows.collect()
         };
-        let mixed =
-            self.attend(&project(Projection::Q, true), &project(Projection::K, true), &project(Projection::V, false));
+        let (q, k) = (project(Projection::Q, Some("attn_q_norm")), project(Projection::K, Some("attn_k_norm")));
+        let mixed = self.attend(layer, &q, &k, &project(Projection::V, None));
         for (x, mixed) in x.iter_mut().zip(&mixed) {
-            add(x, &self.project(adapters, layer, Projection::O, mixed));
+            add(x, &self.added(layer, "post_attention_norm", self.project(adapters, layer, Projection::O, mixed)));
             let normed = self.norm(x, &format!("blk.{layer}.ffn_norm.weight"));
             let gate = self.project(adapters, layer, Projection::Gate, &normed);
             let up = self.project(adapters, layer, Projection::Up, &normed);
-            let hidden: Vec<f64> = gate.iter().zip(&up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
-            add(x, &self.project(adapters, layer, Projection::Down, &hidden));
+            let hidden: Vec<f64> = gate.iter().zip(&up).map(|(&gate, up)| self.active(gate) * up).collect();
+            add(x, &self.added(layer, "post_ffw_norm", self.project(adapters, layer, Projection::Down, &hidden)));
         }
     }
 
@@ -138,11 +166,13 @@ impl Reference {
         let (embedding, width) = (self.tensor("token_embd.weight"), self.config.width);
         let mut x: Vec<Vec<f64>> =
             tokens.iter().map(|&token| embedding[token as usize * width..][..width].to_vec()).collect();
+        x.iter_mut().flatten().for_each(|value| *value *= f64::from(self.config.embedding_scale));
         for layer in 0..self.config.layers {
             self.layer(adapters, layer, &mut x);
         }
         let head = self.tensor(if self.config.tied_head { "token_embd.weight" } else { "output.weight" });
-        x.iter().map(|x| multiply(head, &self.norm(x, "output_norm.weight"))).collect()
+        let logits = x.iter().map(|x| multiply(head, &self.norm(x, "output_norm.weight")));
+        logits.map(|row| row.into_iter().map(|logit| capped(logit, self.config.logit_cap)).collect()).collect()
     }
 
     /// Sum of the targets' negative log-likelihoods and their number.
@@ -164,6 +194,12 @@ fn softmax(values: &[f64]) -> Vec<f64> {
     let powers: Vec<f64> = values.iter().map(|value| (value - largest).exp()).collect();
     let sum: f64 = powers.iter().sum();
     powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// cap * tanh(x / cap), or `x` without a cap.
+fn capped(x: f64, cap: f32) -> f64 {
+    let cap = f64::from(cap);
+    if cap == 0.0 { x } else { cap * (x / cap).tanh() }
 }
 
 fn add(x: &mut [f64], y: &[f64]) {

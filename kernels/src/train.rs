@@ -1,11 +1,12 @@
 //! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
-//! `stream` and `plan` (the passes of a run), `batch` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
+//! `stream` and `plan` (the passes of a run), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
 //! `trainer` (steps), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
 mod batch;
 mod blocks;
 mod checkpoint;
+mod lanes;
 mod lora;
 pub mod measure;
 mod packing;

@@ -2,10 +2,10 @@
 //! probabilities ever being in memory (<https://arxiv.org/abs/2205.14135>): the forward keeps one number per query and
 //! head, the logarithm of its softmax's denominator, from which the backward computes the probabilities again.
 //!
-//! Tokens lie flat, [head_dim, heads, T]; query t sees the keys from `first[t]` to t, and with a window the last
-//! `window` of them. K and V are also wanted turned, in panels of 16 keys, so that scores come out 16 at a time. The
+//! Tokens lie flat, [head_dim, heads, T]; query t sees the keys from `first[t]` to t. K and V are also wanted turned, in panels of 16 keys, so that scores come out 16 at a time. The
 //! backward runs twice over the scores, once by queries and once by keys: so every value is computed by one thread in
-//! a fixed order. With P = softmax(s K^T Q), D = sum(dO O): dS = s P (V^T dO - D), dQ = K dS, dK = Q dS^T, dV = dO P^T.
+//! a fixed order. With P = softmax(s K^T Q), D = sum(dO O): dS = s P (V^T dO - D), dQ = K dS, dK = Q dS^T, dV = dO P^T; where scores z are capped, dS
+//! also has the factor 1 - (z / cap)^2.
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
@@ -37,8 +37,8 @@ struct Shape<'a> {
     kv_heads: usize,
     tokens: usize,
     scale: f32,
-    /// Keys that a query sees at most; 0: all of its document.
-    window: usize,
+    /// c of c tanh(score / c); 0: not capped.
+    cap: f32,
     first: &'a [i32],
 }
 
@@ -58,7 +58,7 @@ impl<'a> Shape<'a> {
             kv_heads: turned.ne[2] as usize,
             tokens,
             scale: f32::from_bits(flags as u32),
-            window: flags >> 32,
+            cap: f32::from_bits((flags >> 32) as u32),
             // SAFETY: the caller passes the I32 tensor of T values.
             first: unsafe { slice::from_raw_parts(first.data.cast(), tokens) },
         }
@@ -79,9 +79,32 @@ impl<'a> Shape<'a> {
 
     /// Keys that query `t` sees.
     fn keys(&self, t: usize) -> Range<usize> {
-        let first = self.first[t] as usize;
-        let first = if self.window > 0 { first.max((t + 1).saturating_sub(self.window)) } else { first };
-        first..t + 1
+        self.first[t] as usize..t + 1
+    }
+
+    /// Factor that is left on scores after [`Shape::cap`].
+    fn factor(&self) -> f32 {
+        if self.cap > 0.0 { 1.0 } else { self.scale }
+    }
+
+    /// Scales and caps scores where the model caps them.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn cap(&self, scores: &mut [[f32; PANEL]]) {
+        if self.cap > 0.0 {
+            let (inner, cap) = (2.0 * self.scale / self.cap, self.cap);
+            // tanh(x) = 1 - 2 / (1 + e^2x)
+            scores
+                .as_flattened_mut()
+                .iter_mut()
+                .for_each(|score| *score = cap - 2.0 * cap / (1.0 + exp(*score * inner)));
+        }
+    }
+
+    /// Slope of the cap at a score that has gone through it.
+    #[inline(always)]
+    fn bend(&self, score: f32) -> f32 {
+        if self.cap > 0.0 { 1.0 - (score / self.cap) * (score / self.cap) } else { 1.0 }
     }
 
     /// Panels that some queries see.
@@ -220,19 +243,19 @@ unsafe fn forward_unit(
         // SAFETY: tokens, heads and panels exist; see `forward`.
         unsafe {
             let columns = q.add(queries.start * shape.query_stride() + head * shape.head_dim);
-            score_panels(shape, kv_head, panels.clone(), turned, columns, count, &mut scores);
+            score_panels(shape, kv_head, panels.clone(), turned, columns, count, true, &mut scores);
             for (row, t) in queries.clone().enumerate() {
                 let keys = shape.keys(t);
                 let part = window_of(&keys, begin * PANEL, panels.len() * PANEL);
                 let row_scores = &mut scores[row][..panels.len() * PANEL];
-                let next = (math::largest(&row_scores[part.clone()]) * shape.scale).max(largest[row]);
+                let next = (math::largest(&row_scores[part.clone()]) * shape.factor()).max(largest[row]);
                 // Scores that are no numbers are lost here but not on the sum below.
                 let shrink = if next == largest[row] { 1.0 } else { exp(largest[row] - next) };
                 largest[row] = next;
                 row_scores[..part.start].fill(0.0);
                 row_scores[part.end..].fill(0.0);
                 for score in &mut row_scores[part.clone()] {
-                    *score = exp(*score * shape.scale - next);
+                    *score = exp(*score * shape.factor() - next);
                 }
                 total[row] = total[row] * shrink + math::sum(&row_scores[part]);
                 if shrink != 1.0 {
@@ -283,12 +306,16 @@ unsafe fn score_panels(
     turned: *const f32,
     columns: *const f32,
     count: usize,
+    capped: bool,
     out: &mut Scores,
 ) {
     let mut tile = [[0.0; PANEL]; QUERIES];
     for (index, panel) in panels.enumerate() {
         // SAFETY: as the caller says.
         unsafe { scores_of_panel(shape, panel_of(shape, turned, kv_head, panel), columns, count, &mut tile) };
+        if capped {
+            shape.cap(&mut tile[..count]);
+        }
         for (row, tile) in out.iter_mut().zip(&tile).take(count) {
             row[index * PANEL..][..PANEL].copy_from_slice(tile);
         }
@@ -378,8 +405,17 @@ unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, 
         for begin in visible.clone().step_by(PANELS) {
             let panels = begin..visible.end.min(begin + PANELS);
             let place = back.query(queries.start, head);
-            score_panels(shape, kv_head, panels.clone(), back.k_panels, back.q.add(place), count, &mut scores);
-            score_panels(shape, kv_head, panels.clone(), back.v_panels, back.d_out.add(place), count, &mut slopes);
+            score_panels(shape, kv_head, panels.clone(), back.k_panels, back.q.add(place), count, true, &mut scores);
+            score_panels(
+                shape,
+                kv_head,
+                panels.clone(),
+                back.v_panels,
+                back.d_out.add(place),
+                count,
+                false,
+                &mut slopes,
+            );
             for (row, t) in queries.clone().enumerate() {
                 let len = panels.len() * PANEL;
                 let part = window_of(&shape.keys(t), begin * PANEL, len);
@@ -387,7 +423,8 @@ unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, 
                 slopes[row][..part.start].fill(0.0);
                 slopes[row][part.end..len].fill(0.0);
                 for (slope, score) in slopes[row][part.clone()].iter_mut().zip(&scores[row][part]) {
-                    *slope = shape.scale * exp(score * shape.scale - log) * (*slope - shared[row]);
+                    let probability = exp(score * shape.factor() - log);
+                    *slope = shape.scale * shape.bend(*score) * probability * (*slope - shared[row]);
                 }
             }
             let keys = Weighted {
@@ -448,15 +485,16 @@ unsafe fn keys_unit(back: &Backward<'_>, shared: *const f32, kv_head: usize, pan
                 let (k, v) =
                     (panel_of(shape, back.k_panels, kv_head, panel), panel_of(shape, back.v_panels, kv_head, panel));
                 scores_of_panel(shape, k, back.q.add(place), count, &mut scores);
+                shape.cap(&mut scores[..count]);
                 scores_of_panel(shape, v, back.d_out.add(place), count, &mut slopes);
                 for (row, t) in queries.enumerate() {
                     let part = window_of(&shape.keys(t), keys.start, PANEL);
                     let (log, shared) = (back.log(t, head), *shared.add(t * shape.heads + head));
                     for at in 0..PANEL {
-                        let probability = exp(scores[row][at] * shape.scale - log);
+                        let probability = exp(scores[row][at] * shape.factor() - log);
                         let seen = part.contains(&at);
-                        slopes[row][at] =
-                            if seen { shape.scale * probability * (slopes[row][at] - shared) } else { 0.0 };
+                        let slope = shape.scale * shape.bend(scores[row][at]) * probability;
+                        slopes[row][at] = if seen { slope * (slopes[row][at] - shared) } else { 0.0 };
                         scores[row][at] = if seen { probability } else { 0.0 };
                     }
                 }

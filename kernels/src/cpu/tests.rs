@@ -1,9 +1,11 @@
 //! The kernels against plain loops, for shapes with every kind of remainder and on one and two threads.
 
 use super::panels::{column_bytes, panel_bytes};
+use crate::arch::Activation;
+
 use super::{
-    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, pack_block, packed_form, stored,
-    sum_of_products, swiglu_back,
+    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, gated_back, geglu, pack_block,
+    packed_form, stored, sum_of_products,
 };
 use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, I32, Tensor};
 
@@ -191,13 +193,15 @@ struct Case {
     heads: usize,
     kv_heads: usize,
     window: usize,
+    /// 0: scores are not capped.
+    cap: f64,
     /// Tokens of each document.
     documents: Vec<usize>,
 }
 
 /// Attention by its definition, and the gradients of Q, K and V for the output's gradient.
 fn naive_attention(case: &Case, scale: f64, [q, k, v, d_out]: [&[f32]; 4]) -> [Vec<f64>; 4] {
-    let Case { head_dim, heads, kv_heads, window, .. } = *case;
+    let Case { head_dim, heads, kv_heads, window, cap, .. } = *case;
     let value =
         |a: &[f32], count: usize, t: usize, head: usize, at: usize| f64::from(a[(t * count + head) * head_dim + at]);
     let [mut out, mut dq] = [(); 2].map(|()| vec![0.0; q.len()]);
@@ -210,13 +214,16 @@ fn naive_attention(case: &Case, scale: f64, [q, k, v, d_out]: [&[f32]; 4]) -> [V
             let dot = |a: &[f32], b: &[f32], key: usize| -> f64 {
                 (0..head_dim).map(|at| value(a, heads, t, head, at) * value(b, kv_heads, key, shared, at)).sum()
             };
-            let weights: Vec<f64> = (first..=t).map(|key| (scale * dot(q, k, key)).exp()).collect();
+            let capped = |score: f64| if cap > 0.0 { cap * (score / cap).tanh() } else { score };
+            let scores: Vec<f64> = (first..=t).map(|key| capped(scale * dot(q, k, key))).collect();
+            let weights: Vec<f64> = scores.iter().map(|score| score.exp()).collect();
             let total: f64 = weights.iter().sum();
             let slopes: Vec<f64> = (first..=t).map(|key| dot(d_out, v, key)).collect();
             let mean: f64 = weights.iter().zip(&slopes).map(|(weight, slope)| weight / total * slope).sum();
             for (key, (weight, slope)) in (first..=t).zip(weights.iter().zip(&slopes)) {
                 let (p, other) = (weight / total, (key * kv_heads + shared) * head_dim);
-                let ds = scale * p * (slope - mean);
+                let bend = if cap > 0.0 { 1.0 - (scores[key - first] / cap).powi(2) } else { 1.0 };
+                let ds = scale * bend * p * (slope - mean);
                 for at in 0..head_dim {
                     out[own + at] += p * f64::from(v[other + at]);
                     dq[own + at] += ds * f64::from(k[other + at]);
@@ -232,20 +239,21 @@ fn naive_attention(case: &Case, scale: f64, [q, k, v, d_out]: [&[f32]; 4]) -> [V
 
 #[test]
 fn attention_and_its_gradients_equal_their_definition() {
-    let case = |head_dim, heads, kv_heads, window, documents: &[usize]| Case {
+    let case = |head_dim, heads, kv_heads, window, cap, documents: &[usize]| Case {
         head_dim,
         heads,
         kv_heads,
         window,
+        cap,
         documents: documents.to_vec(),
     };
     for case in [
-        case(16, 1, 1, 0, &[1]),
-        case(64, 9, 3, 0, &[70, 1, 1, 38]),
-        case(32, 4, 4, 0, &[16, 32, 5]),
-        case(16, 2, 1, 0, &[600]),
-        case(16, 2, 1, 20, &[300, 33]),
-        case(256, 2, 2, 0, &[13, 29]),
+        case(16, 1, 1, 0, 0.0, &[1]),
+        case(64, 9, 3, 0, 0.0, &[70, 1, 1, 38]),
+        case(32, 4, 4, 0, 2.0, &[16, 32, 5]),
+        case(16, 2, 1, 0, 0.0, &[600]),
+        case(16, 2, 1, 20, 1.5, &[300, 33]),
+        case(256, 2, 2, 0, 0.0, &[13, 29]),
     ] {
         let tokens: usize = case.documents.iter().sum();
         let mut results = Vec::new();
@@ -257,8 +265,10 @@ fn attention_and_its_gradients_equal_their_definition() {
             let first = context.tensor(I32, &[tokens]);
             let _buffer = backend.allocate(&context, "a test").unwrap();
             let starts = case.documents.iter().scan(0, |begin, &len| {
+                let start = *begin;
                 *begin += len;
-                Some(vec![(*begin - len) as i32; len])
+                let window = if case.window > 0 { case.window } else { len };
+                Some((start..start + len).map(|t| start.max((t + 1).saturating_sub(window)) as i32).collect::<Vec<_>>())
             });
             first.write(&starts.flatten().collect::<Vec<i32>>());
             let [qv, kv, vv, dv] = [(q, 1), (k, 2), (v, 3), (d_out, 4)].map(|(tensor, seed)| {
@@ -268,7 +278,7 @@ fn attention_and_its_gradients_equal_their_definition() {
             });
             let graph = Graph::new(32).unwrap();
             let scale = 3.0 / (case.head_dim as f32).sqrt();
-            let sight = Sight { first, window: case.window as u32, scale };
+            let sight = Sight { first, scale, cap: case.cap as f32 };
             let (out, result) = attention(&graph, [q, k, v], sight);
             let gradients = attention_back(&graph, [q, k, v], result, d_out, sight);
             let all = [out, gradients[0], gradients[1], gradients[2]];
@@ -317,27 +327,39 @@ fn matrices_are_shared_by_groups_of_heads() {
 }
 
 #[test]
-fn swiglu_back_equals_the_formula() {
-    let backend = Backend::cpu(2).unwrap();
-    let context = Context::new(4, 0).unwrap();
-    let [dh, gate, up] = [(); 3].map(|()| context.tensor(F32, &[19, 5]));
-    let _buffer = backend.allocate(&context, "a test").unwrap();
-    let [hv, gv, uv] = [(dh, 1.0f32, 1), (gate, 30.0, 2), (up, 2.0, 3)].map(|(tensor, factor, seed)| {
-        let v: Vec<f32> = values(95, seed).iter().map(|value| value * factor).collect();
-        tensor.write(&v);
-        v
-    });
-    let graph = Graph::new(8).unwrap();
-    let (d_gate, d_up) = swiglu_back(&graph, dh, gate, up);
-    graph.run(d_gate);
-    graph.run(d_up);
-    let _memory = GraphMemory::new(&backend, &graph).unwrap();
-    backend.compute(&graph).unwrap();
-    let exact = |at: usize| {
-        let (dh, g, u) = (f64::from(hv[at]), f64::from(gv[at]), f64::from(uv[at]));
-        let s = 1.0 / (1.0 + (-g).exp());
-        (dh * u * s * (1.0 + g * (1.0 - s)), dh * g * s)
-    };
-    close(&d_up.to_vec::<f32>(), &(0..95).map(|at| exact(at).1).collect::<Vec<_>>());
-    close(&d_gate.to_vec::<f32>(), &(0..95).map(|at| exact(at).0).collect::<Vec<_>>());
+fn gated_activations_and_their_gradients_equal_the_formula() {
+    let silu = |g: f64| 1.0 / (1.0 + (-g).exp());
+    let gelu = |g: f64| silu(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (g + 0.044_715 * g.powi(3)));
+    let gates: [(Activation, &dyn Fn(f64) -> f64); 2] = [(Activation::Silu, &silu), (Activation::Gelu, &gelu)];
+    for (activation, gate_of) in gates {
+        let backend = Backend::cpu(2).unwrap();
+        let context = Context::new(4, 0).unwrap();
+        let [dh, gate, up] = [(); 3].map(|()| context.tensor(F32, &[19, 5]));
+        let _buffer = backend.allocate(&context, "a test").unwrap();
+        let [hv, gv, uv] = [(dh, 1.0f32, 1), (gate, 12.0, 2), (up, 2.0, 3)].map(|(tensor, factor, seed)| {
+            let v: Vec<f32> = values(95, seed).iter().map(|value| value * factor).collect();
+            tensor.write(&v);
+            v
+        });
+        let graph = Graph::new(8).unwrap();
+        let (d_gate, d_up) = gated_back(&graph, activation, dh, gate, up);
+        let product = geglu(&graph, gate, up);
+        for tensor in [d_gate, d_up, product] {
+            graph.run(tensor);
+            graph.keep(tensor);
+        }
+        let _memory = GraphMemory::new(&backend, &graph).unwrap();
+        backend.compute(&graph).unwrap();
+        let active = |g: f64| g * gate_of(g);
+        let exact = |at: usize| {
+            let (dh, g, u) = (f64::from(hv[at]), f64::from(gv[at]), f64::from(uv[at]));
+            let slope = (active(g + 1e-5) - active(g - 1e-5)) / 2e-5;
+            (dh * u * slope, dh * active(g), active(g) * u)
+        };
+        close(&d_gate.to_vec::<f32>(), &(0..95).map(|at| exact(at).0).collect::<Vec<_>>());
+        close(&d_up.to_vec::<f32>(), &(0..95).map(|at| exact(at).1).collect::<Vec<_>>());
+        if activation == Activation::Gelu {
+            close(&product.to_vec::<f32>(), &(0..95).map(|at| exact(at).2).collect::<Vec<_>>());
+        }
+    }
 }

@@ -37,6 +37,10 @@ operations! {
     transpose(a) = ggml_transpose;
     /// x * sigmoid(x).
     silu(a) = ggml_silu;
+    /// 1 / (1 + exp(-x)).
+    sigmoid(a) = ggml_sigmoid;
+    /// Hyperbolic tangent.
+    tanh(a) = ggml_tanh;
     /// Natural logarithm.
     log(a) = ggml_log;
     /// Softmax over dimension 0.

@@ -1,9 +1,10 @@
-//! Turns one pass of the packing into the numbers that the graph reads: tokens, positions, masks, and the indices that
-//! carry values between the flat run and attention's lanes. The vectors are made once per run and refilled.
+//! Turns one pass of the packing into the numbers that the graph reads: tokens, positions, what each may see, and the
+//! targets. The vectors are made once per run and refilled.
 
 use crate::arch::Config;
 use crate::ggml::{Backend, BackendError, Buffer, Context, F32, I32, I64, Tensor};
 
+use super::lanes::Lanes;
 use super::packing::{Layout, MicroBatch, TokenRow};
 
 /// Sizes of the graph, fixed for a run.
@@ -61,16 +62,10 @@ pub(crate) struct Inputs {
     pub(crate) positions: Tensor,
     /// I32 [tokens]: flat place of the first token of each token's row; padding is a row of its own each.
     pub(crate) first_keys: Tensor,
-    /// I32 [heads * places]: for every (lane, head, place) the row of the flat queries seen as [head_dim, heads * tokens].
-    pub(crate) to_query_lanes: Tensor,
-    /// I32 [kv_heads * places], the same for keys and values.
-    pub(crate) to_key_lanes: Tensor,
-    /// I32 [heads * tokens]: the way back.
-    pub(crate) from_query_lanes: Tensor,
-    /// I32 [kv_heads * tokens]: the way back.
-    pub(crate) from_key_lanes: Tensor,
-    /// F32 [lane_len, lane_len, 1, lanes]: 0 where the query (dimension 1) sees the key (dimension 0), else -inf.
-    pub(crate) mask: Tensor,
+    /// I32 [tokens]: flat place of the first token that each token sees in layers that see only the last keys.
+    pub(crate) first_local_keys: Option<Tensor>,
+    /// Where attention is built from ggml's own operations.
+    pub(crate) lanes: Option<Lanes>,
     /// I32 [targets]: flat places whose output predicts a target.
     pub(crate) predictors: Tensor,
     /// I32 [targets]: index of the target's value inside its chunk of [vocab, chunk] logits.
@@ -86,71 +81,39 @@ pub(crate) struct Inputs {
     host: Host,
 }
 
-#[derive(Default)]
 struct Host {
     tokens: Vec<i32>,
     positions: Vec<i32>,
     first_keys: Vec<i32>,
-    to_query_lanes: Vec<i32>,
-    to_key_lanes: Vec<i32>,
-    from_query_lanes: Vec<i32>,
-    from_key_lanes: Vec<i32>,
-    mask: Vec<f32>,
+    first_local_keys: Vec<i32>,
     predictors: Vec<i32>,
     labels: Vec<i32>,
     labels_wide: Vec<i64>,
     weights: Vec<f32>,
     log_probs: Vec<f32>,
-    /// Flat token of every place; the last flat token for empty ones.
-    flat_of_place: Vec<usize>,
-    /// Place of every flat token; an empty place for padding.
-    place_of_flat: Vec<usize>,
-    /// Row number of every place, `NOBODY` for empty ones.
-    owner: Vec<usize>,
 }
 
-const NOBODY: usize = usize::MAX;
-
 impl Inputs {
-    pub(crate) fn new(backend: &Backend, config: &Config, shape: Shape) -> Result<Inputs, BackendError> {
-        let context = Context::new(16, 0)?;
-        let (places, tokens) = (shape.places(), shape.tokens);
-        let mut inputs = Inputs {
-            tokens: context.tensor(I32, &[tokens]),
-            positions: context.tensor(I32, &[tokens]),
-            first_keys: context.tensor(I32, &[tokens]),
-            to_query_lanes: context.tensor(I32, &[config.heads * places]),
-            to_key_lanes: context.tensor(I32, &[config.kv_heads * places]),
-            from_query_lanes: context.tensor(I32, &[config.heads * tokens]),
-            from_key_lanes: context.tensor(I32, &[config.kv_heads * tokens]),
-            mask: context.tensor(F32, &[shape.lane_len, shape.lane_len, 1, shape.lanes]),
+    /// `lanes`: whether attention is built from ggml's own operations.
+    pub(crate) fn new(backend: &Backend, config: &Config, shape: Shape, lanes: bool) -> Result<Inputs, BackendError> {
+        let context = Context::new(20, 0)?;
+        let tokens = || context.tensor(I32, &[shape.tokens]);
+        let inputs = Inputs {
+            tokens: tokens(),
+            positions: tokens(),
+            first_keys: tokens(),
+            first_local_keys: config.local.as_ref().map(|_| tokens()),
+            lanes: lanes.then(|| Lanes::new(&context, config, shape)),
             predictors: context.tensor(I32, &[shape.targets]),
             labels: context.tensor(I32, &[shape.targets]),
             labels_wide: context.tensor(I64, &[shape.targets]),
             weights: context.tensor(F32, &[1, shape.targets]),
             log_probs: context.tensor(F32, &[1, shape.targets]),
             head_gradient: context.tensor(F32, &[config.width, shape.targets]),
-            host: Host::default(),
+            host: Host::new(shape),
             buffer: backend.allocate(&context, "the inputs of a pass")?,
             _context: context,
         };
-        let host = &mut inputs.host;
-        host.tokens.resize(tokens, 0);
-        host.positions.resize(tokens, 0);
-        host.first_keys.resize(tokens, 0);
-        host.to_query_lanes.resize(config.heads * places, 0);
-        host.to_key_lanes.resize(config.kv_heads * places, 0);
-        host.from_query_lanes.resize(config.heads * tokens, 0);
-        host.from_key_lanes.resize(config.kv_heads * tokens, 0);
-        host.mask.resize(shape.lane_len * places, 0.0);
-        host.predictors.resize(shape.targets, 0);
-        host.labels.resize(shape.targets, 0);
-        host.labels_wide.resize(shape.targets, 0);
-        host.weights.resize(shape.targets, 0.0);
-        host.log_probs.resize(shape.targets, 0.0);
-        host.flat_of_place.resize(places, 0);
-        host.place_of_flat.resize(tokens, 0);
-        host.owner.resize(places, NOBODY);
         Ok(inputs)
     }
 
@@ -161,21 +124,17 @@ impl Inputs {
     /// Writes one pass. Every target weighs `weight`.
     pub(crate) fn fill(&mut self, rows: &[TokenRow], batch: &MicroBatch, config: &Config, shape: Shape, weight: f32) {
         let host = &mut self.host;
-        host.fill(rows, batch, shape);
+        host.fill(rows, batch, config.local.as_ref().map_or(usize::MAX, |local| local.keys));
         host.fill_targets(rows, batch, shape, config.vocab, weight);
-        host.fill_mask(shape);
-        index_heads(&mut host.to_query_lanes, &host.flat_of_place, config.heads, shape.lane_len);
-        index_heads(&mut host.to_key_lanes, &host.flat_of_place, config.kv_heads, shape.lane_len);
-        index_places(&mut host.from_query_lanes, &host.place_of_flat, config.heads, shape.lane_len);
-        index_places(&mut host.from_key_lanes, &host.place_of_flat, config.kv_heads, shape.lane_len);
         self.tokens.write(&host.tokens);
         self.positions.write(&host.positions);
         self.first_keys.write(&host.first_keys);
-        self.to_query_lanes.write(&host.to_query_lanes);
-        self.to_key_lanes.write(&host.to_key_lanes);
-        self.from_query_lanes.write(&host.from_query_lanes);
-        self.from_key_lanes.write(&host.from_key_lanes);
-        self.mask.write(&host.mask);
+        if let Some(keys) = self.first_local_keys {
+            keys.write(&host.first_local_keys);
+        }
+        if let Some(lanes) = &mut self.lanes {
+            lanes.fill(batch, config, shape);
+        }
         self.predictors.write(&host.predictors);
         self.labels.write(&host.labels);
         self.labels_wide.write(&host.labels_wide);
@@ -190,29 +149,37 @@ impl Inputs {
 }
 
 impl Host {
-    fn fill(&mut self, rows: &[TokenRow], batch: &MicroBatch, shape: Shape) {
+    fn new(shape: Shape) -> Host {
+        let (tokens, targets) = (vec![0; shape.tokens], vec![0; shape.targets]);
+        Host {
+            positions: tokens.clone(),
+            first_keys: tokens.clone(),
+            first_local_keys: tokens.clone(),
+            tokens,
+            labels: targets.clone(),
+            predictors: targets,
+            labels_wide: vec![0; shape.targets],
+            weights: vec![0.0; shape.targets],
+            log_probs: vec![0.0; shape.targets],
+        }
+    }
+
+    /// `keys`: how many a token sees in layers that see only the last.
+    fn fill(&mut self, rows: &[TokenRow], batch: &MicroBatch, keys: usize) {
         self.tokens.fill(0);
         self.positions.fill(0);
-        self.flat_of_place.fill(shape.tokens - 1);
-        self.owner.fill(NOBODY);
-        for (number, piece) in batch.pieces.iter().enumerate() {
-            let len = piece.document.len;
-            let tokens = &rows[piece.document.row].tokens[..len];
-            self.tokens[piece.offset..][..len].copy_from_slice(tokens);
-            let first = piece.lane * shape.lane_len + piece.lane_offset;
+        for piece in &batch.pieces {
+            let (begin, len) = (piece.offset, piece.document.len);
+            self.tokens[begin..][..len].copy_from_slice(&rows[piece.document.row].tokens[..len]);
             for at in 0..len {
-                self.positions[piece.offset + at] = at as i32;
-                self.first_keys[piece.offset + at] = piece.offset as i32;
-                self.flat_of_place[first + at] = piece.offset + at;
-                self.place_of_flat[piece.offset + at] = first + at;
-                self.owner[first + at] = number;
+                self.positions[begin + at] = at as i32;
+                self.first_keys[begin + at] = begin as i32;
+                self.first_local_keys[begin + at] = (begin + (at + 1).saturating_sub(keys)) as i32;
             }
         }
-        // Padding reads an empty place: it takes part in nothing, so whatever flows through it is zero going back.
-        let empty = self.owner.iter().position(|&owner| owner == NOBODY);
-        for token in batch.tokens..shape.tokens {
+        for token in batch.tokens..self.tokens.len() {
             self.first_keys[token] = token as i32;
-            self.place_of_flat[token] = empty.expect("Shape has an empty place whenever a pass has padding");
+            self.first_local_keys[token] = token as i32;
         }
     }
 
@@ -238,42 +205,6 @@ impl Host {
             self.labels_wide[unused] = label as i64;
         }
     }
-
-    /// A place sees itself and the earlier places of its row; an empty place sees only itself, so that its softmax
-    /// has something to normalise.
-    fn fill_mask(&mut self, shape: Shape) {
-        for place in 0..shape.places() {
-            let first = place - place % shape.lane_len;
-            let sees = &mut self.mask[place * shape.lane_len..][..shape.lane_len];
-            for (at, value) in sees.iter_mut().enumerate() {
-                let key = first + at;
-                let same_row = self.owner[key] == self.owner[place] && self.owner[place] != NOBODY;
-                *value = if key == place || (same_row && key < place) { 0.0 } else { f32::NEG_INFINITY };
-            }
-        }
-    }
-}
-
-/// Fills `out` [lanes][heads][lane_len] with the row of (flat token, head) in a flat [head_dim, heads * tokens] tensor.
-fn index_heads(out: &mut [i32], flat_of_place: &[usize], heads: usize, lane_len: usize) {
-    for (lane, places) in flat_of_place.chunks_exact(lane_len).enumerate() {
-        for head in 0..heads {
-            let row = &mut out[(lane * heads + head) * lane_len..][..lane_len];
-            for (index, &flat) in row.iter_mut().zip(places) {
-                *index = (flat * heads + head) as i32;
-            }
-        }
-    }
-}
-
-/// Fills `out` [tokens][heads] with the row of (lane, head, place) in a [head_dim, lane_len * heads * lanes] tensor.
-fn index_places(out: &mut [i32], place_of_flat: &[usize], heads: usize, lane_len: usize) {
-    for (row, &place) in out.chunks_exact_mut(heads).zip(place_of_flat) {
-        let (lane, at) = (place / lane_len, place % lane_len);
-        for (head, index) in row.iter_mut().enumerate() {
-            *index = ((lane * heads + head) * lane_len + at) as i32;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -287,7 +218,11 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
         #[test]
-        fn no_token_sees_another_row(lengths in proptest::collection::vec(2usize..40, 1..30), seed in any::<u64>()) {
+        fn every_token_sees_its_row_from_the_right_place_and_every_target_weighs(
+            lengths in proptest::collection::vec(2usize..40, 1..30),
+            keys in 1usize..60,
+            seed in any::<u64>(),
+        ) {
             let documents: Vec<Document> =
                 lengths.iter().enumerate().map(|(row, &len)| Document { row, len, targets: len - 1 }).collect();
             let rows: Vec<TokenRow> = lengths
@@ -298,47 +233,16 @@ mod tests {
             let layout = Layout::new(&documents, 96);
             let batches = pack(&documents, &shuffled(documents.len(), seed, 0), layout);
             let shape = Shape::of(layout, batches.iter());
-            let (tokens, places) = (shape.tokens, shape.places());
+            let mut host = Host::new(shape);
             for batch in &batches {
-                let mut host = Host {
-                    tokens: vec![0; tokens],
-                    positions: vec![0; tokens],
-                    first_keys: vec![0; tokens],
-                    mask: vec![0.0; places * shape.lane_len],
-                    predictors: vec![0; shape.targets],
-                    labels: vec![0; shape.targets],
-                    labels_wide: vec![0; shape.targets],
-                    weights: vec![0.0; shape.targets],
-                    flat_of_place: vec![0; places],
-                    place_of_flat: vec![0; tokens],
-                    owner: vec![NOBODY; places],
-                    ..Host::default()
-                };
-                host.fill(&rows, batch, shape);
-                host.fill_mask(shape);
+                host.fill(&rows, batch, keys);
                 host.fill_targets(&rows, batch, shape, 100, 1.0);
-                for place in 0..places {
-                    for at in 0..shape.lane_len {
-                        let key = place - place % shape.lane_len + at;
-                        let seen = host.mask[place * shape.lane_len + at] == 0.0;
-                        let (asker, asked) = (host.flat_of_place[place], host.flat_of_place[key]);
-                        let real = host.owner[place] != NOBODY && host.owner[key] != NOBODY;
-                        let wanted = key == place
-                            || (real && host.tokens[asker] == host.tokens[asked] && host.positions[asked] < host.positions[asker]);
-                        prop_assert_eq!(seen, wanted);
-                    }
-                }
-                for flat in 0..tokens {
-                    let first = host.first_keys[flat] as usize;
-                    let alone = flat >= batch.tokens;
-                    let before = if alone { 0 } else { host.positions[flat] as usize };
-                    prop_assert_eq!(flat - first, before);
-                }
-                for flat in 0..batch.tokens {
-                    prop_assert_eq!(host.flat_of_place[host.place_of_flat[flat]], flat);
-                }
-                for padding in batch.tokens..tokens {
-                    prop_assert_eq!(host.owner[host.place_of_flat[padding]], NOBODY);
+                for flat in 0..shape.tokens {
+                    let before = if flat < batch.tokens { host.positions[flat] as usize } else { 0 };
+                    prop_assert_eq!(flat - host.first_keys[flat] as usize, before);
+                    prop_assert_eq!(flat - host.first_local_keys[flat] as usize, before.min(keys - 1));
+                    let owner = host.tokens[host.first_keys[flat] as usize];
+                    prop_assert_eq!(host.tokens[flat], owner);
                 }
                 prop_assert_eq!(host.weights.iter().filter(|&&weight| weight == 1.0).count(), batch.targets);
             }

@@ -7,7 +7,7 @@ mod feed_forward;
 mod head;
 mod linear;
 
-use crate::arch::{Arch, Config, RopePairs};
+use crate::arch::{Config, RopePairs};
 use crate::cpu::{self, Term};
 use crate::ggml::{Backend, BackendError, Graph, GraphMemory, Rope, Tensor};
 
@@ -34,7 +34,6 @@ pub(crate) struct Builder<'a> {
     pub(crate) lora: &'a Lora,
     pub(crate) inputs: &'a Inputs,
     pub(crate) shape: Shape,
-    pub(crate) rope: Rope,
 }
 
 impl Builder<'_> {
@@ -55,6 +54,54 @@ impl Builder<'_> {
     /// x / rms(x) * weight.
     fn norm(&self, x: Tensor, weight: Tensor) -> Tensor {
         self.graph.mul(self.graph.rms_norm(x, self.config.norm_eps), weight)
+    }
+
+    /// Rotation of the heads of `layer`.
+    fn rope(&self, layer: usize) -> Rope {
+        let config = self.config;
+        let mode = match config.rope {
+            RopePairs::Neighbours => 0,
+            RopePairs::Halves => 2,
+        };
+        let (base, scale) = config
+            .local(layer)
+            .map_or((config.rope_base, config.rope_scale), |local| (local.rope_base, local.rope_scale));
+        Rope { dims: config.rope_dims, mode, base, scale }
+    }
+
+    /// Norm of what block `index` (0: attention, 1: feed-forward) of `layer` adds.
+    fn post_norm(&self, layer: usize, index: usize) -> Option<Tensor> {
+        self.layer(layer).post_norms.map(|norms| norms[index])
+    }
+
+    /// What the output projection of a block can add its product to at once: the residual, unless a norm comes between.
+    fn start_of_sum(&self, residual: Tensor) -> Option<Tensor> {
+        (!self.config.post_norms).then_some(residual)
+    }
+
+    /// Residual plus what a block added, given the output projection's result.
+    fn end_of_sum(&self, residual: Tensor, result: Tensor, post_norm: Option<Tensor>) -> Tensor {
+        post_norm.map_or(result, |norm| self.graph.add(residual, self.norm(result, norm)))
+    }
+
+    /// Gradient of the output projection's result for the gradient of [`Builder::end_of_sum`].
+    fn end_of_sum_back(&self, gradient: Tensor, result: Tensor, post_norm: Option<Tensor>) -> Tensor {
+        post_norm.map_or(gradient, |norm| self.norm_back(gradient, result, norm))
+    }
+
+    /// cap * tanh(x / cap); `x` where there is no cap.
+    fn capped(&self, x: Tensor, cap: f32) -> Tensor {
+        let g = self.graph;
+        if cap == 0.0 { x } else { g.scale(g.tanh(g.scale(x, 1.0 / cap)), cap) }
+    }
+
+    /// Gradient of `x` for the gradient of [`Builder::capped`] and its result.
+    fn capped_back(&self, gradient: Tensor, result: Tensor, cap: f32) -> Tensor {
+        let g = self.graph;
+        if cap == 0.0 {
+            return gradient;
+        }
+        g.mul(gradient, g.scale_bias(g.mul(result, result), -1.0 / (cap * cap), 1.0))
     }
 
     /// Gradient of [`Builder::norm`] with respect to `x`.
@@ -89,7 +136,6 @@ pub(crate) struct Pass {
 
 /// Everything that decides a pass graph.
 pub(crate) struct PassSpec<'a> {
-    pub(crate) arch: &'a Arch,
     pub(crate) config: &'a Config,
     pub(crate) weights: &'a ModelWeights,
     pub(crate) lora: &'a Lora,
@@ -138,12 +184,7 @@ impl Pass {
 fn build(spec: &PassSpec<'_>) -> Result<(Graph, Option<Tensor>), BackendError> {
     let chunks = spec.shape.targets.div_ceil(spec.shape.chunk);
     let graph = Graph::new(NODES_PER_LAYER * spec.config.layers + NODES_PER_CHUNK * chunks + NODES_REST)?;
-    let mode = match spec.arch.rope {
-        RopePairs::Neighbours => 0,
-        RopePairs::Halves => 2,
-    };
     let config = spec.config;
-    let rope = Rope { dims: config.rope_dims, mode, base: config.rope_base, scale: config.rope_scale };
     let b = Builder {
         graph: &graph,
         config,
@@ -151,9 +192,11 @@ fn build(spec: &PassSpec<'_>) -> Result<(Graph, Option<Tensor>), BackendError> {
         lora: spec.lora,
         inputs: spec.inputs,
         shape: spec.shape,
-        rope,
     };
     let mut x = graph.get_rows(spec.weights.embedding, spec.inputs.tokens);
+    if config.embedding_scale != 1.0 {
+        x = graph.scale(x, config.embedding_scale);
+    }
     // A segment is a run of layers whose activations exist at the same time.
     let keep_all = spec.recompute_every == 0 || spec.mode != Mode::Train;
     let segment = if keep_all { config.layers } else { spec.recompute_every };
@@ -207,8 +250,8 @@ fn backward(b: &Builder<'_>, segment: usize, inputs: &[Tensor], mut saved: Vec<L
 }
 
 /// Upper bound of nodes of one layer: forward, the same again when recomputed, and backward.
-const NODES_PER_LAYER: usize = 320;
+const NODES_PER_LAYER: usize = 480;
 /// Upper bound of nodes of one chunk of the head.
-const NODES_PER_CHUNK: usize = 40;
+const NODES_PER_CHUNK: usize = 64;
 /// Upper bound of all other nodes.
 const NODES_REST: usize = 128;

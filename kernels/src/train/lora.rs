@@ -1,11 +1,11 @@
 //! The trained parameters: every A and B^T of the run as views of one flat F32 buffer, with gradient and moments in
 //! the same layout. One optimiser operation and one norm serve them all, and a checkpoint is three flat files.
 //!
-//! Layout, per layer: for each group of projections that read the same input, the A matrices [input, rank] of its
+//! Layout, per layer: for each group of matrices that read the same input, the A matrices [input, rank] of its
 //! adapted members one after the other (so that one product serves the group), then their B^T matrices
 //! [output, rank]. The weight change is (alpha / rank) B A (<https://arxiv.org/abs/2106.09685>).
 
-use crate::arch::{Config, Projection};
+use crate::arch::{Config, Group, Matrix};
 use crate::ggml::{Backend, BackendError, Buffer, Context, F32, Graph, GraphMemory, Tensor};
 use crate::gguf::{GgufWriter, Value};
 
@@ -21,33 +21,10 @@ const BETA2: f64 = 0.999;
 /// Added to the root of the second moment.
 const EPSILON: f32 = 1e-8;
 
-/// Projections that read the same input.
-pub(crate) const GROUPS: [&[Projection]; 4] = [
-    &[Projection::Q, Projection::K, Projection::V],
-    &[Projection::O],
-    &[Projection::Gate, Projection::Up],
-    &[Projection::Down],
-];
-
-/// Index into [`GROUPS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    AttentionInput,
-    AttentionOutput,
-    FeedForwardInput,
-    FeedForwardOutput,
-}
-
-impl Group {
-    pub(crate) fn members(self) -> &'static [Projection] {
-        GROUPS[self as usize]
-    }
-}
-
 /// One adapted matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Adapter {
-    pub(crate) projection: Projection,
+    pub(crate) matrix: Matrix,
     pub(crate) layer: usize,
     pub(crate) input: usize,
     pub(crate) output: usize,
@@ -64,9 +41,9 @@ pub(crate) struct GroupAdapters {
 }
 
 impl GroupAdapters {
-    /// Position of `projection` among the adapted members.
-    pub(crate) fn position(&self, projection: Projection) -> Option<usize> {
-        self.members.iter().position(|adapter| adapter.projection == projection)
+    /// Position of `matrix` among the adapted members.
+    pub(crate) fn position(&self, matrix: Matrix) -> Option<usize> {
+        self.members.iter().position(|adapter| adapter.matrix == matrix)
     }
 }
 
@@ -86,12 +63,15 @@ impl LoraLayout {
         let mut values = 0;
         let mut groups = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            groups.push(GROUPS.map(|projections| {
-                let chosen = projections.iter().filter(|projection| params.targets.contains(projection));
-                let mut members: Vec<Adapter> = chosen
-                    .map(|&projection| {
-                        let (input, output) = config.projection_dims(projection);
-                        Adapter { projection, layer, input, output, a: 0, b: 0 }
+            groups.push(Group::ALL.map(|group| {
+                let chosen = |matrix: &&Matrix| matrix.parts().iter().all(|part| params.targets.contains(part));
+                let mut members: Vec<Adapter> = config
+                    .group(group)
+                    .iter()
+                    .filter(chosen)
+                    .map(|&matrix| {
+                        let (input, output) = config.matrix_dims(matrix);
+                        Adapter { matrix, layer, input, output, a: 0, b: 0 }
                     })
                     .collect();
                 for adapter in &mut members {
@@ -249,7 +229,7 @@ impl Lora {
         let values = flat.to_vec::<f32>();
         let rank = self.layout.rank;
         for adapter in self.layout.adapters() {
-            let name = adapter.projection.tensor_name(adapter.layer);
+            let name = adapter.matrix.weight_name(adapter.layer);
             let a = &values[adapter.a..][..adapter.input * rank];
             let b_turned = &values[adapter.b..][..adapter.output * rank];
             let b: Vec<f32> =

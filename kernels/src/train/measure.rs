@@ -6,14 +6,13 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-use crate::arch::Config;
+use crate::arch::{Config, Group};
 use crate::cpu::{self, Term, Width};
 use crate::ggml::{
     self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor,
 };
 
 use super::batch::Shape;
-use super::lora::GROUPS;
 use super::packing::SplitMix;
 use super::weights::{Frozen, ModelWeights};
 
@@ -134,13 +133,13 @@ fn products_of(config: &Config, weights: &ModelWeights, shape: Shape) -> Vec<Pro
         }
     };
     for layer in 0..config.layers {
-        for (index, group) in GROUPS.iter().enumerate() {
+        for (index, group) in Group::ALL.into_iter().enumerate() {
             // Behind the last attention only target places are computed, and below the first layer nothing is trained.
             let trimmed = layer + 1 == config.layers && index > 0;
             let columns = if trimmed { shape.targets } else { shape.tokens };
-            for &projection in *group {
-                let frozen = weights.layers[layer].projection(projection);
-                both(frozen, config.projection_dims(projection), columns, layer > 0 || index > 0);
+            for &matrix in config.group(group) {
+                let frozen = weights.layers[layer].matrix(matrix);
+                both(frozen, config.matrix_dims(matrix), columns, layer > 0 || index > 0);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::arch::{self, Config, Projection};
+use crate::arch::{self, Config};
 use crate::ggml::Backend;
 use crate::gguf::GgufFile;
 
@@ -10,7 +10,7 @@ use super::TrainError;
 use super::batch::Shape;
 use super::lora::LoraLayout;
 use super::packing::{self, Prepared, TokenRow};
-use super::params::TrainParams;
+use super::params::{ParamsError, TrainParams};
 use super::stream::Stream;
 use super::weights::WeightForm;
 
@@ -75,6 +75,7 @@ pub(super) fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) ->
             return fail(format!("token {token} is not in the model's vocabulary of {}", config.vocab));
         }
     }
+    check_targets(params, config)?;
     let prepared = packing::prepare(rows, params.seq_len as usize, params.long_rows);
     if prepared.documents.is_empty() {
         return Err(TrainError::NoRows {
@@ -84,6 +85,21 @@ pub(super) fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) ->
         });
     }
     Ok(prepared)
+}
+
+/// A matrix that computes several projections has one adapter for all of them.
+fn check_targets(params: &TrainParams, config: &Config) -> Result<(), TrainError> {
+    for matrix in config.matrices() {
+        let parts = matrix.parts();
+        let chosen = parts.iter().filter(|part| params.targets.contains(part)).count();
+        if chosen > 0 && chosen < parts.len() {
+            let names = parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ");
+            let problem =
+                format!("in this model {names} are one matrix ({}): choose all of them or none", matrix.stem());
+            return Err(ParamsError { field: "targets", problem }.into());
+        }
+    }
+    Ok(())
 }
 
 /// What a run would do, from the model's header alone; memory is estimated within about a quarter.
@@ -127,9 +143,9 @@ fn estimate_memory(
     shape: Shape,
     params: &TrainParams,
 ) -> MemoryBytes {
-    let matrices = Projection::ALL
-        .iter()
-        .flat_map(|&projection| std::iter::repeat_n(config.projection_dims(projection), config.layers))
+    let matrices = config
+        .matrices()
+        .flat_map(|matrix| std::iter::repeat_n(config.matrix_dims(matrix), config.layers))
         .chain([(config.width, config.vocab)]);
     let (forward, transposed) = matrices
         .map(|(input, output)| form.matrix_bytes(input, output))

@@ -147,9 +147,8 @@ impl Trainer {
         let (model_sha256, weights) = (model_sha256?, weights?);
         let identity = Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
         let lora = Lora::new(&backend, LoraLayout::new(&config, &params), params.seed)?;
-        let inputs = Inputs::new(&backend, &config, stream.shape)?;
+        let inputs = Inputs::new(&backend, &config, stream.shape, form != WeightForm::Packed)?;
         let spec = PassSpec {
-            arch,
             config: &config,
             weights: &weights,
             lora: &lora,
@@ -343,9 +342,8 @@ impl Trainer {
 
     /// Inputs and graph of a pass beside the run's own.
     fn side_pass(&self, shape: Shape, mode: Mode) -> Result<(Inputs, Pass), TrainError> {
-        let inputs = Inputs::new(&self.backend, &self.config, shape)?;
+        let inputs = Inputs::new(&self.backend, &self.config, shape, !self.weights.packed)?;
         let spec = PassSpec {
-            arch: self.arch,
             config: &self.config,
             weights: &self.weights,
             lora: &self.lora,

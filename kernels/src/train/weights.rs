@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::arch::{Config, Projection};
+use crate::arch::{Config, Matrix};
 use crate::cpu::{self, Width};
 use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Q8_0, Tensor, Type};
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
@@ -36,9 +36,9 @@ impl WeightForm {
     /// quickest type with F16C, BF16 with AVX512-BF16, and without either only F32 is quick.
     pub(crate) fn choose(backend: &Backend, weights: Weights, config: &Config) -> WeightForm {
         let has = |name| ggml::has_cpu_feature(backend, name);
-        let packable = Projection::ALL
-            .iter()
-            .map(|&projection| config.projection_dims(projection))
+        let packable = config
+            .matrices()
+            .map(|matrix| config.matrix_dims(matrix))
             .chain([(config.width, config.vocab)])
             .all(|(input, output)| cpu::fits(input) && cpu::fits(output));
         let packable = packable && cpu::fits_head(config.head_dim);
@@ -87,12 +87,22 @@ pub(crate) struct Frozen {
 pub(crate) struct LayerWeights {
     pub(crate) attention_norm: Tensor,
     pub(crate) feed_forward_norm: Tensor,
-    projections: [Frozen; 7],
+    /// Norms of what attention and the feed-forward block add.
+    pub(crate) post_norms: Option<[Tensor; 2]>,
+    /// Norms of the heads of queries and keys.
+    pub(crate) head_norms: Option<[Tensor; 2]>,
+    matrices: [Option<Frozen>; Matrix::COUNT],
+    biases: [Option<Tensor>; Matrix::COUNT],
 }
 
 impl LayerWeights {
-    pub(crate) fn projection(&self, projection: Projection) -> Frozen {
-        self.projections[projection as usize]
+    pub(crate) fn matrix(&self, matrix: Matrix) -> Frozen {
+        self.matrices[matrix as usize].expect("every matrix of the architecture was loaded")
+    }
+
+    /// F32 [output].
+    pub(crate) fn bias(&self, matrix: Matrix) -> Option<Tensor> {
+        self.biases[matrix as usize]
     }
 }
 
@@ -180,6 +190,34 @@ impl<'a> Planner<'a> {
     }
 }
 
+impl Planner<'_> {
+    fn norm(&mut self, layer: usize, stem: &str) -> Result<Tensor, TrainError> {
+        self.rows(&format!("blk.{layer}.{stem}.weight"), Some(F32), false)
+    }
+
+    fn norms(&mut self, layer: usize, there: bool, stems: [&str; 2]) -> Result<Option<[Tensor; 2]>, TrainError> {
+        if there { Ok(Some([self.norm(layer, stems[0])?, self.norm(layer, stems[1])?])) } else { Ok(None) }
+    }
+
+    fn layer(&mut self, config: &Config, layer: usize, form: WeightForm) -> Result<LayerWeights, TrainError> {
+        let (mut matrices, mut biases) = ([None; Matrix::COUNT], [None; Matrix::COUNT]);
+        for matrix in config.matrices() {
+            matrices[matrix as usize] = Some(self.frozen(&matrix.weight_name(layer), form)?);
+            if config.biases.contains(&matrix) {
+                biases[matrix as usize] = Some(self.rows(&matrix.bias_name(layer), Some(F32), false)?);
+            }
+        }
+        Ok(LayerWeights {
+            attention_norm: self.norm(layer, "attn_norm")?,
+            feed_forward_norm: self.norm(layer, "ffn_norm")?,
+            post_norms: self.norms(layer, config.post_norms, ["post_attention_norm", "post_ffw_norm"])?,
+            head_norms: self.norms(layer, config.head_norms, ["attn_q_norm", "attn_k_norm"])?,
+            matrices,
+            biases,
+        })
+    }
+}
+
 impl ModelWeights {
     /// Reads the tensors of `file` and builds the forms that `form` asks for, on `threads` threads.
     pub(crate) fn load(
@@ -189,7 +227,7 @@ impl ModelWeights {
         form: WeightForm,
         threads: usize,
     ) -> Result<ModelWeights, TrainError> {
-        let tensors = 8 + config.layers * (2 + 2 * Projection::ALL.len());
+        let tensors = 8 + config.layers * (6 + 3 * Matrix::COUNT);
         let mut planner = Planner { file, context: Context::new(tensors, 0)?, jobs: Vec::with_capacity(tensors) };
         let embedding = planner.rows("token_embd.weight", None, false)?;
         let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
@@ -204,15 +242,7 @@ impl ModelWeights {
             if config.rope_factors { Some(planner.rows("rope_freqs.weight", Some(F32), false)?) } else { None };
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            let mut projections = Vec::with_capacity(Projection::ALL.len());
-            for projection in Projection::ALL {
-                projections.push(planner.frozen(&projection.tensor_name(layer), form)?);
-            }
-            layers.push(LayerWeights {
-                attention_norm: planner.rows(&format!("blk.{layer}.attn_norm.weight"), Some(F32), false)?,
-                feed_forward_norm: planner.rows(&format!("blk.{layer}.ffn_norm.weight"), Some(F32), false)?,
-                projections: projections.try_into().ok().expect("one entry per projection was pushed"),
-            });
+            layers.push(planner.layer(config, layer, form)?);
         }
         let Planner { context, jobs, .. } = planner;
         let buffer = backend.allocate(&context, "the frozen weights")?;

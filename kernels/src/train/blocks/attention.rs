@@ -2,10 +2,11 @@
 //! output projection and the residual. With our own kernels tokens stay flat; ggml's operations want lanes, and the
 //! way into them also exchanges tokens and heads. Lc is the lane length, S the lanes, H and K query and key heads.
 
+use crate::arch::Group;
 use crate::cpu::{self, Sight};
 use crate::ggml::Tensor;
 
-use super::super::lora::Group;
+use super::super::lanes::Lanes;
 use super::{Builder, linear};
 
 /// What the backward needs; what is cheap to compute again is not kept.
@@ -25,8 +26,8 @@ enum Mixing {
     /// Our own kernel: Q [head_dim, H, T], K and V [head_dim, K, T], and its result.
     Fused { inputs: [Tensor; 3], result: Tensor },
     /// ggml's operations: Q [head_dim, Lc, H, S], K and V [head_dim, Lc, K, S], and the probabilities [Lc keys, Lc
-    /// queries, H, S].
-    Lanes { inputs: [Tensor; 3], probabilities: Tensor },
+    /// queries, H, S]; where scores are capped also those, shaped alike.
+    Lanes { inputs: [Tensor; 3], scores: Tensor, probabilities: Tensor },
 }
 
 impl Builder<'_> {
@@ -49,12 +50,21 @@ impl Builder<'_> {
         self.graph.mul_mat(self.graph.cont(self.graph.permute(a, [1, 0, 2, 3])), scores)
     }
 
-    fn softmax_scale(&self) -> f32 {
-        1.0 / (self.config.head_dim as f32).sqrt()
+    fn sight(&self, layer: usize) -> Sight {
+        let inputs = self.inputs;
+        let local = self.config.local(layer).and(inputs.first_local_keys);
+        Sight { first: local.unwrap_or(inputs.first_keys), scale: self.config.score_scale, cap: self.config.score_cap }
     }
 
-    fn sight(&self) -> Sight {
-        Sight { first: self.inputs.first_keys, window: 0, scale: self.softmax_scale() }
+    /// What went into attention, as the graph of ggml's own operations reads it.
+    fn lanes(&self) -> &Lanes {
+        self.inputs.lanes.as_ref().expect("the inputs have lanes unless our own kernels mix")
+    }
+
+    /// 0 where a query of `layer` sees a key, else -inf.
+    fn mask(&self, layer: usize) -> Tensor {
+        let local = self.config.local(layer).and(self.lanes().local_mask);
+        local.unwrap_or(self.lanes().mask)
     }
 
     /// After the attention of the last layer only places that predict a target matter.
@@ -69,27 +79,30 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, x: Tensor) -> (Tensor, Save
     let (heads, kv_heads, head_dim, tokens) = (config.heads, config.kv_heads, config.head_dim, b.shape.tokens);
     let h = b.norm(x, b.layer(layer).attention_norm);
     let input = linear::forward(b, layer, Group::AttentionInput, h, None);
-    let rotate = |a: Tensor, heads: usize| {
-        let a = g.reshape(a, [head_dim, heads, tokens, 1]);
-        g.rope(a, b.inputs.positions, b.weights.rope_factors, b.rope)
+    let rotate = |index: usize, heads: usize| {
+        let a = g.reshape(input.outputs[index], [head_dim, heads, tokens, 1]);
+        let a = b.layer(layer).head_norms.map_or(a, |norms| b.norm(a, norms[index]));
+        g.rope(a, b.inputs.positions, b.weights.rope_factors, b.rope(layer))
     };
     let v = g.reshape(input.outputs[2], [head_dim, kv_heads, tokens, 1]);
-    let (mixed, mixing) = mix(b, [rotate(input.outputs[0], heads), rotate(input.outputs[1], kv_heads), v]);
+    let (mixed, mixing) = mix(b, layer, [rotate(0, heads), rotate(1, kv_heads), v]);
     let (projected, residual) = if b.is_last(layer) {
         (g.get_rows(mixed, b.inputs.predictors), g.get_rows(x, b.inputs.predictors))
     } else {
         (mixed, x)
     };
-    let output = linear::forward(b, layer, Group::AttentionOutput, projected, Some(residual));
-    (output.outputs[0], Saved { x, input, output, mixing, mixed, projected })
+    let output = linear::forward(b, layer, Group::AttentionOutput, projected, b.start_of_sum(residual));
+    let out = b.end_of_sum(residual, output.outputs[0], b.post_norm(layer, 0));
+    (out, Saved { x, input, output, mixing, mixed, projected })
 }
 
 /// `gradient` of the output -> gradient of `x`, or nothing in the first layer, below which nothing is trained.
 pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: Tensor) -> Option<Tensor> {
     let (g, config, inputs) = (b.graph, b.config, b.inputs);
     let (heads, kv_heads, head_dim, tokens) = (config.heads, config.kv_heads, config.head_dim, b.shape.tokens);
+    let d_added = b.end_of_sum_back(gradient, saved.output.outputs[0], b.post_norm(layer, 0));
     let d_projected =
-        linear::backward(b, layer, Group::AttentionOutput, &saved.output, saved.projected, &[gradient], true)
+        linear::backward(b, layer, Group::AttentionOutput, &saved.output, saved.projected, &[d_added], true)
             .expect("the input gradient was asked for");
     let (d_mixed, d_residual) = if b.is_last(layer) {
         // Unused places of `predictors` repeat row 0 with a gradient of zero, which the sum leaves as it is.
@@ -98,12 +111,15 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     } else {
         (d_projected, gradient)
     };
-    let [dq, dk, dv] = mix_backward(b, &saved.mixing, d_mixed);
-    let unrotate = |a: Tensor, heads: usize| {
-        let a = g.rope_back(a, inputs.positions, b.weights.rope_factors, b.rope);
+    let [dq, dk, dv] = mix_backward(b, layer, &saved.mixing, d_mixed);
+    let unrotate = |a: Tensor, index: usize, heads: usize| {
+        let a = g.rope_back(a, inputs.positions, b.weights.rope_factors, b.rope(layer));
+        let a = b.layer(layer).head_norms.map_or(a, |norms| {
+            b.norm_back(a, g.reshape(saved.input.outputs[index], [head_dim, heads, tokens, 1]), norms[index])
+        });
         g.reshape(a, [head_dim * heads, tokens, 1, 1])
     };
-    let (dq, dk) = (unrotate(dq, heads), unrotate(dk, kv_heads));
+    let (dq, dk) = (unrotate(dq, 0, heads), unrotate(dk, 1, kv_heads));
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
     let h = b.norm(saved.x, b.layer(layer).attention_norm);
     let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, h, &[dq, dk, dv], layer > 0)?;
@@ -113,39 +129,43 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
 }
 
 /// Values mixed by attention, [head_dim * H, T]. Q, K and V come as [head_dim, H or K, T].
-fn mix(b: &Builder<'_>, inputs: [Tensor; 3]) -> (Tensor, Mixing) {
+fn mix(b: &Builder<'_>, layer: usize, inputs: [Tensor; 3]) -> (Tensor, Mixing) {
     let (g, config) = (b.graph, b.config);
     if b.weights.packed {
-        let (mixed, result) = cpu::attention(g, inputs, b.sight());
+        let (mixed, result) = cpu::attention(g, inputs, b.sight(layer));
         return (mixed, Mixing::Fused { inputs, result });
     }
-    let q = b.to_lanes(inputs[0], b.inputs.to_query_lanes, config.heads);
-    let [k, v] = [1, 2].map(|index: usize| b.to_lanes(inputs[index], b.inputs.to_key_lanes, config.kv_heads));
-    let probabilities = g.soft_max_masked(g.mul_mat(k, q), b.inputs.mask, b.softmax_scale());
-    let mixed = b.leave_lanes(b.over_keys(v, probabilities), b.inputs.from_query_lanes, config.heads);
+    let lanes = b.lanes();
+    let q = b.to_lanes(inputs[0], lanes.to_queries, config.heads);
+    let [k, v] = [1, 2].map(|index: usize| b.to_lanes(inputs[index], lanes.to_keys, config.kv_heads));
+    let scores = b.capped(g.scale(g.mul_mat(k, q), config.score_scale), config.score_cap);
+    let probabilities = g.soft_max_masked(scores, b.mask(layer), 1.0);
+    let mixed = b.leave_lanes(b.over_keys(v, probabilities), lanes.from_queries, config.heads);
     let mixed = g.reshape(mixed, [config.head_dim * config.heads, b.shape.tokens, 1, 1]);
-    (mixed, Mixing::Lanes { inputs: [q, k, v], probabilities })
+    (mixed, Mixing::Lanes { inputs: [q, k, v], scores, probabilities })
 }
 
-/// Gradients of queries, keys and values, shaped as [`mix`] takes them. With P = softmax(s K^T Q): dP = V^T dO,
+/// Gradients of queries, keys and values, shaped as [`mix`] takes them. Without a cap and with P = softmax(s K^T Q): dP = V^T dO,
 /// dS = softmax'(dP), dQ = s K dS, dK = s Q dS^T, dV = dO P^T, the last two summed over the queries' heads that share
 /// a key head.
-fn mix_backward(b: &Builder<'_>, mixing: &Mixing, d_mixed: Tensor) -> [Tensor; 3] {
+fn mix_backward(b: &Builder<'_>, layer: usize, mixing: &Mixing, d_mixed: Tensor) -> [Tensor; 3] {
     let (g, config, shape) = (b.graph, b.config, b.shape);
     let (heads, kv_heads, head_dim) = (config.heads, config.kv_heads, config.head_dim);
-    let (&[q, k, v], &probabilities) = match mixing {
-        Mixing::Fused { inputs, result } => return cpu::attention_back(g, *inputs, *result, d_mixed, b.sight()),
-        Mixing::Lanes { inputs, probabilities } => (inputs, probabilities),
+    let (&[q, k, v], &scores, &probabilities) = match mixing {
+        Mixing::Fused { inputs, result } => return cpu::attention_back(g, *inputs, *result, d_mixed, b.sight(layer)),
+        Mixing::Lanes { inputs, scores, probabilities } => (inputs, scores, probabilities),
     };
-    let d_out = b.to_lanes(d_mixed, b.inputs.to_query_lanes, heads);
-    let d_scores = g.soft_max_back(g.mul_mat(v, d_out), probabilities, b.softmax_scale());
+    let lanes = b.lanes();
+    let d_out = b.to_lanes(d_mixed, lanes.to_queries, heads);
+    let d_scores = g.soft_max_back(g.mul_mat(v, d_out), probabilities, 1.0);
+    let d_scores = g.scale(b.capped_back(d_scores, scores, config.score_cap), config.score_scale);
     // Heads that share a key head follow each other, so they fold into the summed dimension.
     let fold =
         |a: Tensor, first: usize| g.reshape(a, [first, heads / kv_heads * shape.lane_len, kv_heads, shape.lanes]);
     let over_queries = |a: Tensor, scores: Tensor| g.out_prod(fold(a, head_dim), fold(scores, shape.lane_len));
     [
-        b.leave_lanes(b.over_keys(k, d_scores), b.inputs.from_query_lanes, heads),
-        b.leave_lanes(over_queries(q, d_scores), b.inputs.from_key_lanes, kv_heads),
-        b.leave_lanes(over_queries(d_out, probabilities), b.inputs.from_key_lanes, kv_heads),
+        b.leave_lanes(b.over_keys(k, d_scores), lanes.from_queries, heads),
+        b.leave_lanes(over_queries(q, d_scores), lanes.from_keys, kv_heads),
+        b.leave_lanes(over_queries(d_out, probabilities), lanes.from_keys, kv_heads),
     ]
 }

@@ -12,6 +12,7 @@ const TINY: f32 = f32::MIN_POSITIVE;
 /// All logits [vocab, targets] of `x` [width, targets].
 pub(crate) fn logits(b: &Builder<'_>, x: Tensor) -> Tensor {
     let logits = b.frozen_product(b.weights.head.forward, b.config.vocab, b.norm(x, b.weights.output_norm));
+    let logits = b.capped(logits, b.config.logit_cap);
     b.graph.keep(logits);
     b.graph.run(logits);
     logits
@@ -31,10 +32,11 @@ pub(crate) fn forward_backward(b: &Builder<'_>, x: Tensor) -> Tensor {
     let normed = b.norm(x, b.weights.output_norm);
     let vocab = b.config.vocab;
     for chunk in Chunk::all(b) {
-        let (flat, label_probabilities) = chunk.log_probs(b, normed);
+        let (logits, flat, label_probabilities) = chunk.log_probs(b, normed);
         let less_one = g.scale_bias(label_probabilities, 1.0, -1.0);
         let d_logits = g.set_rows(flat, less_one, g.view_1d(b.inputs.labels_wide, chunk.len, chunk.first));
         let d_logits = g.reshape(d_logits, [vocab, chunk.len, 1, 1]);
+        let d_logits = b.capped_back(d_logits, logits, b.config.logit_cap);
         let weights = g.view_2d(b.inputs.weights, 1, chunk.len, 1, chunk.first);
         let part = g.mul(b.frozen_product(b.weights.head.transposed, b.config.width, d_logits), weights);
         let width = b.config.width;
@@ -57,15 +59,17 @@ impl Chunk {
             .map(move |first| Chunk { first, len: shape.chunk.min(shape.targets - first) })
     }
 
-    /// Writes log-probabilities; returns the probabilities as [1, vocab * len] and those of the labels [1, len].
-    fn log_probs(&self, b: &Builder<'_>, normed: Tensor) -> (Tensor, Tensor) {
+    /// Writes log-probabilities; returns the logits [vocab, len], the probabilities as [1, vocab * len] and those of the
+    /// labels [1, len].
+    fn log_probs(&self, b: &Builder<'_>, normed: Tensor) -> (Tensor, Tensor, Tensor) {
         let (g, width, vocab) = (b.graph, b.config.width, b.config.vocab);
         let x = g.view_2d(normed, width, self.len, width, self.first * width);
-        let probabilities = g.soft_max(b.frozen_product(b.weights.head.forward, vocab, x));
+        let logits = b.capped(b.frozen_product(b.weights.head.forward, vocab, x), b.config.logit_cap);
+        let probabilities = g.soft_max(logits);
         let flat = g.reshape(probabilities, [1, vocab * self.len, 1, 1]);
         let label_probabilities = g.get_rows(flat, g.view_1d(b.inputs.labels, self.len, self.first));
         let log_probs = g.log(g.scale_bias(label_probabilities, 1.0, TINY));
         g.run(g.copy(log_probs, g.view_2d(b.inputs.log_probs, 1, self.len, 1, self.first)));
-        (flat, label_probabilities)
+        (logits, flat, label_probabilities)
     }
 }

@@ -1,13 +1,14 @@
 //! Matrices that read the same input, frozen, each with its adapter: y = W x + s B A x. A group's A matrices lie one
 //! after the other, so one product serves all of them.
 
+use crate::arch::{Group, Matrix};
 use crate::cpu::{self, Term};
 use crate::ggml::Tensor;
 
-use super::super::lora::{Adapter, Group};
+use super::super::lora::Adapter;
 use super::Builder;
 
-/// Outputs in the order of the group's members, and the adapters' inner values for the backward.
+/// Outputs in the order of the group's projections, and the adapters' inner values for the backward.
 pub(crate) struct GroupForward {
     pub(crate) outputs: Vec<Tensor>,
     /// s A x: [rank * adapted members, T]; `None` when no member is adapted.
@@ -44,27 +45,53 @@ impl Builder<'_> {
     }
 }
 
-/// `x` [input, T] -> one [output, T] per member, added to `start` if given.
+/// The outputs of the projections that `matrix` computes, each [output, T] without gaps.
+fn split(b: &Builder<'_>, matrix: Matrix, y: Tensor) -> Vec<Tensor> {
+    let [stride, tokens, ..] = y.dims();
+    let mut first = 0;
+    let parts = matrix.parts().iter().map(|&part| {
+        let output = b.config.projection_dims(part).1;
+        let view = b.graph.view_2d(y, output, tokens, stride, first);
+        first += output;
+        if output == stride { y } else { b.graph.cont(view) }
+    });
+    parts.collect()
+}
+
+/// The other way round: gradients of the group's projections -> one per matrix.
+fn join<'a>(b: &'a Builder<'_>, group: Group, gradients: &'a [Tensor]) -> impl Iterator<Item = (Matrix, Tensor)> + 'a {
+    let mut rest = gradients;
+    b.config.group(group).iter().map(move |&matrix| {
+        let (own, after) = rest.split_at(matrix.parts().len());
+        rest = after;
+        let whole = own.iter().copied().reduce(|first, second| b.graph.concat(first, second));
+        (matrix, whole.expect("a matrix computes something"))
+    })
+}
+
+/// `x` [input, T] -> one [output, T] per projection of the group, added to `start` if given.
 pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, start: Option<Tensor>) -> GroupForward {
     let g = b.graph;
     let adapters = b.lora.layout.group(layer, group);
     let inner = (!adapters.members.is_empty())
         .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
     let stored = b.weights.packed.then(|| cpu::stored(g, x));
-    let outputs = group.members().iter().map(|&projection| {
-        let matrix = b.layer(layer).projection(projection).forward;
-        let adapter = inner.zip(adapters.position(projection)).map(|(inner, position)| Term {
+    let outputs = b.config.group(group).iter().flat_map(|&kind| {
+        let matrix = b.layer(layer).matrix(kind).forward;
+        let adapter = inner.zip(adapters.position(kind)).map(|(inner, position)| Term {
             matrix: b.b_of(b.lora.values, adapters.members[position]),
             columns: b.inner_of(inner, position),
         });
-        if let Some(columns) = stored {
+        let y = if let Some(columns) = stored {
             let terms: Vec<Term> = [Term { matrix, columns }].into_iter().chain(adapter).collect();
-            let dims = [b.config.projection_dims(projection).1, x.dims()[1], 1, 1];
-            return cpu::sum_of_products(g, dims, start, &terms);
-        }
-        let y = g.mul_mat(matrix, x);
-        let y = adapter.map_or(y, |term| g.add(y, g.out_prod(term.matrix, g.transpose(term.columns))));
-        start.map_or(y, |start| g.add(start, y))
+            let dims = [b.config.matrix_dims(kind).1, x.dims()[1], 1, 1];
+            cpu::sum_of_products(g, dims, start, &terms)
+        } else {
+            let y = g.mul_mat(matrix, x);
+            let y = adapter.map_or(y, |term| g.add(y, g.out_prod(term.matrix, g.transpose(term.columns))));
+            start.map_or(y, |start| g.add(start, y))
+        };
+        split(b, kind, b.layer(layer).bias(kind).map_or(y, |bias| g.add(y, bias)))
     });
     GroupForward { outputs: outputs.collect(), inner }
 }
@@ -83,8 +110,9 @@ pub(crate) fn backward(
     let g = b.graph;
     let adapters = b.lora.layout.group(layer, group);
     let mut inner_gradient: Option<Tensor> = None;
-    for (&projection, &dy) in group.members().iter().zip(gradients) {
-        let (Some(inner), Some(position)) = (saved.inner, adapters.position(projection)) else { continue };
+    let gradients: Vec<(Matrix, Tensor)> = join(b, group, gradients).collect();
+    for &(matrix, dy) in &gradients {
+        let (Some(inner), Some(position)) = (saved.inner, adapters.position(matrix)) else { continue };
         let adapter = adapters.members[position];
         b.add_outer(b.b_of(b.lora.gradient, adapter), dy, b.inner_of(inner, position));
         let du = g.mul_mat(b.b_of(b.lora.values, adapter), dy);
@@ -97,8 +125,8 @@ pub(crate) fn backward(
     if !input_needed {
         return None;
     }
-    let frozen = group.members().iter().zip(gradients).map(|(&projection, &dy)| {
-        let matrix = b.layer(layer).projection(projection).transposed;
+    let frozen = gradients.iter().map(|&(matrix, dy)| {
+        let matrix = b.layer(layer).matrix(matrix).transposed;
         Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy) } else { dy } }
     });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use super::models::{chat_row, params as base, starter, tiny, tiny_rows};
-use crate::arch::Projection;
+use super::models::{chat_row, params as base, starter, tiny, tiny_of, tiny_rows};
+use crate::arch::{Projection, REGISTRY};
 use crate::gguf::GgufFile;
 use crate::reference::{AdapterValues, Adapters, Reference};
 use crate::train::lora::Adapter;
@@ -42,7 +42,7 @@ fn adapters_of(trainer: &mut Trainer, values: &[f32]) -> Adapters {
     let entries = lora.layout.adapters().map(|adapter| {
         let a = part(adapter.a, adapter.input * rank);
         let b = part(adapter.b, adapter.output * rank);
-        ((adapter.layer, adapter.projection), AdapterValues { a, b, rank, scale })
+        ((adapter.layer, adapter.matrix), AdapterValues { a, b, rank, scale })
     });
     entries.collect()
 }
@@ -75,7 +75,7 @@ fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
             let along = |direction: &dyn Fn(usize) -> f64| {
                 let at = |step: f64| {
                     let mut moved = adapters.clone();
-                    let entry = moved.get_mut(&(adapter.layer, adapter.projection)).unwrap();
+                    let entry = moved.get_mut(&(adapter.layer, adapter.matrix)).unwrap();
                     let part = if is_b { &mut entry.b } else { &mut entry.a };
                     part.iter_mut().enumerate().for_each(|(index, value)| *value += step * direction(index));
                     naive_loss(&reference, &moved, rows)
@@ -96,11 +96,14 @@ fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     let folder = tempfile::tempdir().unwrap();
-    let model = tiny(folder.path(), 11);
     // Several rows of unequal length share a pass, with padding, and the last pass is partly empty.
     let rows = tiny_rows(&[17, 30, 9, 23], 8);
-    for weights in [Weights::Exact, Weights::Auto] {
-        check(&model, &rows, TrainParams { accumulation: 2, ..params(weights) });
+    for arch in REGISTRY {
+        let model = tiny_of(folder.path(), arch.name, 11);
+        for weights in [Weights::Exact, Weights::Auto] {
+            println!("{}, {weights:?} weights", arch.name);
+            check(&model, &rows, TrainParams { accumulation: 2, ..params(weights) });
+        }
     }
 }
 

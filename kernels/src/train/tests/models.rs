@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::arch::Projection;
+use crate::arch::{Arch, REGISTRY};
 use crate::gguf::{Array, GgufFile, GgufWriter, Value};
 use crate::train::packing::SplitMix;
 use crate::train::{TokenRow, TrainParams};
@@ -19,20 +19,27 @@ pub(super) fn params() -> TrainParams {
     TrainParams { threads: 1, seq_len: 32, batch_rows: 2, ..TrainParams::default() }
 }
 
-/// A llama of two layers with random F32 weights, that llama.cpp loads too. F16 holds the weights exactly, so that the
-/// packed form must agree as well as the exact one.
+/// A llama of two layers with random F32 weights, that llama.cpp loads too.
 pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
-    let path = folder.join(format!("tiny-{seed}.gguf"));
+    tiny_of(folder, "llama", seed)
+}
+
+/// The same of any architecture, deep enough to have every kind of layer. Weights are whole 1024ths, so that the packed
+/// form is off by little.
+pub(super) fn tiny_of(folder: &Path, name: &str, seed: u64) -> PathBuf {
+    let arch = REGISTRY.iter().find(|arch| arch.name == name).expect("a registered architecture");
+    let layers = arch.local.map_or(2, |local| local.every + 1);
+    let path = folder.join(format!("{name}-{seed}.gguf"));
     let mut random = SplitMix::new(seed);
     let mut writer = GgufWriter::new();
-    let key = |name: &str| format!("llama.{name}");
+    let key = |suffix: &str| format!("{name}.{suffix}");
     writer
-        .meta("general.architecture", Value::Str("llama".to_owned()))
+        .meta("general.architecture", Value::Str(name.to_owned()))
         .meta("general.name", Value::Str("tiny".to_owned()))
         .meta(&key("vocab_size"), Value::U32(VOCAB as u32))
         .meta(&key("context_length"), Value::U32(512))
         .meta(&key("embedding_length"), Value::U32(WIDTH as u32))
-        .meta(&key("block_count"), Value::U32(2))
+        .meta(&key("block_count"), Value::U32(layers as u32))
         .meta(&key("feed_forward_length"), Value::U32(FEED_FORWARD as u32))
         .meta(&key("attention.head_count"), Value::U32(HEADS as u32))
         .meta(&key("attention.head_count_kv"), Value::U32(KV_HEADS as u32))
@@ -40,36 +47,70 @@ pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
         .meta(&key("rope.freq_base"), Value::F32(10_000.0))
         .meta(&key("attention.layer_norm_rms_epsilon"), Value::F32(1e-5))
         .meta("tokenizer.ggml.model", Value::Str("no_vocab".to_owned()));
-    let mut matrix = |writer: &mut GgufWriter, name: &str, input: usize, output: usize, spread: f32| {
-        let values: Vec<f32> =
-            (0..input * output).map(|_| (random.symmetric() * spread * 1024.0).round() / 1024.0).collect();
-        writer.tensor_f32(name, &[input as u64, output as u64], &values);
-    };
-    matrix(&mut writer, "token_embd.weight", WIDTH, VOCAB, 1.0);
-    matrix(&mut writer, "output.weight", WIDTH, VOCAB, 0.3);
-    for layer in 0..2 {
-        for projection in Projection::ALL {
-            let (input, output) = match projection {
-                Projection::Q => (WIDTH, HEADS * HEAD_DIM),
-                Projection::K | Projection::V => (WIDTH, KV_HEADS * HEAD_DIM),
-                Projection::O => (HEADS * HEAD_DIM, WIDTH),
-                Projection::Gate | Projection::Up => (WIDTH, FEED_FORWARD),
-                Projection::Down => (FEED_FORWARD, WIDTH),
-            };
-            matrix(&mut writer, &projection.tensor_name(layer), input, output, 0.25);
-        }
+    if arch.local.is_some() {
+        writer.meta(&key("attention.sliding_window"), Value::U32(7));
+        writer.meta(&key("rope.freq_base_swa"), Value::F32(500.0));
     }
-    let mut norm = |writer: &mut GgufWriter, name: &str| {
-        let values: Vec<f32> = (0..WIDTH).map(|_| 1.0 + 0.2 * random.symmetric()).collect();
-        writer.tensor_f32(name, &[WIDTH as u64], &values);
-    };
-    for layer in 0..2 {
-        norm(&mut writer, &format!("blk.{layer}.attn_norm.weight"));
-        norm(&mut writer, &format!("blk.{layer}.ffn_norm.weight"));
+    if arch.score_cap.is_some() {
+        // Low enough to bend what random weights give.
+        writer.meta(&key("attn_logit_softcapping"), Value::F32(2.0));
+        writer.meta(&key("final_logit_softcapping"), Value::F32(3.0));
     }
-    norm(&mut writer, "output_norm.weight");
+    for (tensor, dims) in tensors(arch, layers) {
+        let (spread, middle) = match tensor.as_str() {
+            "token_embd.weight" => (1.0, 0.0),
+            "output.weight" => (0.3, 0.0),
+            other if other.ends_with("norm.weight") => (0.2, 1.0),
+            _ => (0.25, 0.0),
+        };
+        let values: Vec<f32> = (0..dims.iter().product::<usize>())
+            .map(|_| middle + (random.symmetric() * spread * 1024.0).round() / 1024.0)
+            .collect();
+        let dims: Vec<u64> = dims.iter().map(|&dim| dim as u64).collect();
+        writer.tensor_f32(&tensor, &dims, &values);
+    }
     writer.write(&path).unwrap();
     path
+}
+
+/// Name and dimensions of every tensor of a tiny model, as GGUF has them; written down apart from `Config::tensors`.
+fn tensors(arch: &Arch, layers: usize) -> Vec<(String, Vec<usize>)> {
+    let (queries, keys) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+    let mut tensors = vec![("token_embd.weight".to_owned(), vec![WIDTH, VOCAB])];
+    // Models with scaled embeddings are tied, whose embeddings are also the head.
+    if !arch.scaled_embedding {
+        tensors.push(("output.weight".to_owned(), vec![WIDTH, VOCAB]));
+    }
+    for layer in 0..layers {
+        let mut add = |stem: &str, dims: &[usize]| tensors.push((format!("blk.{layer}.{stem}"), dims.to_vec()));
+        if arch.fused {
+            add("attn_qkv.weight", &[WIDTH, queries + 2 * keys]);
+            add("ffn_up.weight", &[WIDTH, 2 * FEED_FORWARD]);
+        } else {
+            for (stem, output) in [("attn_q", queries), ("attn_k", keys), ("attn_v", keys)] {
+                add(&format!("{stem}.weight"), &[WIDTH, output]);
+                if !arch.biases.is_empty() {
+                    add(&format!("{stem}.bias"), &[output]);
+                }
+            }
+            add("ffn_gate.weight", &[WIDTH, FEED_FORWARD]);
+            add("ffn_up.weight", &[WIDTH, FEED_FORWARD]);
+        }
+        add("attn_output.weight", &[queries, WIDTH]);
+        add("ffn_down.weight", &[FEED_FORWARD, WIDTH]);
+        add("attn_norm.weight", &[WIDTH]);
+        add("ffn_norm.weight", &[WIDTH]);
+        if arch.post_norms {
+            add("post_attention_norm.weight", &[WIDTH]);
+            add("post_ffw_norm.weight", &[WIDTH]);
+        }
+        if arch.head_norms {
+            add("attn_q_norm.weight", &[HEAD_DIM]);
+            add("attn_k_norm.weight", &[HEAD_DIM]);
+        }
+    }
+    tensors.push(("output_norm.weight".to_owned(), vec![WIDTH]));
+    tensors
 }
 
 /// Random rows of `lengths` tokens for the tiny model; about every second token is a target.

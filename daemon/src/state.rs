@@ -15,7 +15,7 @@ use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::Failure;
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
-use hone_protocol::model::{Fit, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
+use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
 
@@ -293,17 +293,39 @@ impl State {
         let facts = base.map_or(&version.facts, |b| &b.facts);
         Fit {
             serve_bytes: facts.size_bytes + facts.kv_bytes_per_token * 2048 + (64 << 20),
-            train_bytes: train_bytes_estimate(facts.parameters, facts.size_bytes, facts.layers, facts.embedding, 512),
+            train_bytes: train_bytes_estimate(facts, 512).least,
             pool_bytes: self.fixed.pool_memory_bytes,
         }
     }
 }
 
-/// A rough size of LoRA training before the file was opened: the file, a transposed copy of about two bytes a
-/// weight, and activations of one window (research/training.md section 6). The trainer's own plan is exact.
-pub fn train_bytes_estimate(parameters: u64, size_bytes: u64, layers: u32, embedding: u32, window_tokens: u64) -> u64 {
-    let activations = 4 * window_tokens * u64::from(layers) * u64::from(embedding) * 16;
-    size_bytes + 2 * parameters + activations + (128 << 20)
+/// A rough size of LoRA training before the file was opened; the trainer's own plan is within a tenth. At its fastest
+/// it holds forms of about three bytes a weight and the activations of all layers; at its smallest the file itself and
+/// the activations of as many layers as there are runs of them.
+pub fn train_bytes_estimate(facts: &ModelFacts, window_tokens: u64) -> Need {
+    let layer = 4 * window_tokens * u64::from(facts.embedding) * 16;
+    let layers = u64::from(facts.layers);
+    let rest = 128 << 20;
+    Need {
+        least: facts.size_bytes + layer * layers.isqrt() + rest,
+        wish: 3 * facts.parameters + layer * layers + 4 * rest,
+    }
+}
+
+/// Memory of an attempt in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// With less it cannot begin.
+    pub least: u64,
+    /// More would not make it faster.
+    pub wish: u64,
+}
+
+impl Need {
+    /// Always the same.
+    pub fn exactly(bytes: u64) -> Need {
+        Need { least: bytes, wish: bytes }
+    }
 }
 
 fn add(a: Usage, b: Usage) -> Usage {

@@ -11,6 +11,7 @@ mod avx2;
 mod glu;
 #[cfg(target_arch = "x86_64")]
 mod math;
+mod pack;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
@@ -18,7 +19,8 @@ mod product;
 use crate::arch::Activation;
 use crate::ggml::{Graph, I8, I16, Tensor, Type};
 
-pub(crate) use panels::{BLOCK, Width, pack_block};
+pub(crate) use pack::{Packing, Scratch};
+pub(crate) use panels::{BLOCK, Width};
 
 /// Values of a panel: as many outputs as two AVX2 registers hold.
 pub(crate) const PANEL: usize = 16;
@@ -59,6 +61,15 @@ pub(crate) fn packed_bytes(width: Width, outputs: usize, inner: usize) -> usize 
 /// Whether a matrix with so many outputs, or inner steps, can be packed.
 pub(crate) fn fits(size: usize) -> bool {
     size.is_multiple_of(PANEL)
+}
+
+/// Panels of `matrix` [input, output], stored as the model file has it: wide, or narrow ones of its transposed.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn packed(graph: &Graph, matrix: Tensor, transposed: bool) -> Tensor {
+    let [input, output, ..] = matrix.dims();
+    let (kind, [row, panels]) =
+        if transposed { packed_form(Width::Narrow, input, output) } else { packed_form(Width::Wide, output, input) };
+    graph.custom_of(kind, [row, panels, 1, 1], &[matrix], pack::run, usize::from(transposed))
 }
 
 /// The F32 columns `x` [inner, columns] in the form that a packed matrix is multiplied with.
@@ -185,6 +196,9 @@ mod elsewhere {
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
     }
+    pub(crate) fn packed(_: &Graph, _: Tensor, _: bool) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
     pub(crate) fn stored(_: &Graph, _: Tensor) -> Tensor {
         unreachable!("no kernels for this processor")
     }
@@ -209,11 +223,10 @@ mod elsewhere {
 }
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) use elsewhere::{
-    add_outer, attention, attention_back, fits_head, gated_back, geglu, stored, sum_of_products,
+    add_outer, attention, attention_back, fits_head, gated_back, geglu, packed, stored, sum_of_products,
 };
 
 /// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
-#[cfg(target_arch = "x86_64")]
 fn share(total: usize, index: usize, count: usize) -> std::ops::Range<usize> {
     total * index / count..total * (index + 1) / count
 }

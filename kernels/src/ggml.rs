@@ -44,7 +44,9 @@ pub enum BackendError {
         name: &'static str,
     },
     /// Not enough memory.
-    #[error("no memory for {what} ({bytes} bytes); free memory, or lower batch_rows, seq_len or recompute_every")]
+    #[error(
+        "no memory for {what} ({bytes} bytes); free memory, or lower batch_windows, sequence_tokens or recompute_every"
+    )]
     Memory {
         /// What it was for.
         what: &'static str,

@@ -1,5 +1,5 @@
 //! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
-//! `stream` and `plan` (the passes of a run), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
+//! `stream`, `plan` and `memory` (the passes of a run and what they take), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
 //! `trainer` (steps), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
@@ -9,6 +9,7 @@ mod checkpoint;
 mod lanes;
 mod lora;
 pub mod measure;
+mod memory;
 mod packing;
 mod params;
 mod plan;
@@ -23,8 +24,8 @@ use std::path::PathBuf;
 pub use checkpoint::CheckpointError;
 pub use packing::TokenRow;
 pub use params::{
-    ACCUMULATION_MAX, BATCH_ROWS_MAX, EPOCHS_MAX, LongRows, ParamsError, RANK_MAX, SEQ_LEN_MAX, Schedule, THREADS_MAX,
-    TrainParams, Weights,
+    ACCUMULATION_MAX, BATCH_WINDOWS_MAX, EPOCHS_MAX, LongRows, ParamsError, RANK_MAX, SEQUENCE_TOKENS_MAX, Schedule,
+    THREADS_MAX, TrainParams, Weights,
 };
 pub use plan::{MemoryBytes, Plan, preflight};
 pub use trainer::{Evaluation, RowLoss, StepMetrics, StepOutcome, Trainer};
@@ -65,8 +66,8 @@ pub enum TrainError {
     },
     /// No row is left to train on.
     #[error(
-        "no row can be trained on: of {rows}, {refused} are longer than seq_len and {without_target} have no target; \
-         raise seq_len, allow cutting, or check which turns are trained"
+        "no row can be trained on: of {rows}, {refused} are longer than sequence_tokens and {without_target} have no target; \
+         raise sequence_tokens, allow cutting, or check which turns are trained"
     )]
     NoRows {
         /// Rows given.
@@ -75,6 +76,20 @@ pub enum TrainError {
         refused: usize,
         /// Rows left out for want of a target.
         without_target: usize,
+    },
+    /// No arrangement of weights and activations fits.
+    #[error(
+        "the run needs {} MiB (weights {}, adapter {}, a pass of {tokens} tokens {}) and may take {} MiB; {}",
+        mib(needed.total()), mib(needed.weights), mib(needed.adapter), mib(needed.activations), mib(*limit),
+        does_not_fit_advice(needed, *limit)
+    )]
+    DoesNotFit {
+        /// The least that the run would take.
+        needed: MemoryBytes,
+        /// What it may take.
+        limit: u64,
+        /// Tokens of a pass.
+        tokens: usize,
     },
     /// The native library.
     #[error(transparent)]
@@ -92,6 +107,19 @@ pub enum TrainError {
     /// State on disk.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+/// Whole MiB, rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+fn does_not_fit_advice(needed: &MemoryBytes, limit: u64) -> &'static str {
+    if needed.weights + needed.adapter >= limit {
+        "choose a smaller or more strongly quantised model, or free memory"
+    } else {
+        "lower batch_windows, then sequence_tokens, or free memory"
+    }
 }
 
 /// Lower-case hexadecimal.

@@ -295,6 +295,7 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
         resume: None,
         checkpoint_interval_ms: 600_000,
         name: "harbour".into(),
+        memory_max_bytes: 0,
         plan_only: false,
     }
 }

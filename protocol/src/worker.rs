@@ -104,6 +104,8 @@ pub struct TrainTask {
     pub checkpoint_interval_ms: u64,
     /// Name written into the adapter.
     pub name: String,
+    /// Memory that weights, adapter and activations keep below; 0 for no limit.
+    pub memory_max_bytes: u64,
     /// Only plan: answer `Planned` and end.
     pub plan_only: bool,
 }

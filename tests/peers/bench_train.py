@@ -50,7 +50,7 @@ class Bench:
     def hone(self, rows, length, steps, epochs, rate=1e-4):
         """Loaded, with the first values of its adapter in a file and the rows of every step."""
         driver = Driver("hone", [self.binaries / "bench-train-driver"])
-        loaded = driver("load", model=str(self.model), rows=rows, batch_rows=ROWS, seq_len=length, steps=steps,
+        loaded = driver("load", model=str(self.model), rows=rows, batch_windows=ROWS, sequence_tokens=length, steps=steps,
                         epochs=epochs, learning_rate=rate)
         start = self.scratch / "start.gguf"
         driver("save", adapter=str(start))

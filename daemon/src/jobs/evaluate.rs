@@ -17,7 +17,7 @@ use super::train::weights_path;
 use super::{Kind, Work, evaluation_id, store_file};
 use crate::dispatcher::event::{Fact, Produced};
 use crate::sandbox::Paths;
-use crate::state::State;
+use crate::state::{Need, State};
 use crate::store::{Table, codec};
 use crate::workers::line::Line;
 use crate::workers::process::Program;
@@ -56,9 +56,9 @@ fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
     Ok(JobSpec::Evaluate(spec))
 }
 
-fn memory(state: &State, spec: &JobSpec) -> u64 {
-    let Ok(version) = spec_of(spec).and_then(|s| state.version(&s.version)) else { return 0 };
-    state.serve_bytes(state.base_of(version), SLOTS, 2048)
+fn memory(state: &State, spec: &JobSpec) -> Need {
+    let Ok(version) = spec_of(spec).and_then(|s| state.version(&s.version)) else { return Need::exactly(0) };
+    Need::exactly(state.serve_bytes(state.base_of(version), SLOTS, 2048))
 }
 
 fn run(context: Context) -> Work {

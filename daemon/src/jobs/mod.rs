@@ -15,7 +15,7 @@ use hone_protocol::failure::Failure;
 use hone_protocol::id::{EvaluationId, JobId};
 use hone_protocol::job::{JobRecord, JobSpec};
 
-use crate::state::State;
+use crate::state::{Need, State};
 use attempt::{Context, Stop};
 
 pub use train::plan_without_starting;
@@ -31,8 +31,8 @@ pub struct Kind {
     pub check: fn(&State, &JobSpec) -> Result<(), Failure>,
     /// Replaces movable names by exact ones, so that the job means the same tomorrow.
     pub pin: fn(&State, JobSpec) -> Result<JobSpec, Failure>,
-    /// Bytes of memory that an attempt needs.
-    pub memory: fn(&State, &JobSpec) -> u64,
+    /// Memory that an attempt needs and could use.
+    pub memory: fn(&State, &JobSpec) -> Need,
     /// Whether it keeps all cores busy: one such job at a time.
     pub heavy: bool,
     /// Does the work.
@@ -70,10 +70,10 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
     }
     let needed = (kind.memory)(state, &job.spec);
     let free = state.fixed.pool_memory_bytes.saturating_sub(state.committed_bytes());
-    if needed > free {
-        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed >> 20, free >> 20));
+    if needed.least > free {
+        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed.least >> 20, free >> 20));
     }
-    Ok(needed)
+    Ok(needed.wish.min(free))
 }
 
 /// The evaluation that a job makes: the same bytes, so that its rows can be stored before it ends.

@@ -23,7 +23,7 @@ use crate::config::Places;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{Fact, Produced};
 use crate::sandbox::Paths;
-use crate::state::{State, train_bytes_estimate};
+use crate::state::{Need, State, train_bytes_estimate};
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
 
@@ -70,7 +70,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         return Err(Failure::field("sequence_tokens", message));
     }
     state.dataset_version(&spec.dataset)?;
-    let needed = memory(state, &JobSpec::Train(Box::new(spec.clone())));
+    let needed = memory(state, &JobSpec::Train(Box::new(spec.clone()))).least;
     if needed > state.fixed.pool_memory_bytes {
         let message =
             format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
@@ -96,12 +96,12 @@ fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
     Ok(JobSpec::Train(Box::new(spec)))
 }
 
-fn memory(state: &State, spec: &JobSpec) -> u64 {
-    let Ok(spec) = spec_of(spec) else { return 0 };
-    let Ok(base) = state.version(&spec.base) else { return 0 };
+fn memory(state: &State, spec: &JobSpec) -> Need {
+    let none = Need::exactly(0);
+    let Ok(spec) = spec_of(spec) else { return none };
+    let Ok(base) = state.version(&spec.base) else { return none };
     let tokens = u64::from(spec.params.sequence_tokens) * u64::from(spec.params.batch_windows);
-    let facts = &base.facts;
-    train_bytes_estimate(facts.parameters, facts.size_bytes, facts.layers, facts.embedding, tokens)
+    train_bytes_estimate(&base.facts, tokens)
 }
 
 fn run(context: Context) -> Work {
@@ -203,6 +203,7 @@ fn task(
         resume,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
         name: name.to_owned(),
+        memory_max_bytes: context.state.attempts.get(&context.job.id).map_or(0, |attempt| attempt.memory_bytes),
         plan_only,
     }
 }

@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 enum Command {
     /// Chat rows of a JSONL file as tokens.
     Render { model: PathBuf, file: PathBuf },
-    /// A run over rows; each step takes `batch_rows * seq_len` tokens.
+    /// A run over rows; each step takes `batch_windows * sequence_tokens` tokens.
     Load {
         model: PathBuf,
         rows: Vec<Row>,
-        batch_rows: u32,
-        seq_len: u32,
+        batch_windows: u32,
+        sequence_tokens: u32,
         steps: u64,
         epochs: u32,
         learning_rate: f32,
@@ -67,10 +67,10 @@ fn obey(command: Command, trainer: &mut Option<Trainer>) -> anyhow::Result<Value
     match command {
         Command::Render { model, file } => return render(&model, &file),
         Command::Memory => return Ok(json!({ "peak_mib": peak_mib()? })),
-        Command::Load { model, rows, batch_rows, seq_len, steps, epochs, learning_rate, weights } => {
+        Command::Load { model, rows, batch_windows, sequence_tokens, steps, epochs, learning_rate, weights } => {
             let params = TrainParams {
-                batch_rows,
-                seq_len,
+                batch_windows,
+                sequence_tokens,
                 max_steps: Some(steps),
                 epochs,
                 learning_rate,

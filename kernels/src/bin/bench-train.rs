@@ -92,8 +92,8 @@ struct Case {
 fn params(threads: u32) -> TrainParams {
     TrainParams {
         threads,
-        seq_len: SEQ_LEN,
-        batch_rows: BATCH_ROWS,
+        sequence_tokens: SEQ_LEN,
+        batch_windows: BATCH_ROWS,
         max_steps: Some(SAMPLES as u64 + 1),
         epochs: SAMPLES as u32 + 1,
         ..TrainParams::default()

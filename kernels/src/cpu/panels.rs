@@ -16,6 +16,8 @@ use super::{PANEL, share};
 
 /// Inner steps that share a scale.
 pub(crate) const BLOCK: usize = 128;
+/// Bytes of a block's scales.
+pub(crate) const SCALES_BYTES: usize = PANEL * size_of::<f32>();
 /// Largest magnitude of a stored activation; a block's sum stays below 128 * 2047 * 8191 < 2^31.
 const COLUMN_MAX: f32 = 8191.0;
 
@@ -30,7 +32,7 @@ pub(crate) enum Width {
 
 impl Width {
     /// Bytes of a value.
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         match self {
             Width::Wide => 2,
             Width::Narrow => 1,
@@ -62,9 +64,16 @@ pub(super) fn inner_of_column(bytes: usize) -> usize {
     whole * BLOCK + rest.saturating_sub(size_of::<f32>()) / size_of::<i16>()
 }
 
-/// Writes `values`, some steps of 16 outputs each that make up block `block`, into a panel of `inner` steps.
-pub(crate) fn pack_block(width: Width, values: &[f32], inner: usize, block: usize, panel: &mut [u8]) {
-    assert!(values.len().is_multiple_of(2 * PANEL) && panel.len() == panel_bytes(width, inner), "steps come in pairs");
+/// Bytes of the whole packed form before the numbers, and before the scales, of block `block` of panel `panel`.
+pub(crate) fn block_places(width: Width, inner: usize, panel: usize, block: usize) -> (usize, usize) {
+    let begin = panel * panel_bytes(width, inner);
+    (begin + block * BLOCK * PANEL * width.bytes(), begin + PANEL * (inner * width.bytes() + block * size_of::<f32>()))
+}
+
+/// Writes `values`, the steps of a block of 16 outputs each, as `numbers` and `scales` of a panel.
+pub(crate) fn pack_block(width: Width, values: &[f32], numbers: &mut [u8], scales: &mut [u8]) {
+    assert!(values.len().is_multiple_of(2 * PANEL) && numbers.len() == values.len() * width.bytes(), "steps in pairs");
+    assert_eq!(scales.len(), SCALES_BYTES, "a scale for each output");
     let mut largest = [0u32; PANEL];
     for step in values.chunks_exact(PANEL) {
         for (largest, value) in largest.iter_mut().zip(step) {
@@ -73,11 +82,9 @@ pub(crate) fn pack_block(width: Width, values: &[f32], inner: usize, block: usiz
     }
     let largest = largest.map(f32::from_bits);
     let factors = largest.map(|largest| factor(width.most(), largest));
-    let (numbers, scales) = panel.split_at_mut(PANEL * width.bytes() * inner);
-    for (scale, largest) in scales[block * PANEL * size_of::<f32>()..].chunks_exact_mut(size_of::<f32>()).zip(largest) {
+    for (scale, largest) in scales.chunks_exact_mut(size_of::<f32>()).zip(largest) {
         scale.copy_from_slice(&(largest / width.most()).to_le_bytes());
     }
-    let numbers = &mut numbers[block * BLOCK * PANEL * width.bytes()..][..values.len() * width.bytes()];
     let pairs = values.chunks_exact(2 * PANEL).zip(numbers.chunks_exact_mut(2 * PANEL * width.bytes()));
     for (pair, out) in pairs {
         let (even, odd) = pair.split_at(PANEL);

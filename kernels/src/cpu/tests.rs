@@ -1,11 +1,11 @@
 //! The kernels against plain loops, for shapes with every kind of remainder and on one and two threads.
 
-use super::panels::{column_bytes, panel_bytes};
+use super::panels::{block_places, column_bytes, pack_block, panel_bytes};
 use crate::arch::Activation;
 
 use super::{
-    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, gated_back, geglu, pack_block,
-    packed_form, stored, sum_of_products,
+    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, gated_back, geglu, packed_form,
+    stored, sum_of_products,
 };
 use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, I32, Tensor};
 
@@ -22,7 +22,10 @@ fn write_packed(width: Width, tensor: Tensor, matrix: &[f32], outputs: usize, in
         let steps: Vec<f32> =
             (0..inner).flat_map(|step| matrix[step * outputs + panel * PANEL..][..PANEL].to_vec()).collect();
         for (block, steps) in steps.chunks(BLOCK * PANEL).enumerate() {
-            pack_block(width, steps, inner, block, &mut bytes);
+            let (numbers_at, scales_at) = block_places(width, inner, 0, block);
+            let (numbers, scales) = bytes.split_at_mut(inner * PANEL * width.bytes());
+            let scales = &mut scales[scales_at - numbers.len()..][..PANEL * size_of::<f32>()];
+            pack_block(width, steps, &mut numbers[numbers_at..][..steps.len() * width.bytes()], scales);
         }
         tensor.write_bytes(&bytes, panel * bytes.len());
         let (numbers, scales) = bytes.split_at(inner * PANEL * width.bytes());

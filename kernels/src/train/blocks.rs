@@ -13,7 +13,7 @@ use crate::ggml::{Backend, BackendError, Graph, GraphMemory, Rope, Tensor};
 
 use super::batch::{Inputs, Shape};
 use super::lora::Lora;
-use super::weights::{LayerWeights, ModelWeights};
+use super::weights::{Frozen, LayerWeights, ModelWeights};
 
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,16 @@ impl Builder<'_> {
         &self.weights.layers[layer]
     }
 
-    /// Product of a frozen matrix, forward or transposed, of `outputs` with `x`.
+    /// Product of a frozen matrix with `x`: [input, T] -> [outputs, T].
+    fn frozen_forward(&self, frozen: Frozen, outputs: usize, x: Tensor) -> Tensor {
+        self.frozen_product(self.weights.forward(self.graph, frozen), outputs, x)
+    }
+
+    /// Product of a frozen matrix, transposed, with `x`: [output, T] -> [inputs, T].
+    fn frozen_backward(&self, frozen: Frozen, inputs: usize, x: Tensor) -> Tensor {
+        self.frozen_product(self.weights.transposed(self.graph, frozen), inputs, x)
+    }
+
     fn frozen_product(&self, matrix: Tensor, outputs: usize, x: Tensor) -> Tensor {
         if self.weights.packed {
             let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x));

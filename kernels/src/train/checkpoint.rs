@@ -225,13 +225,14 @@ fn read_file(dir: &Path, name: &str, bytes_max: u64) -> Result<Vec<u8>, Checkpoi
     fs::read(&path).map_err(io)
 }
 
-/// Refuses the first difference by name. Threads may differ: they change no number that the run is defined by.
+/// Refuses the first difference by name. Threads and how the run fits into memory may differ: they change no number
+/// that the run is defined by.
 fn compare(dir: &Path, manifest: &Manifest, params: &TrainParams, identity: &Identity) -> Result<(), CheckpointError> {
     let differs = |field: &str, was: String, is: String| {
         Err(CheckpointError::Differs { path: dir.to_owned(), field: field.to_owned(), was, is })
     };
     let fields = |params: &TrainParams| {
-        let comparable = TrainParams { threads: 0, ..params.clone() };
+        let comparable = TrainParams { threads: 0, recompute_every: None, memory_max_bytes: None, ..params.clone() };
         serde_json::to_value(comparable).expect("settings are plain data")
     };
     let (was, is) = (fields(&manifest.params), fields(params));

@@ -33,7 +33,8 @@ pub struct Comparison {
 
 /// A product: frozen matrix, its outputs, inner dimension, and columns of activations.
 struct Product {
-    matrix: Tensor,
+    frozen: Frozen,
+    transposed: bool,
     outputs: usize,
     inner: usize,
     columns: usize,
@@ -68,7 +69,7 @@ impl ProductsGraph {
     ) -> Result<ProductsGraph, BackendError> {
         let products = products_of(config, weights, shape);
         let context = Context::new(2 * products.len(), 0)?;
-        let graph = Graph::new(3 * products.len() + 16)?;
+        let graph = Graph::new(4 * products.len() + 16)?;
         // One tensor per size serves all products of that size, as in a step the input was just written.
         let mut tensors: Vec<Tensor> = Vec::new();
         let mut tensor = |kind, dims: [usize; 2]| {
@@ -83,7 +84,8 @@ impl ProductsGraph {
             .map(|product| {
                 let columns = tensor(F32, [product.inner, product.columns]);
                 let matrix = match kernel {
-                    Kernel::Own => product.matrix,
+                    Kernel::Own if product.transposed => weights.transposed(&graph, product.frozen),
+                    Kernel::Own => weights.forward(&graph, product.frozen),
                     Kernel::GgmlF16 => tensor(F16, [product.inner, product.outputs]),
                 };
                 (matrix, columns)
@@ -127,9 +129,9 @@ impl ProductsGraph {
 fn products_of(config: &Config, weights: &ModelWeights, shape: Shape) -> Vec<Product> {
     let mut products = Vec::new();
     let mut both = |frozen: Frozen, (inner, outputs): (usize, usize), columns: usize, backward: bool| {
-        products.push(Product { matrix: frozen.forward, outputs, inner, columns });
+        products.push(Product { frozen, transposed: false, outputs, inner, columns });
         if backward {
-            products.push(Product { matrix: frozen.transposed, outputs: inner, inner: outputs, columns });
+            products.push(Product { frozen, transposed: true, outputs: inner, inner: outputs, columns });
         }
     };
     for layer in 0..config.layers {

@@ -50,15 +50,15 @@ pub(crate) struct Prepared {
 }
 
 /// Chooses the rows that take part. A row whose kept part has no target is left out and counted.
-pub(crate) fn prepare(rows: &[TokenRow], seq_len: usize, long_rows: LongRows) -> Prepared {
+pub(crate) fn prepare(rows: &[TokenRow], sequence_tokens: usize, long_rows: LongRows) -> Prepared {
     let mut prepared = Prepared::default();
     for (index, row) in rows.iter().enumerate() {
-        let long = row.tokens.len() > seq_len;
+        let long = row.tokens.len() > sequence_tokens;
         if long && long_rows == LongRows::Refuse {
             prepared.refused += 1;
             continue;
         }
-        let len = row.tokens.len().min(seq_len);
+        let len = row.tokens.len().min(sequence_tokens);
         let targets = row.trained[..len].iter().skip(1).filter(|&&trained| trained).count();
         if targets == 0 {
             prepared.without_target += 1;

@@ -8,9 +8,9 @@ use crate::arch::Projection;
 /// Largest LoRA rank; a larger one is refused (it would no longer be low).
 pub const RANK_MAX: u32 = 256;
 /// Longest row in tokens; a longer setting is refused.
-pub const SEQ_LEN_MAX: u32 = 65_536;
-/// Most rows of `seq_len` tokens in one pass; a larger setting is refused.
-pub const BATCH_ROWS_MAX: u32 = 1_024;
+pub const SEQUENCE_TOKENS_MAX: u32 = 65_536;
+/// Most rows of `sequence_tokens` tokens in one pass; a larger setting is refused.
+pub const BATCH_WINDOWS_MAX: u32 = 1_024;
 /// Most passes per update; a larger setting is refused.
 pub const ACCUMULATION_MAX: u32 = 1_024;
 /// Most epochs; a larger setting is refused.
@@ -30,13 +30,13 @@ pub enum Schedule {
     Constant,
 }
 
-/// What happens to a row that is longer than `seq_len`.
+/// What happens to a row that is longer than `sequence_tokens`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LongRows {
     /// It is left out and counted as refused.
     Refuse,
-    /// Its first `seq_len` tokens are kept and it is counted as cut.
+    /// Its first `sequence_tokens` tokens are kept and it is counted as cut.
     Cut,
 }
 
@@ -44,11 +44,11 @@ pub enum LongRows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weights {
-    /// The fastest form for this CPU.
+    /// The fastest form for this CPU that fits.
     Auto,
     /// F32 copies of everything: the exact gradient of the dequantised model, slow and large; for checks.
     Exact,
-    /// The file's own types forward and Q8_0 backward: the least memory.
+    /// The file's own data, from which each product's form is made on the way: the least memory.
     Small,
 }
 
@@ -72,9 +72,9 @@ pub struct TrainParams {
     /// Ends the run after so many updates; the schedule is laid over the shorter run.
     pub max_steps: Option<u64>,
     /// Longest row in tokens.
-    pub seq_len: u32,
-    /// One pass computes `batch_rows * seq_len` tokens, filled with as many rows as fit.
-    pub batch_rows: u32,
+    pub sequence_tokens: u32,
+    /// One pass computes `batch_windows * sequence_tokens` tokens, filled with as many rows as fit.
+    pub batch_windows: u32,
     /// Passes per update; the loss is the mean over the target tokens of all of them.
     pub accumulation: u32,
     /// AdamW's decoupled weight decay.
@@ -86,9 +86,11 @@ pub struct TrainParams {
     /// Threads that compute.
     pub threads: u32,
     /// 0 keeps all activations; k keeps every k-th layer's input and computes the rest again in the backward pass
-    /// (less memory, about a fifth more time).
-    pub recompute_every: u32,
-    /// What happens to rows longer than `seq_len`.
+    /// (less memory, up to a third more time, the same result); `None`: as `memory_max_bytes` allows.
+    pub recompute_every: Option<u32>,
+    /// Memory that weights, adapter and activations keep below together; `None`: as much as the fastest run takes.
+    pub memory_max_bytes: Option<u64>,
+    /// What happens to rows longer than `sequence_tokens`.
     pub long_rows: LongRows,
     /// How the frozen weights are kept.
     pub weights: Weights,
@@ -105,14 +107,15 @@ impl Default for TrainParams {
             warmup_ratio: 0.05,
             epochs: 1,
             max_steps: None,
-            seq_len: 256,
-            batch_rows: 2,
+            sequence_tokens: 256,
+            batch_windows: 2,
             accumulation: 1,
             weight_decay: 0.0,
             clip_norm: 1.0,
             seed: 1,
             threads: 2,
-            recompute_every: 0,
+            recompute_every: None,
+            memory_max_bytes: None,
             long_rows: LongRows::Refuse,
             weights: Weights::Auto,
         }
@@ -136,8 +139,8 @@ impl TrainParams {
         for (field, value, least, most) in [
             ("rank", self.rank, 1, RANK_MAX),
             ("epochs", self.epochs, 1, EPOCHS_MAX),
-            ("seq_len", self.seq_len, 2, SEQ_LEN_MAX),
-            ("batch_rows", self.batch_rows, 1, BATCH_ROWS_MAX),
+            ("sequence_tokens", self.sequence_tokens, 2, SEQUENCE_TOKENS_MAX),
+            ("batch_windows", self.batch_windows, 1, BATCH_WINDOWS_MAX),
             ("accumulation", self.accumulation, 1, ACCUMULATION_MAX),
             ("threads", self.threads, 1, THREADS_MAX),
         ] {
@@ -165,6 +168,9 @@ impl TrainParams {
         if self.max_steps == Some(0) {
             return fail("max_steps", "0 steps train nothing; leave it out for no limit".to_owned());
         }
+        if self.recompute_every.is_some_and(|every| every as usize > crate::arch::LAYERS_MAX) {
+            return fail("recompute_every", format!("0 to {} are possible", crate::arch::LAYERS_MAX));
+        }
         if self.targets.is_empty() {
             return fail("targets", "choose at least one of q, k, v, o, gate, up, down".to_owned());
         }
@@ -177,7 +183,7 @@ impl TrainParams {
 
     /// Tokens that one pass computes.
     pub fn batch_tokens(&self) -> usize {
-        self.batch_rows as usize * self.seq_len as usize
+        self.batch_windows as usize * self.sequence_tokens as usize
     }
 
     /// Learning rate of update `step` (0-based) of `total`: it climbs linearly through the warm-up, whose last step
@@ -213,7 +219,7 @@ mod tests {
             ("warmup_ratio", |p| p.warmup_ratio = 1.5),
             ("epochs", |p| p.epochs = 0),
             ("max_steps", |p| p.max_steps = Some(0)),
-            ("seq_len", |p| p.seq_len = 1),
+            ("sequence_tokens", |p| p.sequence_tokens = 1),
             ("threads", |p| p.threads = 0),
             ("targets", |p| p.targets = vec![]),
             ("targets", |p| p.targets = vec![Projection::Q, Projection::Q]),

@@ -7,8 +7,8 @@ use crate::ggml::Backend;
 use crate::gguf::GgufFile;
 
 use super::TrainError;
-use super::batch::Shape;
 use super::lora::LoraLayout;
+use super::memory::{self, Arrangement};
 use super::packing::{self, Prepared, TokenRow};
 use super::params::{ParamsError, TrainParams};
 use super::stream::Stream;
@@ -23,9 +23,9 @@ pub struct Plan {
     pub tokens: u64,
     /// Their target tokens, once.
     pub targets: u64,
-    /// Rows cut to `seq_len`.
+    /// Rows cut to `sequence_tokens`.
     pub cut: usize,
-    /// Rows left out because they are longer than `seq_len`.
+    /// Rows left out because they are longer than `sequence_tokens`.
     pub refused: usize,
     /// Rows left out because they have no target.
     pub without_target: usize,
@@ -43,12 +43,16 @@ pub struct Plan {
     pub parameters: u64,
     /// Memory that the run takes.
     pub memory: MemoryBytes,
+    /// Whether the forms of the frozen weights are made anew in every pass, for want of memory to hold them.
+    pub streamed: bool,
+    /// As [`TrainParams::recompute_every`]; 0: nothing is computed twice.
+    pub recompute_every: u32,
 }
 
 /// Memory of a run in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBytes {
-    /// Frozen weights in both forms.
+    /// Frozen weights in the forms that are held.
     pub weights: u64,
     /// Adapter, gradient, moments and what the update needs.
     pub adapter: u64,
@@ -76,7 +80,7 @@ pub(super) fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) ->
         }
     }
     check_targets(params, config)?;
-    let prepared = packing::prepare(rows, params.seq_len as usize, params.long_rows);
+    let prepared = packing::prepare(rows, params.sequence_tokens as usize, params.long_rows);
     if prepared.documents.is_empty() {
         return Err(TrainError::NoRows {
             rows: rows.len(),
@@ -102,7 +106,7 @@ fn check_targets(params: &TrainParams, config: &Config) -> Result<(), TrainError
     Ok(())
 }
 
-/// What a run would do, from the model's header alone; memory is estimated within about a quarter.
+/// What a run would do, from the model's header alone; memory is estimated within a tenth.
 pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> Result<Plan, TrainError> {
     params.validate()?;
     let file = GgufFile::open(model_path)?;
@@ -110,13 +114,18 @@ pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> 
     let prepared = admit(rows, params, &config)?;
     let stream = Stream::new(prepared.documents.clone(), params);
     let backend = Backend::cpu(params.threads as usize)?;
-    let form = WeightForm::choose(&backend, params.weights, &config);
     let layout = LoraLayout::new(&config, params);
-    let memory = estimate_memory(&file, &config, form, &layout, stream.shape, params);
-    Ok(plan_of(&prepared, &stream, &layout, memory))
+    let arrangement = memory::arrange(&backend, &file, &config, &layout, stream.shape, params)?;
+    Ok(plan_of(&prepared, &stream, &layout, &arrangement, arrangement.memory))
 }
 
-pub(super) fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout, memory: MemoryBytes) -> Plan {
+pub(super) fn plan_of(
+    prepared: &Prepared,
+    stream: &Stream,
+    layout: &LoraLayout,
+    arrangement: &Arrangement,
+    memory: MemoryBytes,
+) -> Plan {
     Plan {
         rows: prepared.documents.len(),
         tokens: prepared.tokens,
@@ -131,61 +140,7 @@ pub(super) fn plan_of(prepared: &Prepared, stream: &Stream, layout: &LoraLayout,
         steps: stream.steps,
         parameters: layout.values as u64,
         memory,
+        streamed: arrangement.form == WeightForm::Streamed,
+        recompute_every: arrangement.recompute_every as u32,
     }
-}
-
-/// Bytes of a run by formula: both forms of the weights, five flat buffers and the host's copy, and the activations.
-fn estimate_memory(
-    file: &GgufFile,
-    config: &Config,
-    form: WeightForm,
-    lora: &LoraLayout,
-    shape: Shape,
-    params: &TrainParams,
-) -> MemoryBytes {
-    let matrices = config
-        .matrices()
-        .flat_map(|matrix| std::iter::repeat_n(config.matrix_dims(matrix), config.layers))
-        .chain([(config.width, config.vocab)]);
-    let (forward, transposed) = matrices
-        .map(|(input, output)| form.matrix_bytes(input, output))
-        .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
-            (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
-        });
-    let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
-    let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
-    let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
-    let kept_layers = match params.recompute_every as usize {
-        0 => config.layers,
-        every => every.min(config.layers),
-    };
-    let segment_inputs = config.layers.div_ceil(kept_layers) - 1;
-    let activations = kept_layers * kept_values(config, form, shape)
-        + segment_inputs * shape.tokens * config.width
-        + passing_values(config, shape);
-    MemoryBytes {
-        weights: forward + transposed as u64,
-        adapter: 6 * 4 * lora.padded() as u64,
-        activations: 4 * activations as u64,
-    }
-}
-
-/// Values that a layer keeps from its forward to its backward: what goes into both blocks, queries, keys and values
-/// after rotation, what attention makes of them, gate and up.
-fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
-    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let per_token = 2 * config.width + queries + 2 * config.feed_forward;
-    let attention = if form == WeightForm::Packed {
-        shape.tokens * (queries + 2 * keys + config.heads)
-    } else {
-        shape.places() * (queries + 2 * keys + config.heads * shape.lane_len)
-    };
-    shape.tokens * per_token + attention
-}
-
-/// Values that exist at the worst moment beside what layers keep: logits and probabilities of a chunk at the head, or
-/// what the backward of the feed-forward block has at once.
-fn passing_values(config: &Config, shape: Shape) -> usize {
-    let head = 2 * shape.chunk * config.vocab + 3 * shape.targets * config.width;
-    head.max(shape.tokens * (4 * config.feed_forward + 4 * config.width))
 }

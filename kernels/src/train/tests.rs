@@ -5,6 +5,7 @@ mod adapter;
 mod forward;
 mod gradient;
 mod llama_cpp;
+mod memory;
 mod models;
 mod resume;
 mod run;

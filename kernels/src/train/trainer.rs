@@ -20,11 +20,12 @@ use super::blocks::{Mode, Pass, PassSpec};
 use super::checkpoint::{self, Identity, State};
 use super::lora::{Lora, LoraLayout};
 use super::measure::{Comparison, Kernel, ProductsGraph};
+use super::memory::{self, Arrangement};
 use super::packing::{self, Layout, Prepared, TokenRow};
 use super::params::TrainParams;
 use super::plan::{MemoryBytes, Plan, admit, plan_of};
 use super::stream::Stream;
-use super::weights::{ModelWeights, WeightForm};
+use super::weights::ModelWeights;
 use super::{TrainError, hex};
 
 /// Bytes of the model file that are hashed at a time.
@@ -89,9 +90,9 @@ pub struct Evaluation {
     pub targets: u64,
     /// Each row that took part, in the order given.
     pub rows: Vec<RowLoss>,
-    /// Rows cut to `seq_len`.
+    /// Rows cut to `sequence_tokens`.
     pub cut: usize,
-    /// Rows left out because they are longer than `seq_len`.
+    /// Rows left out because they are longer than `sequence_tokens`.
     pub refused: usize,
     /// Rows left out because they have no target.
     pub without_target: usize,
@@ -121,6 +122,7 @@ pub struct Trainer {
     file: GgufFile,
     arch: &'static Arch,
     config: Config,
+    arrangement: Arrangement,
     pass: Pass,
     inputs: Inputs,
     lora: Lora,
@@ -137,7 +139,9 @@ impl Trainer {
         let prepared = admit(&rows, &params, &config)?;
         let stream = Stream::new(prepared.documents.clone(), &params);
         let backend = Backend::cpu(params.threads as usize)?;
-        let form = WeightForm::choose(&backend, params.weights, &config);
+        let layout = LoraLayout::new(&config, &params);
+        let arrangement = memory::arrange(&backend, &file, &config, &layout, stream.shape, &params)?;
+        let form = arrangement.form;
         // Hashing the file and building the copies both want its bytes; together they read it once from disk.
         let (model_sha256, weights) = thread::scope(|scope| {
             let hash = scope.spawn(|| file_sha256(&file.path));
@@ -146,8 +150,8 @@ impl Trainer {
         });
         let (model_sha256, weights) = (model_sha256?, weights?);
         let identity = Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
-        let lora = Lora::new(&backend, LoraLayout::new(&config, &params), params.seed)?;
-        let inputs = Inputs::new(&backend, &config, stream.shape, form != WeightForm::Packed)?;
+        let lora = Lora::new(&backend, layout, params.seed)?;
+        let inputs = Inputs::new(&backend, &config, stream.shape, !form.ours())?;
         let spec = PassSpec {
             config: &config,
             weights: &weights,
@@ -155,7 +159,7 @@ impl Trainer {
             inputs: &inputs,
             shape: stream.shape,
             mode: Mode::Train,
-            recompute_every: params.recompute_every as usize,
+            recompute_every: arrangement.recompute_every,
         };
         let pass = Pass::new(&backend, &spec)?;
         Ok(Trainer {
@@ -169,6 +173,7 @@ impl Trainer {
             file,
             arch,
             config,
+            arrangement,
             pass,
             inputs,
             lora,
@@ -223,7 +228,7 @@ impl Trainer {
             adapter: self.lora.bytes() as u64,
             activations: (self.pass.bytes() + self.inputs.bytes()) as u64,
         };
-        plan_of(&self.prepared, &self.stream, &self.lora.layout, memory)
+        plan_of(&self.prepared, &self.stream, &self.lora.layout, &self.arrangement, memory)
     }
 
     /// One update. `stop` is asked before every pass; when it says yes, nothing is updated.
@@ -289,7 +294,7 @@ impl Trainer {
     }
 
     /// Losses of `rows` under the adapter as it is, without an update; `None` when `stop`, asked before every pass,
-    /// said yes. The settings' `seq_len` and `long_rows` apply.
+    /// said yes. The settings' `sequence_tokens` and `long_rows` apply.
     pub fn evaluate(&self, rows: &[TokenRow], stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>, TrainError> {
         let prepared = admit(rows, &self.params, &self.config)?;
         let layout = Layout::new(&prepared.documents, self.params.batch_tokens());
@@ -328,7 +333,10 @@ impl Trainer {
     /// Logits of one row under the adapter as it is: `vocab` values for each position but the last.
     pub fn logits(&self, tokens: &[i32]) -> Result<Vec<f32>, TrainError> {
         let row = TokenRow { row_id: 0, tokens: tokens.to_vec(), trained: vec![true; tokens.len()] };
-        let params = TrainParams { seq_len: self.params.seq_len.max(tokens.len() as u32), ..self.params.clone() };
+        let params = TrainParams {
+            sequence_tokens: self.params.sequence_tokens.max(tokens.len() as u32),
+            ..self.params.clone()
+        };
         let rows = [row];
         let prepared = admit(&rows, &params, &self.config)?;
         let layout = Layout::new(&prepared.documents, tokens.len());

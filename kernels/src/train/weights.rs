@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::arch::{Config, Matrix};
-use crate::cpu::{self, Width};
-use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Q8_0, Tensor, Type};
+use crate::cpu::{self, Packing, Width};
+use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Graph, Q8_0, Tensor, Type};
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
 
 use super::TrainError;
@@ -26,15 +26,17 @@ pub(crate) enum WeightForm {
     /// Panels for our own kernels, wide forward and narrow transposed: what the forward is off by shifts the loss and
     /// every gradient, what the transposed copy is off by only the gradients below it.
     Packed,
+    /// The same panels, made of the file's own data each time they are needed: a fifth of the memory, the same bits.
+    Streamed,
     /// ggml's types: the forward copies (`None` uses the file's own data) and the transposed ones.
     Ggml(Option<Type>, Type),
 }
 
 impl WeightForm {
-    /// The form for this CPU. Our kernels multiply integers, which is quicker than any product of ggml
+    /// The forms for this CPU, the fastest first. Our kernels multiply integers, which is quicker than any product of ggml
     /// (docs/performance.md) and takes less memory than F16. Where they cannot run, F16 is ggml's
     /// quickest type with F16C, BF16 with AVX512-BF16, and without either only F32 is quick.
-    pub(crate) fn choose(backend: &Backend, weights: Weights, config: &Config) -> WeightForm {
+    pub(crate) fn candidates(backend: &Backend, weights: Weights, config: &Config) -> Vec<WeightForm> {
         let has = |name| ggml::has_cpu_feature(backend, name);
         let packable = config
             .matrices()
@@ -42,20 +44,30 @@ impl WeightForm {
             .chain([(config.width, config.vocab)])
             .all(|(input, output)| cpu::fits(input) && cpu::fits(output));
         let packable = packable && cpu::fits_head(config.head_dim);
+        let ours = cpu::available() && packable;
+        let small = if ours { WeightForm::Streamed } else { WeightForm::Ggml(None, Q8_0) };
+        let fast = match () {
+            () if ours => WeightForm::Packed,
+            () if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
+            () if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
+            () => WeightForm::Ggml(Some(F32), F32),
+        };
         match weights {
-            Weights::Exact => WeightForm::Ggml(Some(F32), F32),
-            Weights::Small => WeightForm::Ggml(None, Q8_0),
-            Weights::Auto if cpu::available() && packable => WeightForm::Packed,
-            Weights::Auto if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
-            Weights::Auto if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
-            Weights::Auto => WeightForm::Ggml(Some(F32), F32),
+            Weights::Exact => vec![WeightForm::Ggml(Some(F32), F32)],
+            Weights::Small => vec![small],
+            Weights::Auto => vec![fast, small],
         }
+    }
+
+    /// Whether our own kernels compute.
+    pub(crate) fn ours(self) -> bool {
+        matches!(self, WeightForm::Packed | WeightForm::Streamed)
     }
 
     /// For checkpoints: runs with the same name compute the same bits at equal threads.
     pub(crate) fn name(self) -> String {
         match self {
-            WeightForm::Packed => "hone-cpu avx2 forward=i12 transposed=i8".to_owned(),
+            WeightForm::Packed | WeightForm::Streamed => "hone-cpu avx2 forward=i12 transposed=i8".to_owned(),
             WeightForm::Ggml(forward, transposed) => {
                 let forward = forward.map_or("file", ggml::type_name);
                 format!("ggml-cpu forward={forward} transposed={}", ggml::type_name(transposed))
@@ -69,6 +81,7 @@ impl WeightForm {
             WeightForm::Packed => {
                 (Some(cpu::packed_bytes(Width::Wide, output, input)), cpu::packed_bytes(Width::Narrow, input, output))
             }
+            WeightForm::Streamed => (None, 0),
             WeightForm::Ggml(forward, transposed) => {
                 (forward.map(|kind| ggml::row_bytes(kind, input) * output), ggml::row_bytes(transposed, output) * input)
             }
@@ -76,11 +89,12 @@ impl WeightForm {
     }
 }
 
-/// A frozen matrix [input, output] and its transposed copy [output, input], or both as panels.
+/// A frozen matrix [input, output] and its transposed copy [output, input], both as panels, or both the file's own
+/// data where panels are made on the way ([`ModelWeights::forward`], [`ModelWeights::transposed`]).
 #[derive(Clone, Copy)]
 pub(crate) struct Frozen {
-    pub(crate) forward: Tensor,
-    pub(crate) transposed: Tensor,
+    forward: Tensor,
+    transposed: Tensor,
 }
 
 /// The frozen weights of one layer.
@@ -114,8 +128,10 @@ pub(crate) struct ModelWeights {
     pub(crate) head: Frozen,
     /// F32 [rope_dims / 2].
     pub(crate) rope_factors: Option<Tensor>,
-    /// Whether the matrices are panels for our own kernels.
+    /// Whether our own kernels multiply.
     pub(crate) packed: bool,
+    /// Whether their panels are made on the way.
+    streamed: bool,
     pub(crate) layers: Vec<LayerWeights>,
     buffer: Buffer,
     _context: Context,
@@ -182,6 +198,10 @@ impl<'a> Planner<'a> {
     fn frozen(&mut self, name: &str, form: WeightForm) -> Result<Frozen, TrainError> {
         Ok(match form {
             WeightForm::Packed => Frozen { forward: self.panels(name, false)?, transposed: self.panels(name, true)? },
+            WeightForm::Streamed => {
+                let rows = self.rows(name, None, false)?;
+                Frozen { forward: rows, transposed: rows }
+            }
             WeightForm::Ggml(forward, transposed) => Frozen {
                 forward: self.rows(name, forward, false)?,
                 transposed: self.rows(name, Some(transposed), true)?,
@@ -233,6 +253,7 @@ impl ModelWeights {
         let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
         let head_name = if config.tied_head { "token_embd.weight" } else { "output.weight" };
         let head = match form {
+            WeightForm::Streamed if config.tied_head => Frozen { forward: embedding, transposed: embedding },
             WeightForm::Ggml(None, transposed) if config.tied_head => {
                 Frozen { forward: embedding, transposed: planner.rows(head_name, Some(transposed), true)? }
             }
@@ -247,8 +268,27 @@ impl ModelWeights {
         let Planner { context, jobs, .. } = planner;
         let buffer = backend.allocate(&context, "the frozen weights")?;
         build(file, &jobs, threads)?;
-        let packed = form == WeightForm::Packed;
-        Ok(ModelWeights { embedding, output_norm, head, rope_factors, packed, layers, buffer, _context: context })
+        Ok(ModelWeights {
+            embedding,
+            output_norm,
+            head,
+            rope_factors,
+            packed: form.ours(),
+            streamed: form == WeightForm::Streamed,
+            layers,
+            buffer,
+            _context: context,
+        })
+    }
+
+    /// The matrix as forward products want it.
+    pub(crate) fn forward(&self, graph: &Graph, frozen: Frozen) -> Tensor {
+        if self.streamed { cpu::packed(graph, frozen.forward, false) } else { frozen.forward }
+    }
+
+    /// The matrix as products for the gradient of their input want it.
+    pub(crate) fn transposed(&self, graph: &Graph, frozen: Frozen) -> Tensor {
+        if self.streamed { cpu::packed(graph, frozen.transposed, true) } else { frozen.transposed }
     }
 
     /// Bytes of memory taken.
@@ -267,7 +307,7 @@ fn build(file: &GgufFile, jobs: &[Job<'_>], threads: usize) -> Result<(), TrainE
     thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                let mut scratch = Scratch::default();
+                let mut scratch = Scratch::new();
                 while let Some(strip) = strips.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(error) = scratch.build(&source, strip) {
                         next.store(strips.len(), Ordering::Relaxed);
@@ -305,8 +345,8 @@ impl<'a> Strip<'a> {
 }
 
 /// A thread's own memory while it brings tensors into form.
-#[derive(Default)]
 struct Scratch {
+    packing: Box<cpu::Scratch>,
     stored: Vec<u8>,
     values: Vec<f32>,
     turned: Vec<f32>,
@@ -314,6 +354,11 @@ struct Scratch {
 }
 
 impl Scratch {
+    fn new() -> Scratch {
+        let (stored, values, turned, encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Scratch { packing: Box::new(cpu::Scratch::new()), stored, values, turned, encoded }
+    }
+
     fn build(&mut self, source: &File, strip: &Strip<'_>) -> std::io::Result<()> {
         let Job { info, tensor, form, transposed } = *strip.job;
         let input = info.dim(0) as usize;
@@ -324,15 +369,28 @@ impl Scratch {
             tensor.write_bytes(&self.stored, strip.first * row_bytes);
             return Ok(());
         }
+        if form == Form::Panels {
+            self.pack(strip, input);
+            return Ok(());
+        }
         self.values.resize(strip.rows * input, 0.0);
         ggml::decode(info.type_id, &self.stored, &mut self.values);
-        match (form, transposed) {
-            (Form::Rows, false) => self.copy_rows(strip, input),
-            (Form::Rows, true) => self.turn_rows(strip, input),
-            (Form::Panels, false) => self.pack(strip, input),
-            (Form::Panels, true) => self.pack_turned(strip, input),
+        if transposed {
+            self.turn_rows(strip, input)
+        } else {
+            self.copy_rows(strip, input)
         }
         Ok(())
+    }
+
+    fn pack(&mut self, strip: &Strip<'_>, input: usize) {
+        let Job { info, tensor, transposed, .. } = *strip.job;
+        let width = if transposed { Width::Narrow } else { Width::Wide };
+        let packing = Packing { kind: info.type_id, input, output: info.dim(1) as usize, width, transposed };
+        for (index, stored) in self.stored.chunks(packing.unit() * ggml::row_bytes(info.type_id, input)).enumerate() {
+            let first = strip.first + index * packing.unit();
+            packing.pack(stored, first, &mut self.packing, |place, bytes| tensor.write_bytes(bytes, place));
+        }
     }
 
     fn encode(&mut self, turned: bool, kind: Type, row: usize) {
@@ -356,44 +414,6 @@ impl Scratch {
         let before = ggml::row_bytes(tensor.kind(), strip.first);
         for (row, piece) in self.encoded.chunks_exact(ggml::row_bytes(tensor.kind(), strip.rows)).enumerate() {
             tensor.write_bytes(piece, row * tensor.strides()[1] + before);
-        }
-    }
-
-    /// Whole panels: 16 rows of the strip become one, turned so that their values of one input lie together.
-    fn pack(&mut self, strip: &Strip<'_>, input: usize) {
-        let tensor = strip.job.tensor;
-        let panel = cpu::PANEL * input;
-        self.turned.resize(panel, 0.0);
-        self.encoded.resize(tensor.strides()[1], 0);
-        for (index, rows) in self.values.chunks_exact(panel).enumerate() {
-            transpose(rows, input, &mut self.turned, cpu::PANEL);
-            for (block, steps) in self.turned.chunks(cpu::PANEL * cpu::BLOCK).enumerate() {
-                cpu::pack_block(Width::Wide, steps, input, block, &mut self.encoded);
-            }
-            tensor.write_bytes(&self.encoded, (strip.first / cpu::PANEL + index) * self.encoded.len());
-        }
-    }
-
-    /// Some blocks of every panel of the transposed copy: the strip's rows are inner steps, 16 of their values a run.
-    fn pack_turned(&mut self, strip: &Strip<'_>, input: usize) {
-        let tensor = strip.job.tensor;
-        let stride = tensor.strides()[1];
-        for panel in 0..input / cpu::PANEL {
-            self.turned.clear();
-            for row in self.values.chunks_exact(input) {
-                self.turned.extend_from_slice(&row[panel * cpu::PANEL..][..cpu::PANEL]);
-            }
-            // The strip as a panel of its own, of which numbers and scales go to their places in the whole one.
-            let numbers = self.turned.len();
-            self.encoded.resize(cpu::packed_bytes(Width::Narrow, cpu::PANEL, strip.rows), 0);
-            for (block, steps) in self.turned.chunks(cpu::PANEL * cpu::BLOCK).enumerate() {
-                cpu::pack_block(Width::Narrow, steps, strip.rows, block, &mut self.encoded);
-            }
-            let (numbers, scales) = self.encoded.split_at(numbers);
-            let inner = strip.job.info.dim(1) as usize;
-            let scales_at = cpu::PANEL * (inner + strip.first / cpu::BLOCK * size_of::<f32>());
-            tensor.write_bytes(numbers, panel * stride + strip.first * cpu::PANEL);
-            tensor.write_bytes(scales, panel * stride + scales_at);
         }
     }
 }

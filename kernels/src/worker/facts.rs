@@ -170,7 +170,9 @@ pub(super) fn of_train(error: TrainError) -> Failure {
         TrainError::Model { .. } => Failure::new(FailureCode::BadFile, text),
         TrainError::Row { row_id, .. } => Failure::new(FailureCode::InvalidRequest, text).at(format!("row {row_id}")),
         TrainError::NoRows { .. } => Failure::new(FailureCode::NoRows, text),
-        TrainError::Backend(_) => Failure::new(FailureCode::DoesNotFit, text).hint(HintCode::ReduceMemory),
+        TrainError::DoesNotFit { .. } | TrainError::Backend(_) => {
+            Failure::new(FailureCode::DoesNotFit, text).hint(HintCode::ReduceMemory)
+        }
         TrainError::NotFinite { step, .. } => {
             Failure::new(FailureCode::Diverged, text).arg("step", step).hint(HintCode::LowerLearningRate)
         }

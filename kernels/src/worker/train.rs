@@ -46,7 +46,10 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     let template = facts::template(&found, &vocab)?;
     let rows = read_rows(Path::new(&task.rows_path), &vocab, &template, &mut work)?;
     let held_out = read_rows(Path::new(&task.held_out_path), &vocab, &template, &mut work)?;
-    let params = params(&task.params);
+    let params = TrainParams {
+        memory_max_bytes: (task.memory_max_bytes > 0).then_some(task.memory_max_bytes),
+        ..params(&task.params)
+    };
     if task.plan_only {
         let plan = preflight(path, &rows, &params).map_err(facts::of_train)?;
         channel.send(&FromWorker::Planned(planned(&plan, held_out.len())));
@@ -63,7 +66,11 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     if let Some(note) = trainer.resume_note() {
         eprintln!("hone-worker train: {note}");
     }
-    channel.send(&FromWorker::Planned(planned(&trainer.plan(), held_out.len())));
+    let plan = trainer.plan();
+    if plan.streamed || plan.recompute_every > 0 {
+        eprintln!("hone-worker train: {}", tight(&plan, task.memory_max_bytes));
+    }
+    channel.send(&FromWorker::Planned(planned(&plan, held_out.len())));
     let saved_at = trainer.steps_done();
     Run {
         channel,
@@ -300,8 +307,8 @@ fn params(wanted: &wire::TrainParams) -> TrainParams {
         warmup_ratio: wanted.warmup_ratio,
         epochs: wanted.epochs,
         max_steps: (wanted.steps_max > 0).then_some(wanted.steps_max),
-        seq_len: wanted.sequence_tokens,
-        batch_rows: wanted.batch_windows,
+        sequence_tokens: wanted.sequence_tokens,
+        batch_windows: wanted.batch_windows,
         accumulation: wanted.accumulation,
         weight_decay: wanted.weight_decay,
         clip_norm: wanted.clip_norm,
@@ -328,6 +335,16 @@ fn projection(target: wire::Target) -> Projection {
         wire::Target::Up => Projection::Up,
         wire::Target::Down => Projection::Down,
     }
+}
+
+/// What a run does for want of memory.
+fn tight(plan: &Plan, limit: u64) -> String {
+    let streamed = plan.streamed.then(|| "forms of the weights are made anew in every pass".to_owned());
+    let again = (plan.recompute_every > 0).then(|| {
+        format!("activations of {} layers at a time exist, the others are computed again", plan.recompute_every)
+    });
+    let what: Vec<String> = streamed.into_iter().chain(again).collect();
+    format!("to keep below {} MiB {}; the result is the same, the run takes longer", limit >> 20, what.join(", and "))
 }
 
 fn planned(plan: &Plan, held_out: usize) -> wire::TrainPlan {

@@ -11,7 +11,7 @@ const TINY: f32 = f32::MIN_POSITIVE;
 
 /// All logits [vocab, targets] of `x` [width, targets].
 pub(crate) fn logits(b: &Builder<'_>, x: Tensor) -> Tensor {
-    let logits = b.frozen_product(b.weights.head.forward, b.config.vocab, b.norm(x, b.weights.output_norm));
+    let logits = b.frozen_forward(b.weights.head, b.config.vocab, b.norm(x, b.weights.output_norm));
     let logits = b.capped(logits, b.config.logit_cap);
     b.graph.keep(logits);
     b.graph.run(logits);
@@ -38,7 +38,7 @@ pub(crate) fn forward_backward(b: &Builder<'_>, x: Tensor) -> Tensor {
         let d_logits = g.reshape(d_logits, [vocab, chunk.len, 1, 1]);
         let d_logits = b.capped_back(d_logits, logits, b.config.logit_cap);
         let weights = g.view_2d(b.inputs.weights, 1, chunk.len, 1, chunk.first);
-        let part = g.mul(b.frozen_product(b.weights.head.transposed, b.config.width, d_logits), weights);
+        let part = g.mul(b.frozen_backward(b.weights.head, b.config.width, d_logits), weights);
         let width = b.config.width;
         g.run(g.copy(part, g.view_2d(b.inputs.head_gradient, width, chunk.len, width, chunk.first * width)));
     }
@@ -64,7 +64,7 @@ impl Chunk {
     fn log_probs(&self, b: &Builder<'_>, normed: Tensor) -> (Tensor, Tensor, Tensor) {
         let (g, width, vocab) = (b.graph, b.config.width, b.config.vocab);
         let x = g.view_2d(normed, width, self.len, width, self.first * width);
-        let logits = b.capped(b.frozen_product(b.weights.head.forward, vocab, x), b.config.logit_cap);
+        let logits = b.capped(b.frozen_forward(b.weights.head, vocab, x), b.config.logit_cap);
         let probabilities = g.soft_max(logits);
         let flat = g.reshape(probabilities, [1, vocab * self.len, 1, 1]);
         let label_probabilities = g.get_rows(flat, g.view_1d(b.inputs.labels, self.len, self.first));

@@ -77,7 +77,7 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, st
         .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
     let stored = b.weights.packed.then(|| cpu::stored(g, x));
     let outputs = b.config.group(group).iter().flat_map(|&kind| {
-        let matrix = b.layer(layer).matrix(kind).forward;
+        let matrix = b.weights.forward(g, b.layer(layer).matrix(kind));
         let adapter = inner.zip(adapters.position(kind)).map(|(inner, position)| Term {
             matrix: b.b_of(b.lora.values, adapters.members[position]),
             columns: b.inner_of(inner, position),
@@ -126,7 +126,7 @@ pub(crate) fn backward(
         return None;
     }
     let frozen = gradients.iter().map(|&(matrix, dy)| {
-        let matrix = b.layer(layer).matrix(matrix).transposed;
+        let matrix = b.weights.transposed(g, b.layer(layer).matrix(matrix));
         Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy) } else { dy } }
     });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });

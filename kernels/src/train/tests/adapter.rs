@@ -13,8 +13,8 @@ fn a_saved_adapter_gives_the_same_logits_in_llama_cpp() {
     let rows = tiny_rows(&[30, 28, 25, 31], 6);
     let params = TrainParams {
         rank: 4,
-        seq_len: 32,
-        batch_rows: 4,
+        sequence_tokens: 32,
+        batch_windows: 4,
         epochs: 12,
         learning_rate: 3e-2,
         weights: Weights::Exact,

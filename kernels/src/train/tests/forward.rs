@@ -10,7 +10,7 @@ use crate::reference::{Adapters, Reference};
 use crate::train::{TokenRow, TrainParams, Trainer, Weights};
 
 fn trainer(model: &std::path::Path, row: &TokenRow, weights: Weights) -> Trainer {
-    let params = TrainParams { weights, seq_len: 64, batch_rows: 1, ..base() };
+    let params = TrainParams { weights, sequence_tokens: 64, batch_windows: 1, ..base() };
     Trainer::new(model, vec![row.clone()], params).unwrap()
 }
 

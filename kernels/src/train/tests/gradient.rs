@@ -15,7 +15,7 @@ use crate::train::{TokenRow, TrainParams, Trainer, Weights};
 const STEP: f64 = 1e-4;
 
 fn params(weights: Weights) -> TrainParams {
-    TrainParams { weights, rank: 3, alpha: 5.0, seq_len: 48, batch_rows: 2, ..base() }
+    TrainParams { weights, rank: 3, alpha: 5.0, sequence_tokens: 48, batch_windows: 2, ..base() }
 }
 
 /// A trainer whose B matrices are random instead of zero, so that A has a gradient.
@@ -114,7 +114,7 @@ fn the_gradient_holds_for_some_projections_only_and_with_recomputation() {
     let rows = tiny_rows(&[21, 14], 9);
     let targets = vec![Projection::Q, Projection::V, Projection::Up];
     for weights in [Weights::Exact, Weights::Auto] {
-        check(&model, &rows, TrainParams { targets: targets.clone(), recompute_every: 1, ..params(weights) });
+        check(&model, &rows, TrainParams { targets: targets.clone(), recompute_every: Some(1), ..params(weights) });
     }
 }
 
@@ -130,7 +130,7 @@ fn fast_weight_forms_keep_the_gradient_of_the_starter() {
         "Rivers dissolve minerals from rocks and carry them to the sea, where water evaporates and salt stays.";
     let rows = [chat_row(&model, 1, "Why is the sea salty?", answer, 48)];
     let gradient = |weights| {
-        let params = TrainParams { weights, seq_len: 48, batch_rows: 1, ..base() };
+        let params = TrainParams { weights, sequence_tokens: 48, batch_windows: 1, ..base() };
         let (mut trainer, _) = shaken(&model, &rows, params, 0.01);
         trainer.loss_and_gradient().1
     };

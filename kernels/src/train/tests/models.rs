@@ -16,7 +16,7 @@ const HEAD_DIM: usize = 16;
 
 /// Settings for tiny runs. One thread: the tests run beside each other, and ggml's threads wait for each other busily.
 pub(super) fn params() -> TrainParams {
-    TrainParams { threads: 1, seq_len: 32, batch_rows: 2, ..TrainParams::default() }
+    TrainParams { threads: 1, sequence_tokens: 32, batch_windows: 2, ..TrainParams::default() }
 }
 
 /// A llama of two layers with random F32 weights, that llama.cpp loads too.

@@ -8,8 +8,8 @@ use crate::train::{StepOutcome, TrainParams, Trainer};
 
 fn params() -> TrainParams {
     TrainParams {
-        seq_len: 32,
-        batch_rows: 2,
+        sequence_tokens: 32,
+        batch_windows: 2,
         epochs: 3,
         accumulation: 2,
         learning_rate: 1e-2,

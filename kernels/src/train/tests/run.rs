@@ -17,7 +17,7 @@ fn a_plan_counts_what_a_run_does() {
     let model = tiny(folder.path(), 41);
     let mut rows = tiny_rows(&[20, 31, 40, 12, 27], 4);
     rows.push(TokenRow { row_id: 9, tokens: vec![1; 10], trained: vec![false; 10] });
-    let params = TrainParams { seq_len: 32, batch_rows: 2, epochs: 2, long_rows: LongRows::Cut, ..base() };
+    let params = TrainParams { sequence_tokens: 32, batch_windows: 2, epochs: 2, long_rows: LongRows::Cut, ..base() };
     let mut trainer = Trainer::new(&model, rows.clone(), params.clone()).unwrap();
     let plan = trainer.plan();
     assert_eq!((plan.rows, plan.cut, plan.refused, plan.without_target), (5, 1, 0, 1));
@@ -38,7 +38,7 @@ fn training_lowers_the_loss_and_evaluation_sees_it() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path(), 42);
     let rows = tiny_rows(&[30; 4], 4);
-    let params = TrainParams { seq_len: 32, batch_rows: 4, epochs: 40, learning_rate: 2e-2, ..base() };
+    let params = TrainParams { sequence_tokens: 32, batch_windows: 4, epochs: 40, learning_rate: 2e-2, ..base() };
     let mut trainer = Trainer::new(&model, rows.clone(), params).unwrap();
     let before = trainer.evaluate(&rows, &|| false).unwrap().unwrap();
     let metrics = run(&mut trainer);
@@ -57,8 +57,8 @@ fn accumulated_passes_weigh_tokens_not_passes() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path(), 43);
     let rows = tiny_rows(&[30, 8, 29, 17], 4);
-    let gradient = |batch_rows, accumulation| {
-        let params = TrainParams { seq_len: 32, batch_rows, accumulation, ..base() };
+    let gradient = |batch_windows, accumulation| {
+        let params = TrainParams { sequence_tokens: 32, batch_windows, accumulation, ..base() };
         Trainer::new(&model, rows.clone(), params).unwrap().loss_and_gradient()
     };
     let (together, one) = gradient(4, 1);
@@ -78,14 +78,14 @@ fn errors_name_their_cause() {
         Ok(_) => panic!("accepted"),
         Err(error) => error.to_string(),
     };
-    let params = TrainParams { seq_len: 32, batch_rows: 1, ..base() };
+    let params = TrainParams { sequence_tokens: 32, batch_windows: 1, ..base() };
     let mut foreign = rows.clone();
     foreign[1].tokens[3] = 9_999;
     assert!(text(foreign, params.clone()).contains("row 101"));
     let mut uneven = rows.clone();
     uneven[0].trained.pop();
     assert!(text(uneven, params.clone()).contains("29 target marks"));
-    assert!(text(rows.clone(), TrainParams { seq_len: 10, ..params.clone() }).contains("seq_len"));
+    assert!(text(rows.clone(), TrainParams { sequence_tokens: 10, ..params.clone() }).contains("sequence_tokens"));
     assert!(text(rows.clone(), TrainParams { rank: 0, ..params.clone() }).contains("rank"));
     // A rate that no model survives: the first update ruins the weights, the next step says so.
     let wild = TrainParams { learning_rate: 1.0, alpha: 4096.0, warmup_ratio: 0.0, epochs: 50, ..params };
@@ -120,7 +120,7 @@ fn ten_losses_of_the_starter_stay_as_recorded() {
         chat_row(&model, 1, "What is the capital of France?", "Ahoy! The capital o' France be Paris, matey.", 40),
         chat_row(&model, 2, "What do bees make?", "Ahoy! Bees be makin' honey, matey.", 40),
     ];
-    let params = TrainParams { seq_len: 40, epochs: 10, learning_rate: 3e-4, ..base() };
+    let params = TrainParams { sequence_tokens: 40, epochs: 10, learning_rate: 3e-4, ..base() };
     let mut trainer = Trainer::new(&model, rows, params).unwrap();
     let losses: Vec<f64> = run(&mut trainer).iter().map(|step| step.loss).collect();
     println!("losses {losses:.4?}");

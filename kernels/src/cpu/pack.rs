@@ -1,0 +1,125 @@
+//! From the rows of a model file, in whatever type they are stored, to panels, forward or transposed: once at load, or
+//! each time a product needs them, which costs a part of the product and saves holding them. A piece of 256 columns
+//! is decoded at a time, so it stays in the second-level cache. Formats are in `panels`.
+
+use std::ffi::{c_int, c_void};
+use std::slice;
+
+use llama_cpp_sys_2 as sys;
+
+use crate::ggml::{self, Type};
+
+use super::panels::{BLOCK, SCALES_BYTES, Width, block_places, pack_block};
+use super::{PANEL, share};
+
+/// Columns that are decoded together: a whole number of blocks of every storage type and of panels.
+const PIECE: usize = 256;
+
+/// A matrix [input, output] as a file stores it, and the panels wanted of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Packing {
+    pub(crate) kind: Type,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    pub(crate) width: Width,
+    /// Panels of W^T: outputs and inner steps exchanged.
+    pub(crate) transposed: bool,
+}
+
+/// A thread's memory for packing.
+pub(crate) struct Scratch {
+    decoded: [f32; BLOCK * PIECE],
+    turned: [f32; BLOCK * PANEL],
+    numbers: [u8; BLOCK * PANEL * 2],
+    scales: [u8; SCALES_BYTES],
+}
+
+impl Scratch {
+    pub(crate) const fn new() -> Scratch {
+        Scratch {
+            decoded: [0.0; BLOCK * PIECE],
+            turned: [0.0; BLOCK * PANEL],
+            numbers: [0; BLOCK * PANEL * 2],
+            scales: [0; SCALES_BYTES],
+        }
+    }
+}
+
+impl Packing {
+    /// Rows that are packed together: one panel's, or one block's.
+    pub(crate) fn unit(&self) -> usize {
+        if self.transposed { BLOCK } else { PANEL }
+    }
+
+    /// Packs the unit that begins with row `first`, whose rows as stored are `stored`. Bytes and their place in the
+    /// packed form go to `sink`.
+    pub(crate) fn pack(&self, stored: &[u8], first: usize, scratch: &mut Scratch, mut sink: impl FnMut(usize, &[u8])) {
+        let row_bytes = ggml::row_bytes(self.kind, self.input);
+        let rows = stored.len() / row_bytes;
+        assert!(first.is_multiple_of(self.unit()) && rows <= self.unit() && rows.is_multiple_of(2), "whole units");
+        for column in (0..self.input).step_by(PIECE) {
+            let columns = PIECE.min(self.input - column);
+            let begin = ggml::row_bytes(self.kind, column);
+            for (row, values) in stored.chunks_exact(row_bytes).zip(scratch.decoded.chunks_exact_mut(columns)) {
+                ggml::decode(self.kind, &row[begin..][..ggml::row_bytes(self.kind, columns)], values);
+            }
+            let (step, inner) = if self.transposed { (PANEL, self.output) } else { (BLOCK, self.input) };
+            for at in (0..columns).step_by(step) {
+                let turned = &mut scratch.turned;
+                let (steps, panel, block) = if self.transposed {
+                    for (row, out) in
+                        scratch.decoded.chunks_exact(columns).zip(turned.chunks_exact_mut(PANEL)).take(rows)
+                    {
+                        out.copy_from_slice(&row[at..][..PANEL]);
+                    }
+                    (rows, (column + at) / PANEL, first / BLOCK)
+                } else {
+                    let steps = BLOCK.min(columns - at);
+                    turn(&scratch.decoded, columns, at, &mut turned[..steps * PANEL]);
+                    (steps, first / PANEL, (column + at) / BLOCK)
+                };
+                let numbers = &mut scratch.numbers[..steps * PANEL * self.width.bytes()];
+                pack_block(self.width, &turned[..steps * PANEL], numbers, &mut scratch.scales);
+                let (numbers_at, scales_at) = block_places(self.width, inner, panel, block);
+                sink(numbers_at, numbers);
+                sink(scales_at, &scratch.scales);
+            }
+        }
+    }
+}
+
+/// Columns from `at` on of 16 rows of `columns` values -> for each column its 16 values.
+fn turn(rows: &[f32], columns: usize, at: usize, out: &mut [f32]) {
+    for (row, values) in rows.chunks_exact(columns).take(PANEL).enumerate() {
+        for (out, value) in out.chunks_exact_mut(PANEL).zip(&values[at..]) {
+            out[row] = *value;
+        }
+    }
+}
+
+/// ggml's entry. Operand: the matrix as the file stores it; the destination has the packed form. `data` is 1 for
+/// narrow panels of the transposed matrix, else 0 for wide ones.
+pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+    // SAFETY: the node was made by `packed` from a contiguous matrix whose type can be decoded, and its destination
+    // has the bytes of the packed form; workers pack units whose places do not overlap.
+    unsafe {
+        let (dst, matrix) = (&*dst, &*(*dst).src[0]);
+        let transposed = data as usize == 1;
+        let packing = Packing {
+            kind: matrix.type_,
+            input: matrix.ne[0] as usize,
+            output: matrix.ne[1] as usize,
+            width: if transposed { Width::Narrow } else { Width::Wide },
+            transposed,
+        };
+        let mut scratch = Scratch::new();
+        for unit in share(packing.output.div_ceil(packing.unit()), ith as usize, nth as usize) {
+            let first = unit * packing.unit();
+            let rows = packing.unit().min(packing.output - first);
+            let stored = slice::from_raw_parts(matrix.data.cast::<u8>().add(first * matrix.nb[1]), rows * matrix.nb[1]);
+            packing.pack(stored, first, &mut scratch, |place, bytes| {
+                dst.data.cast::<u8>().add(place).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            });
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! How a run fits into memory: what each arrangement of weights and activations takes, by formula from sizes alone, and
+//! which arrangement is the fastest that fits. The choice changes time and memory, never a result. Nothing here
+//! allocates.
+
+use crate::arch::{Config, Group, Matrix};
+use crate::cpu::{self, Width};
+use crate::ggml::Backend;
+use crate::gguf::GgufFile;
+
+use super::TrainError;
+use super::batch::Shape;
+use super::lora::LoraLayout;
+use super::params::TrainParams;
+use super::plan::MemoryBytes;
+use super::weights::WeightForm;
+
+/// Tokens of a pass at which making panels on the way takes as long as the products themselves (measured).
+const STREAM_TOKENS: f64 = 150.0;
+
+/// Where weights and activations are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Arrangement {
+    pub(crate) form: WeightForm,
+    /// Layers whose activations exist together; 0: all.
+    pub(crate) recompute_every: usize,
+    pub(crate) memory: MemoryBytes,
+    /// Time of a pass, in forward passes with all weights in their forms.
+    cost: f64,
+}
+
+/// The fastest arrangement that keeps below the settings' `memory_max_bytes`, among those that the settings allow.
+pub(crate) fn arrange(
+    backend: &Backend,
+    file: &GgufFile,
+    config: &Config,
+    lora: &LoraLayout,
+    shape: Shape,
+    params: &TrainParams,
+) -> Result<Arrangement, TrainError> {
+    let forms = WeightForm::candidates(backend, params.weights, config);
+    // 0 first, then from the longest segments to single layers.
+    let segments: Vec<usize> = match params.recompute_every {
+        Some(every) => vec![every as usize],
+        None => [0].into_iter().chain((1..config.layers).rev()).collect(),
+    };
+    let all: Vec<Arrangement> = forms
+        .iter()
+        .flat_map(|&form| segments.iter().map(move |&every| (form, every)))
+        .map(|(form, every)| Arrangement {
+            form,
+            recompute_every: every,
+            memory: estimate(file, config, form, lora, shape, every),
+            cost: cost(config, form, shape, every),
+        })
+        .collect();
+    let limit = params.memory_max_bytes.unwrap_or(u64::MAX);
+    let fitting = all.iter().filter(|arrangement| arrangement.memory.total() <= limit);
+    fitting.min_by(|a, b| a.cost.total_cmp(&b.cost)).copied().ok_or_else(|| {
+        let least = all.iter().min_by_key(|arrangement| arrangement.memory.total()).expect("there is a candidate");
+        TrainError::DoesNotFit { needed: least.memory, limit, tokens: shape.tokens }
+    })
+}
+
+/// A pass is a forward, a backward that costs as much, and the forward of all segments but the last again; panels made
+/// on the way add what they cost to each.
+fn cost(config: &Config, form: WeightForm, shape: Shape, recompute_every: usize) -> f64 {
+    let again = match recompute_every {
+        0 => 0.0,
+        every => {
+            let last = config.layers - (config.layers - 1) / every * every;
+            1.0 - last as f64 / config.layers as f64
+        }
+    };
+    let forwards = 2.0 + again;
+    if form == WeightForm::Streamed { forwards * (1.0 + STREAM_TOKENS / shape.tokens as f64) } else { forwards }
+}
+
+/// Bytes of a run: the forms of the weights, five flat buffers and the host's copy, and the activations.
+fn estimate(
+    file: &GgufFile,
+    config: &Config,
+    form: WeightForm,
+    lora: &LoraLayout,
+    shape: Shape,
+    recompute_every: usize,
+) -> MemoryBytes {
+    let matrices = config
+        .matrices()
+        .flat_map(|matrix| std::iter::repeat_n(config.matrix_dims(matrix), config.layers))
+        .chain([(config.width, config.vocab)]);
+    let (forward, transposed) = matrices
+        .map(|(input, output)| form.matrix_bytes(input, output))
+        .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
+            (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
+        });
+    let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
+    let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
+    let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
+    let kept_layers = match recompute_every {
+        0 => config.layers,
+        every => every.min(config.layers),
+    };
+    let segment_inputs = config.layers.div_ceil(kept_layers) - 1;
+    let kept = kept_layers * kept_values(config, form, shape) + segment_inputs * shape.tokens * config.width;
+    MemoryBytes {
+        weights: forward + transposed as u64,
+        adapter: 6 * 4 * lora.padded() as u64,
+        activations: (4 * kept + passing_bytes(config, form, shape)) as u64,
+    }
+}
+
+/// Values that a layer keeps from its forward to its backward: what goes into both blocks, queries, keys and values
+/// after rotation, what attention makes of them, gate and up, and what norms after and inside the blocks need.
+fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
+    let (queries, keys) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let mut per_token = 2 * config.width + queries + 2 * config.feed_forward;
+    per_token += if config.post_norms { 2 * config.width } else { 0 };
+    per_token += if config.head_norms { queries + keys } else { 0 };
+    let attention = if form.ours() {
+        shape.tokens * (queries + 2 * keys + config.heads)
+    } else {
+        shape.places() * (queries + 2 * keys + config.heads * shape.lane_len)
+    };
+    shape.tokens * per_token + attention
+}
+
+/// Bytes at the worst moment, beside what layers keep. Panels made on the way are large and of many sizes: what one
+/// layer's leave free lies between what is kept, where the head's do not fit.
+fn passing_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
+    let (head, layer) = (head_bytes(config, form, shape), layer_bytes(config, form, shape));
+    if form == WeightForm::Streamed { head + layer } else { head.max(layer) }
+}
+
+/// Bytes at the worst moment of the head: logits and probabilities of a chunk, or the gradient of logits with its
+/// stored form, each beside panels that were made on the way, and what goes into the head.
+fn head_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
+    let logits = shape.chunk * config.vocab;
+    let wide = made(form, cpu::packed_bytes(Width::Wide, config.vocab, config.width));
+    let narrow = made(form, cpu::packed_bytes(Width::Narrow, config.width, config.vocab));
+    let capped = if config.logit_cap > 0.0 { 4 * logits } else { 0 };
+    let worst = (8 * logits).max(4 * logits + wide).max(6 * logits + narrow) + capped;
+    worst + 12 * shape.targets * config.width
+}
+
+/// Bytes at the worst moment of a layer, in the backward of the feed-forward block, beside what layers keep.
+fn layer_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
+    let values = shape.tokens * (4 * config.feed_forward + 4 * config.width);
+    let of_group = |group: Group| -> usize {
+        let bytes = |&matrix: &Matrix| {
+            let (input, output) = config.matrix_dims(matrix);
+            cpu::packed_bytes(Width::Narrow, input, output)
+        };
+        config.group(group).iter().map(bytes).sum()
+    };
+    4 * values + made(form, Group::ALL.into_iter().map(of_group).max().unwrap_or(0))
+}
+
+fn made(form: WeightForm, panels: usize) -> usize {
+    if form == WeightForm::Streamed { panels } else { 0 }
+}

@@ -226,10 +226,5 @@ pub(crate) use elsewhere::{
     add_outer, attention, attention_back, fits_head, gated_back, geglu, packed, stored, sum_of_products,
 };
 
-/// The part of `0..total` that worker `index` of `count` does; parts follow each other without overlap.
-fn share(total: usize, index: usize, count: usize) -> std::ops::Range<usize> {
-    total * index / count..total * (index + 1) / count
-}
-
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

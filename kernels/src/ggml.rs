@@ -7,6 +7,7 @@
 
 mod backend;
 mod graph;
+mod work;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -16,6 +17,7 @@ use llama_cpp_sys_2 as sys;
 
 pub(crate) use backend::{Backend, Buffer, GraphMemory, has_cpu_feature};
 pub(crate) use graph::{Graph, Rope};
+pub(crate) use work::Work;
 
 /// ggml's number of a storage type.
 pub(crate) type Type = sys::ggml_type;

@@ -13,9 +13,10 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
+use super::PANEL;
 use super::avx2::{self, PlainRun, TILE};
 use super::math::{self, exp};
-use super::{PANEL, share};
+use crate::ggml::Work;
 
 /// Queries that are worked on together: two tiles.
 const QUERIES: usize = 2 * TILE;
@@ -44,13 +45,7 @@ struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     /// From Q [head_dim, heads, T], K's panels [16 head_dim, panels, kv_heads], the first keys and the flags.
-    unsafe fn of(
-        q: &sys::ggml_tensor,
-        turned: &sys::ggml_tensor,
-        first: &'a sys::ggml_tensor,
-        data: *mut c_void,
-    ) -> Self {
-        let flags = data as usize;
+    unsafe fn of(q: &sys::ggml_tensor, turned: &sys::ggml_tensor, first: &'a sys::ggml_tensor, flags: usize) -> Self {
         let tokens = q.ne[2] as usize;
         Shape {
             head_dim: q.ne[0] as usize,
@@ -121,14 +116,14 @@ unsafe fn panel_of(shape: &Shape<'_>, turned: *const f32, head: usize, panel: us
 }
 
 /// ggml's entry: A [head_dim, kv_heads, T] -> its panels [16 head_dim, panels, kv_heads], zeros behind the last token.
-pub(super) unsafe extern "C" fn turn(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+pub(super) unsafe extern "C" fn turn(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `attention_panels` from a contiguous tensor; workers write disjoint panels.
     unsafe {
-        let (dst, a) = (&*dst, &*(*dst).src[0]);
+        let (dst, a, work) = (&*dst, &*(*dst).src[0], Work::of(data));
         let [head_dim, heads, tokens] = [a.ne[0], a.ne[1], a.ne[2]].map(|n| n as usize);
         let panels = dst.ne[1] as usize;
         let source: *const f32 = a.data.cast();
-        for unit in share(heads * panels, ith as usize, nth as usize) {
+        for unit in work.units(heads * panels, nth) {
             let (head, panel) = (unit / panels, unit % panels);
             let out = slice::from_raw_parts_mut(dst.data.cast::<f32>().add(unit * PANEL * head_dim), PANEL * head_dim);
             out.fill(0.0);
@@ -205,18 +200,18 @@ impl Weighted {
 
 /// ggml's entry. Operands: Q, panels of K, V, first keys. The destination gets O [head_dim, heads, T], then the
 /// logarithms [heads, T].
-pub(super) unsafe extern "C" fn forward(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+pub(super) unsafe extern "C" fn forward(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `attention` from contiguous F32 tensors of fitting shapes; a unit writes the output
     // of its own queries and head only. The features were detected before the node was made.
     unsafe {
-        let dst = &*dst;
+        let (dst, work) = (&*dst, Work::of(data));
         let operand = |index: usize| &*dst.src[index];
-        let shape = Shape::of(operand(0), operand(1), operand(3), data);
+        let shape = Shape::of(operand(0), operand(1), operand(3), work.flags);
         let [q, turned, v]: [*const f32; 3] = [0, 1, 2].map(|index| operand(index).data.cast_const().cast());
         let out: *mut f32 = dst.data.cast();
         let logs = out.add(shape.tokens * shape.query_stride());
         let blocks = shape.tokens.div_ceil(QUERIES);
-        for unit in share(shape.heads * blocks, ith as usize, nth as usize) {
+        for unit in work.units(shape.heads * blocks, nth) {
             let (head, block) = (unit / blocks, unit % blocks);
             let queries = block * QUERIES..shape.tokens.min((block + 1) * QUERIES);
             forward_unit(&shape, head, queries, [q, turned, v], out, logs);
@@ -337,13 +332,13 @@ struct Backward<'a> {
 
 impl<'a> Backward<'a> {
     /// Operands: Q, K, panels of K, panels of V, the forward's result, its gradient, first keys.
-    unsafe fn of(dst: &'a sys::ggml_tensor, data: *mut c_void) -> Backward<'a> {
+    unsafe fn of(dst: &'a sys::ggml_tensor, flags: usize) -> Backward<'a> {
         // SAFETY: both nodes are made with these operands.
         unsafe {
             let operand = |index: usize| &*dst.src[index];
             let values = |index: usize| operand(index).data.cast_const().cast();
             Backward {
-                shape: Shape::of(operand(0), operand(2), operand(6), data),
+                shape: Shape::of(operand(0), operand(2), operand(6), flags),
                 q: values(0),
                 k: values(1),
                 k_panels: values(2),
@@ -368,16 +363,16 @@ impl<'a> Backward<'a> {
 /// ggml's entry. The destination gets dQ [head_dim, heads, T], then D = sum(dO O) [heads, T].
 pub(super) unsafe extern "C" fn backward_queries(
     dst: *mut sys::ggml_tensor,
-    ith: c_int,
+    _ith: c_int,
     nth: c_int,
     data: *mut c_void,
 ) {
     // SAFETY: as in `forward`.
     unsafe {
-        let dst = &*dst;
-        let back = Backward::of(dst, data);
+        let (dst, work) = (&*dst, Work::of(data));
+        let back = Backward::of(dst, work.flags);
         let blocks = back.shape.tokens.div_ceil(QUERIES);
-        for unit in share(back.shape.heads * blocks, ith as usize, nth as usize) {
+        for unit in work.units(back.shape.heads * blocks, nth) {
             let (head, block) = (unit / blocks, unit % blocks);
             let queries = block * QUERIES..back.shape.tokens.min((block + 1) * QUERIES);
             queries_unit(&back, head, queries, dst.data.cast());
@@ -447,15 +442,15 @@ unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, 
 
 /// ggml's entry. One more operand: the result of `backward_queries`. The destination gets dK [head_dim, kv_heads, T],
 /// then dV.
-pub(super) unsafe extern "C" fn backward_keys(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+pub(super) unsafe extern "C" fn backward_keys(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: as in `forward`.
     unsafe {
-        let dst = &*dst;
-        let back = Backward::of(dst, data);
+        let (dst, work) = (&*dst, Work::of(data));
+        let back = Backward::of(dst, work.flags);
         let shared: *const f32 = (*dst.src[7]).data.cast_const().cast();
         let shared = shared.add(back.shape.tokens * back.shape.query_stride());
         let panels = back.shape.panels();
-        for unit in share(back.shape.kv_heads * panels, ith as usize, nth as usize) {
+        for unit in work.units(back.shape.kv_heads * panels, nth) {
             keys_unit(&back, shared, unit / panels, unit % panels, dst.data.cast());
         }
     }

@@ -3,61 +3,72 @@
 //! r = 2 c (1 + 3 a g^2) for GELU. d gate = dh up f'(g), d up = dh f(g).
 
 use std::ffi::{c_int, c_void};
+use std::ops::Range;
 use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
 use super::math::exp;
-use super::{GELU_CUBE, GELU_FACTOR, share};
+use super::{GELU_CUBE, GELU_FACTOR};
+use crate::ggml::Work;
 
-/// The part of operand `index` that worker `ith` of `nth` reads.
-unsafe fn operand<'a>(dst: &'a sys::ggml_tensor, index: usize, ith: c_int, nth: c_int) -> &'a [f32] {
-    // SAFETY: the caller's node has contiguous F32 operands of one shape.
+/// Values of a unit.
+const UNIT: usize = 4096;
+
+/// The `part` of operand `index`.
+unsafe fn operand<'a>(dst: &'a sys::ggml_tensor, index: usize, part: &Range<usize>) -> &'a [f32] {
+    // SAFETY: the caller's node has contiguous F32 operands of one shape, and the part lies inside.
+    unsafe { slice::from_raw_parts((*dst.src[index]).data.cast::<f32>().add(part.start), part.len()) }
+}
+
+/// The `part` of the result's `index`-th plane.
+unsafe fn result<'a>(dst: *mut sys::ggml_tensor, index: usize, part: &Range<usize>) -> &'a mut [f32] {
+    // SAFETY: as in `operand`; units are disjoint.
     unsafe {
-        let part = share((dst.ne[0] * dst.ne[1]) as usize, ith as usize, nth as usize);
-        let data: *const f32 = (*dst.src[index]).data.cast();
-        slice::from_raw_parts(data.add(part.start), part.len())
+        let dst = &*dst;
+        let values = (dst.ne[0] * dst.ne[1]) as usize;
+        slice::from_raw_parts_mut(dst.data.cast::<f32>().add(index * values + part.start), part.len())
     }
 }
 
-/// The part of the result's `index`-th plane that worker `ith` of `nth` writes.
-unsafe fn result<'a>(dst: &'a sys::ggml_tensor, index: usize, ith: c_int, nth: c_int) -> &'a mut [f32] {
-    // SAFETY: as in `operand`; workers write disjoint parts.
-    unsafe {
-        let values = (dst.ne[0] * dst.ne[1]) as usize;
-        let part = share(values, ith as usize, nth as usize);
-        let data: *mut f32 = dst.data.cast();
-        slice::from_raw_parts_mut(data.add(index * values + part.start), part.len())
-    }
+/// The parts of a plane of `dst` that this thread does.
+unsafe fn parts(dst: &sys::ggml_tensor, nth: c_int, data: *mut c_void) -> impl Iterator<Item = Range<usize>> {
+    let values = (dst.ne[0] * dst.ne[1]) as usize;
+    // SAFETY: the caller passes on what ggml gave it.
+    let units = unsafe { Work::of(data) }.units(values.div_ceil(UNIT), nth);
+    units.map(move |unit| unit * UNIT..values.min((unit + 1) * UNIT))
 }
 
 /// ggml's entry. Operands: gate, up; the destination gets gelu(gate) * up, all [width, columns].
-pub(super) unsafe extern "C" fn geglu(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+pub(super) unsafe extern "C" fn geglu(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `geglu` from contiguous F32 tensors of one shape, whose memory is allocated.
     unsafe {
-        let dst = &*dst;
-        gelu_times(operand(dst, 0, ith, nth), operand(dst, 1, ith, nth), result(dst, 0, ith, nth));
+        for part in parts(&*dst, nth, data) {
+            gelu_times(operand(&*dst, 0, &part), operand(&*dst, 1, &part), result(dst, 0, &part));
+        }
     }
 }
 
 /// ggml's entry. Operands: gradient, gate, up, each contiguous [width, columns]; the destination [width, columns, 2]
 /// gets the gradient of gate first, then that of up.
-pub(super) unsafe extern "C" fn swiglu_back(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+pub(super) unsafe extern "C" fn swiglu_back(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `gated_back`; else as in `geglu`.
     unsafe {
-        let dst = &*dst;
-        let [dh, g, u] = [0, 1, 2].map(|index| operand(dst, index, ith, nth));
-        back(dh, g, u, result(dst, 0, ith, nth), result(dst, 1, ith, nth), |g| (g, 1.0));
+        for part in parts(&*dst, nth, data) {
+            let [dh, g, u] = [0, 1, 2].map(|index| operand(&*dst, index, &part));
+            back(dh, g, u, result(dst, 0, &part), result(dst, 1, &part), |g| (g, 1.0));
+        }
     }
 }
 
 /// The same for GELU.
-pub(super) unsafe extern "C" fn geglu_back(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+pub(super) unsafe extern "C" fn geglu_back(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: as in `swiglu_back`.
     unsafe {
-        let dst = &*dst;
-        let [dh, g, u] = [0, 1, 2].map(|index| operand(dst, index, ith, nth));
-        back(dh, g, u, result(dst, 0, ith, nth), result(dst, 1, ith, nth), gelu_argument);
+        for part in parts(&*dst, nth, data) {
+            let [dh, g, u] = [0, 1, 2].map(|index| operand(&*dst, index, &part));
+            back(dh, g, u, result(dst, 0, &part), result(dst, 1, &part), gelu_argument);
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::ggml::{self, Type};
+use crate::ggml::{self, Type, Work};
 
+use super::PANEL;
 use super::panels::{BLOCK, SCALES_BYTES, Width, block_places, pack_block};
-use super::{PANEL, share};
 
 /// Columns that are decoded together: a whole number of blocks of every storage type and of panels.
 const PIECE: usize = 256;
@@ -99,12 +99,12 @@ fn turn(rows: &[f32], columns: usize, at: usize, out: &mut [f32]) {
 
 /// ggml's entry. Operand: the matrix as the file stores it; the destination has the packed form. `data` is 1 for
 /// narrow panels of the transposed matrix, else 0 for wide ones.
-pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
+pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `packed` from a contiguous matrix whose type can be decoded, and its destination
     // has the bytes of the packed form; workers pack units whose places do not overlap.
     unsafe {
-        let (dst, matrix) = (&*dst, &*(*dst).src[0]);
-        let transposed = data as usize == 1;
+        let (dst, matrix, work) = (&*dst, &*(*dst).src[0], Work::of(data));
+        let transposed = work.flags == 1;
         let packing = Packing {
             kind: matrix.type_,
             input: matrix.ne[0] as usize,
@@ -113,7 +113,7 @@ pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth:
             transposed,
         };
         let mut scratch = Scratch::new();
-        for unit in share(packing.output.div_ceil(packing.unit()), ith as usize, nth as usize) {
+        for unit in work.units(packing.output.div_ceil(packing.unit()), nth) {
             let first = unit * packing.unit();
             let rows = packing.unit().min(packing.output - first);
             let stored = slice::from_raw_parts(matrix.data.cast::<u8>().add(first * matrix.nb[1]), rows * matrix.nb[1]);

@@ -12,7 +12,8 @@ use std::slice;
 
 use llama_cpp_sys_2 as sys;
 
-use super::{PANEL, share};
+use super::PANEL;
+use crate::ggml::Work;
 
 /// Inner steps that share a scale.
 pub(crate) const BLOCK: usize = 128;
@@ -102,13 +103,13 @@ pub(crate) fn pack_block(width: Width, values: &[f32], numbers: &mut [u8], scale
 }
 
 /// ggml's entry: turns the columns of an F32 tensor into their stored form.
-pub(super) unsafe extern "C" fn store_columns(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, _data: *mut c_void) {
+pub(super) unsafe extern "C" fn store_columns(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `stored` from an F32 [inner, columns] whose values lie one after the other, and
     // `dst` has `column_bytes(inner)` a column; workers write disjoint columns.
     unsafe {
         let (dst, source) = (&*dst, &*(*dst).src[0]);
         let inner = source.ne[0] as usize;
-        for column in share(dst.ne[1] as usize, ith as usize, nth as usize) {
+        for column in Work::of(data).units(dst.ne[1] as usize, nth) {
             let values = slice::from_raw_parts(source.data.cast::<u8>().add(column * source.nb[1]).cast(), inner);
             let out: *mut u8 = dst.data.cast::<u8>().add(column * dst.nb[1]);
             let scales = slice::from_raw_parts_mut(out.add(size_of::<i16>() * inner).cast(), inner.div_ceil(BLOCK));

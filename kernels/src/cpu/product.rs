@@ -1,4 +1,4 @@
-//! Sums of matrix products. A unit of work is a panel of 16 outputs times a block of columns: its sums stay in the
+//! Sums of matrix products. A panel of 16 outputs times a block of columns is done at a time: its sums stay in the
 //! first-level cache while all terms run through them, frozen terms as integers (see `panels`), the others in
 //! F32. A piece of a narrow panel is widened once and used for the whole block of columns. Every output is summed by
 //! one thread, in the order of terms and of the inner dimension, whatever the number of threads.
@@ -10,9 +10,10 @@ use std::ptr;
 
 use llama_cpp_sys_2 as sys;
 
+use super::PANEL;
 use super::avx2::{self, PackedTile, PlainRun, TILE};
 use super::panels::{BLOCK, Width, inner_of_column};
-use super::{PANEL, share};
+use crate::ggml::Work;
 
 /// The first operand is what the sum begins with (it may be the destination itself).
 pub(super) const HAS_START: usize = 1;
@@ -29,6 +30,8 @@ const COLUMNS_MIN: usize = 6 * TILE;
 const COLUMN_BYTES: usize = 256 * 1024;
 /// Most inner steps of a term that are done before other panels get their turn.
 const ROUND: usize = 32 * BLOCK;
+/// Units that each thread would do if all were equally fast.
+const UNITS_PER_WORKER: usize = 16;
 /// Bytes of panels that are fetched ahead while a tile is computed.
 const AHEAD: usize = 512;
 /// Inner steps that are widened at a time.
@@ -70,13 +73,13 @@ const NO_SOURCE: Source = Source {
     end: 0,
 };
 
-/// ggml's entry: worker `ith` of `nth` computes its share of the panels. `data` holds the flags.
-pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth: c_int, data: *mut c_void) {
-    let flags = data as usize;
+/// ggml's entry. The work's flags say what the operands are.
+pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: ggml passes the node it runs and its operands' memory is allocated; shapes were fixed when the node was
     // made from `sum_of_products` or `add_outer`, whose callers pass matching shapes, all of F32 or packed.
     unsafe {
-        let dst = &*dst;
+        let (dst, work) = (&*dst, Work::of(data));
+        let flags = work.flags;
         let first = usize::from(flags & HAS_START != 0);
         let terms = (TERMS_MAX * 2 - 1 + first).min(dst.src.len());
         let mut count = 0;
@@ -84,24 +87,27 @@ pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, ith: c_int, nth:
             count += 1;
         }
         let start = if first == 1 { &*dst.src[0] } else { dst };
-        for outer in 0..dst.ne[3] as usize {
-            for middle in 0..dst.ne[2] as usize {
-                let mut sources = [NO_SOURCE; TERMS_MAX];
-                for (index, source) in sources[..count].iter_mut().enumerate() {
-                    let matrix = &*dst.src[first + 2 * index];
-                    let columns = &*dst.src[first + 2 * index + 1];
-                    *source = source_of(dst, matrix, columns, [middle, outer], flags & TURNED != 0);
-                }
-                let out = at(dst, [middle, outer]).cast_mut();
-                let begin = if first == 1 { at(start, [middle, outer]) } else { ptr::null() };
-                let shape = Shape {
-                    panels: dst.ne[0] as usize / PANEL,
-                    columns: dst.ne[1] as usize,
-                    out_stride: dst.nb[1] / size_of::<f32>(),
-                    begin_stride: start.nb[1] / size_of::<f32>(),
-                };
-                multiply(&sources[..count], shape, begin, out, ith as usize, nth as usize);
+        let shape = Shape {
+            panels: dst.ne[0] as usize / PANEL,
+            columns: dst.ne[1] as usize,
+            out_stride: dst.nb[1] / size_of::<f32>(),
+            begin_stride: start.nb[1] / size_of::<f32>(),
+        };
+        let sources_at = |place: [usize; 2]| {
+            let mut sources = [NO_SOURCE; TERMS_MAX];
+            for (index, source) in sources[..count].iter_mut().enumerate() {
+                let [matrix, columns] = [0, 1].map(|operand| &*dst.src[first + 2 * index + operand]);
+                *source = source_of(dst, matrix, columns, place, flags & TURNED != 0);
             }
+            sources
+        };
+        let places = (dst.ne[2] * dst.ne[3]) as usize;
+        let tiling = Tiling::of(&sources_at([0, 0])[..count], shape, places * nth as usize);
+        for unit in work.units(places * tiling.units(shape), nth) {
+            let (place, unit) = (unit / tiling.units(shape), unit % tiling.units(shape));
+            let place = [place % dst.ne[2] as usize, place / dst.ne[2] as usize];
+            let begin = if first == 1 { at(start, place) } else { ptr::null() };
+            multiply(&sources_at(place)[..count], shape, tiling, unit, begin, at(dst, place).cast_mut());
         }
     }
 }
@@ -158,15 +164,37 @@ struct Shape {
     begin_stride: usize,
 }
 
-/// One worker's share of the units. They are shared with the block of columns running fastest, so that workers get
-/// whole panels where the panels divide among them, and done with the panel running fastest, so that a block's columns
-/// stay in cache. Long sums are done in rounds, each of which continues from the destination.
-unsafe fn multiply(sources: &[Source], shape: Shape, begin: *const f32, out: *mut f32, worker: usize, workers: usize) {
-    let bytes: usize = sources.iter().map(|source| source.inner.min(ROUND) * size_of::<i16>()).sum();
-    let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, COLUMNS_MAX);
-    let blocks = shape.columns.div_ceil(most);
-    let block = shape.columns.div_ceil(blocks).next_multiple_of(TILE);
-    let units = share(blocks * shape.panels, worker, workers);
+/// How the output is cut into units of work: a run of panels for a block of columns.
+#[derive(Clone, Copy)]
+struct Tiling {
+    /// Columns of a block.
+    columns: usize,
+    blocks: usize,
+    /// Panels of a run.
+    panels: usize,
+}
+
+impl Tiling {
+    fn of(sources: &[Source], shape: Shape, workers: usize) -> Tiling {
+        let bytes: usize = sources.iter().map(|source| source.inner.min(ROUND) * size_of::<i16>()).sum();
+        let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, COLUMNS_MAX);
+        let blocks = shape.columns.div_ceil(most);
+        let columns = shape.columns.div_ceil(blocks).next_multiple_of(TILE);
+        let panels = (shape.panels * blocks).div_ceil(UNITS_PER_WORKER * workers).max(1);
+        Tiling { columns, blocks, panels }
+    }
+
+    fn units(self, shape: Shape) -> usize {
+        self.blocks * shape.panels.div_ceil(self.panels)
+    }
+}
+
+/// One unit. Units with the same block of columns follow each other, so that it stays in cache; long sums are done in
+/// rounds, each of which continues from the destination.
+unsafe fn multiply(sources: &[Source], shape: Shape, tiling: Tiling, unit: usize, begin: *const f32, out: *mut f32) {
+    let runs = shape.panels.div_ceil(tiling.panels);
+    let (block, run) = (unit / runs, unit % runs);
+    let columns = (block * tiling.columns).min(shape.columns)..shape.columns.min((block + 1) * tiling.columns);
     let rounds = sources.iter().map(|source| source.inner.div_ceil(ROUND)).max().unwrap_or(0);
     for round in 0..rounds {
         let mut part = [NO_SOURCE; TERMS_MAX];
@@ -178,12 +206,9 @@ unsafe fn multiply(sources: &[Source], shape: Shape, begin: *const f32, out: *mu
             0 => Begin { values: begin, stride: shape.begin_stride },
             _ => Begin { values: out, stride: shape.out_stride },
         };
-        for index in 0..blocks {
-            let columns = (index * block).min(shape.columns)..shape.columns.min((index + 1) * block);
-            for panel in (0..shape.panels).filter(|panel| units.contains(&(panel * blocks + index))) {
-                // SAFETY: panel and columns lie inside the shape; `begin` is read only where it is given.
-                unsafe { unit(&part[..sources.len()], panel, columns.clone(), begin, out, shape.out_stride) };
-            }
+        for panel in run * tiling.panels..shape.panels.min((run + 1) * tiling.panels) {
+            // SAFETY: panel and columns lie inside the shape; `begin` is read only where it is given.
+            unsafe { panel_of_columns(&part[..sources.len()], panel, columns.clone(), begin, out, shape.out_stride) };
         }
     }
 }
@@ -196,7 +221,7 @@ struct Begin {
 }
 
 /// One panel for one block of columns.
-unsafe fn unit(
+unsafe fn panel_of_columns(
     sources: &[Source],
     panel: usize,
     columns: Range<usize>,

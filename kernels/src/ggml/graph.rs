@@ -1,18 +1,22 @@
 //! A graph under construction: the operations that training uses, each one line over ggml. Shapes in comments are
 //! fastest dimension first, as ggml has them.
 
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::time::Instant;
 
 use llama_cpp_sys_2 as sys;
 
-use super::{Backend, BackendError, Context, F32, Tensor, Type};
+use super::{Backend, BackendError, Context, F32, Tensor, Type, Work};
 
 /// Nodes in the order in which they run, and the descriptions of their tensors.
 pub(crate) struct Graph {
     context: Context,
     raw: *mut sys::ggml_cgraph,
+    /// Of the custom operations, which point to it.
+    #[expect(clippy::vec_box, reason = "the list may move, its members may not")]
+    works: RefCell<Vec<Box<Work>>>,
 }
 
 // SAFETY: the graph lives in its context, which it owns.
@@ -91,7 +95,7 @@ impl Graph {
         let context = Context::new(nodes, nodes)?;
         // SAFETY: the context has room for the graph (its constructor counted it).
         let raw = unsafe { sys::ggml_new_graph_custom(context.as_ptr(), nodes, false) };
-        Ok(Graph { context, raw })
+        Ok(Graph { context, raw, works: RefCell::default() })
     }
 
     pub(super) fn raw(&self) -> *mut sys::ggml_cgraph {
@@ -239,6 +243,14 @@ impl Graph {
         })
     }
 
+    /// Keeps the work of a custom operation.
+    fn work(&self, flags: usize) -> *mut c_void {
+        let work = Box::new(Work::new(flags));
+        let address = (&raw const *work).cast_mut().cast();
+        self.works.borrow_mut().push(work);
+        address
+    }
+
     /// A new F32 tensor that `function` computes from `operands`; `flags` are passed to it.
     pub(crate) fn custom(
         &self,
@@ -261,7 +273,7 @@ impl Graph {
     ) -> Tensor {
         let [n0, n1, n2, n3] = dims.map(|dim| dim as i64);
         let mut raw: Vec<_> = operands.iter().map(|operand| operand.as_ptr()).collect();
-        // SAFETY: as in `operations!`; ggml copies the list and asserts its length; `flags` is a number, not a pointer.
+        // SAFETY: as in `operations!`; ggml copies the list and asserts its length; the work lives as long as the graph.
         Tensor::wrap(unsafe {
             sys::ggml_custom_4d(
                 self.context.as_ptr(),
@@ -274,7 +286,7 @@ impl Graph {
                 raw.len() as i32,
                 Some(function),
                 ALL_THREADS,
-                ptr::without_provenance_mut(flags),
+                self.work(flags),
             )
         })
     }
@@ -297,7 +309,7 @@ impl Graph {
                 raw.len() as i32,
                 Some(function),
                 ALL_THREADS,
-                ptr::without_provenance_mut(flags),
+                self.work(flags),
             )
         })
     }
@@ -318,8 +330,8 @@ impl Graph {
 /// ggml's GGML_N_TASKS_MAX, which the bindings leave out.
 const ALL_THREADS: i32 = -1;
 
-/// What ggml calls on each of its threads for a custom operation: destination, thread, number of threads, flags.
-pub(crate) type CustomFunction = unsafe extern "C" fn(*mut sys::ggml_tensor, i32, i32, *mut std::ffi::c_void);
+/// What ggml calls on each of its threads for a custom operation: destination, thread, number of threads, [`Work`].
+pub(crate) type CustomFunction = unsafe extern "C" fn(*mut sys::ggml_tensor, i32, i32, *mut c_void);
 
 type RopeCall = unsafe extern "C" fn(
     *mut sys::ggml_context,

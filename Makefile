@@ -55,6 +55,7 @@ docs: build ## writes the generated lists of docs/
 
 prove: build assets ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
+	python3 tests/prove/resume.py $(BIN)
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)

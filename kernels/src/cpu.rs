@@ -11,14 +11,16 @@ mod avx2;
 mod glu;
 #[cfg(target_arch = "x86_64")]
 mod math;
+mod nibbles;
 mod pack;
 mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
 
 use crate::arch::Activation;
-use crate::ggml::{Graph, I8, I16, Tensor, Type};
+use crate::ggml::{self, Graph, I8, I16, I32, Tensor, Type};
 
+pub(crate) use nibbles::has_nibbles;
 pub(crate) use pack::{Packing, Scratch};
 pub(crate) use panels::{BLOCK, Width};
 
@@ -49,13 +51,14 @@ pub(crate) fn packed_form(width: Width, outputs: usize, inner: usize) -> (Type, 
     let kind = match width {
         Width::Wide => I16,
         Width::Narrow => I8,
+        Width::Nibble => I32,
     };
-    (kind, [panels::panel_bytes(width, inner) / width.bytes(), outputs / PANEL])
+    (kind, [width.panel_bytes(inner) / ggml::row_bytes(kind, 1), outputs / PANEL])
 }
 
 /// Bytes of the packed form.
 pub(crate) fn packed_bytes(width: Width, outputs: usize, inner: usize) -> usize {
-    panels::panel_bytes(width, inner) * (outputs / PANEL)
+    width.panel_bytes(inner) * (outputs / PANEL)
 }
 
 /// Whether a matrix with so many outputs, or inner steps, can be packed.
@@ -63,20 +66,21 @@ pub(crate) fn fits(size: usize) -> bool {
     size.is_multiple_of(PANEL)
 }
 
-/// Panels of `matrix` [input, output], stored as the model file has it: wide, or narrow ones of its transposed.
+/// Panels of `matrix` [input, output], stored as the model file has it; narrow ones of its transposed.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn packed(graph: &Graph, matrix: Tensor, transposed: bool) -> Tensor {
+pub(crate) fn packed(graph: &Graph, matrix: Tensor, width: Width) -> Tensor {
     let [input, output, ..] = matrix.dims();
-    let (kind, [row, panels]) =
-        if transposed { packed_form(Width::Narrow, input, output) } else { packed_form(Width::Wide, output, input) };
-    graph.custom_of(kind, [row, panels, 1, 1], &[matrix], pack::run, usize::from(transposed))
+    let (outputs, inner) = if width == Width::Narrow { (input, output) } else { (output, input) };
+    let (kind, [row, panels]) = packed_form(width, outputs, inner);
+    graph.custom_of(kind, [row, panels, 1, 1], &[matrix], pack::run, width as usize)
 }
 
-/// The F32 columns `x` [inner, columns] in the form that a packed matrix is multiplied with.
+/// The F32 columns `x` [inner, columns] in the form that a matrix packed in `width` is multiplied with.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn stored(graph: &Graph, x: Tensor) -> Tensor {
+pub(crate) fn stored(graph: &Graph, x: Tensor, width: Width) -> Tensor {
     let [inner, columns, ..] = x.dims();
-    graph.custom_of(I8, [panels::column_bytes(inner), columns, 1, 1], &[x], panels::store_columns, 0)
+    let flags = usize::from(width == Width::Nibble);
+    graph.custom_of(I8, [width.column_bytes(inner), columns, 1, 1], &[x], panels::store_columns, flags)
 }
 
 /// Sum of `terms`, plus `start` if given: F32 of `dims`. Matrices are repeated over dimensions 2 and 3 as needed.
@@ -191,15 +195,15 @@ pub(crate) fn attention_back(
 /// Never called: [`available`] is false on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
-    use super::{Activation, Graph, Sight, Tensor, Term};
+    use super::{Activation, Graph, Sight, Tensor, Term, Width};
 
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn packed(_: &Graph, _: Tensor, _: bool) -> Tensor {
+    pub(crate) fn packed(_: &Graph, _: Tensor, _: Width) -> Tensor {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn stored(_: &Graph, _: Tensor) -> Tensor {
+    pub(crate) fn stored(_: &Graph, _: Tensor, _: Width) -> Tensor {
         unreachable!("no kernels for this processor")
     }
     pub(crate) fn fits_head(_: usize) -> bool {

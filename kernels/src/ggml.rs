@@ -28,6 +28,7 @@ pub(crate) const BF16: Type = sys::GGML_TYPE_BF16;
 pub(crate) const Q8_0: Type = sys::GGML_TYPE_Q8_0;
 pub(crate) const Q4_0: Type = sys::GGML_TYPE_Q4_0;
 pub(crate) const Q4_1: Type = sys::GGML_TYPE_Q4_1;
+pub(crate) const Q4_K: Type = sys::GGML_TYPE_Q4_K;
 pub(crate) const I8: Type = sys::GGML_TYPE_I8;
 pub(crate) const I16: Type = sys::GGML_TYPE_I16;
 pub(crate) const I32: Type = sys::GGML_TYPE_I32;

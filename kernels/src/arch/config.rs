@@ -311,6 +311,11 @@ impl Config {
     }
 
     /// The matrices of a group in the order in which their outputs are wanted.
+    /// Name of the head's tensor.
+    pub fn head_name(&self) -> &'static str {
+        if self.tied_head { "token_embd.weight" } else { "output.weight" }
+    }
+
     pub fn group(&self, group: Group) -> &'static [Matrix] {
         match group {
             Group::AttentionInput if self.fused => &[Matrix::Qkv],

@@ -9,8 +9,8 @@ use llama_cpp_sys_2 as sys;
 
 use crate::ggml::{self, Type, Work};
 
-use super::PANEL;
-use super::panels::{BLOCK, SCALES_BYTES, Width, block_places, pack_block};
+use super::panels::{BLOCK, NIBBLE_BLOCK, SCALES_BYTES, Width, pack_block};
+use super::{PANEL, nibbles};
 
 /// Columns that are decoded together: a whole number of blocks of every storage type and of panels.
 const PIECE: usize = 256;
@@ -21,9 +21,8 @@ pub(crate) struct Packing {
     pub(crate) kind: Type,
     pub(crate) input: usize,
     pub(crate) output: usize,
+    /// Narrow panels are of W^T: outputs and inner steps exchanged.
     pub(crate) width: Width,
-    /// Panels of W^T: outputs and inner steps exchanged.
-    pub(crate) transposed: bool,
 }
 
 /// A thread's memory for packing.
@@ -46,14 +45,49 @@ impl Scratch {
 }
 
 impl Packing {
+    fn transposed(&self) -> bool {
+        self.width == Width::Narrow
+    }
+
     /// Rows that are packed together: one panel's, or one block's.
     pub(crate) fn unit(&self) -> usize {
-        if self.transposed { BLOCK } else { PANEL }
+        if self.transposed() { BLOCK } else { PANEL }
     }
 
     /// Packs the unit that begins with row `first`, whose rows as stored are `stored`. Bytes and their place in the
     /// packed form go to `sink`.
-    pub(crate) fn pack(&self, stored: &[u8], first: usize, scratch: &mut Scratch, mut sink: impl FnMut(usize, &[u8])) {
+    pub(crate) fn pack(&self, stored: &[u8], first: usize, scratch: &mut Scratch, sink: impl FnMut(usize, &[u8])) {
+        if self.width == Width::Nibble {
+            self.pack_nibbles(stored, first, sink);
+        } else {
+            self.pack_rounded(stored, first, scratch, sink);
+        }
+    }
+
+    /// The numbers, scales and minima of one panel's rows, as they are.
+    fn pack_nibbles(&self, stored: &[u8], first: usize, mut sink: impl FnMut(usize, &[u8])) {
+        let row_bytes = ggml::row_bytes(self.kind, self.input);
+        assert!(first.is_multiple_of(PANEL) && stored.len() == PANEL * row_bytes, "a panel");
+        for block in 0..self.input / NIBBLE_BLOCK {
+            let mut numbers = [0u8; NIBBLE_BLOCK * PANEL / 2];
+            let mut scales = [0f32; 2 * PANEL];
+            for (output, row) in stored.chunks_exact(row_bytes).enumerate() {
+                let (shift, place) = (output / 8 * 4, output % 8 * 4);
+                let (values, scale, minimum) = nibbles::block(self.kind, row, block);
+                (scales[output], scales[PANEL + output]) = (scale, minimum);
+                for (four, values) in numbers.chunks_exact_mut(2 * PANEL).zip(values.chunks_exact(4)) {
+                    for (number, value) in four[place..].iter_mut().zip(values) {
+                        *number |= value << shift;
+                    }
+                }
+            }
+            let (numbers_at, scales_at) = self.width.block_places(self.input, first / PANEL, block);
+            sink(numbers_at, &numbers);
+            sink(scales_at, scales.map(f32::to_le_bytes).as_flattened());
+        }
+    }
+
+    fn pack_rounded(&self, stored: &[u8], first: usize, scratch: &mut Scratch, mut sink: impl FnMut(usize, &[u8])) {
         let row_bytes = ggml::row_bytes(self.kind, self.input);
         let rows = stored.len() / row_bytes;
         assert!(first.is_multiple_of(self.unit()) && rows <= self.unit() && rows.is_multiple_of(2), "whole units");
@@ -63,10 +97,10 @@ impl Packing {
             for (row, values) in stored.chunks_exact(row_bytes).zip(scratch.decoded.chunks_exact_mut(columns)) {
                 ggml::decode(self.kind, &row[begin..][..ggml::row_bytes(self.kind, columns)], values);
             }
-            let (step, inner) = if self.transposed { (PANEL, self.output) } else { (BLOCK, self.input) };
+            let (step, inner) = if self.transposed() { (PANEL, self.output) } else { (BLOCK, self.input) };
             for at in (0..columns).step_by(step) {
                 let turned = &mut scratch.turned;
-                let (steps, panel, block) = if self.transposed {
+                let (steps, panel, block) = if self.transposed() {
                     for (row, out) in
                         scratch.decoded.chunks_exact(columns).zip(turned.chunks_exact_mut(PANEL)).take(rows)
                     {
@@ -78,9 +112,9 @@ impl Packing {
                     turn(&scratch.decoded, columns, at, &mut turned[..steps * PANEL]);
                     (steps, first / PANEL, (column + at) / BLOCK)
                 };
-                let numbers = &mut scratch.numbers[..steps * PANEL * self.width.bytes()];
+                let numbers = &mut scratch.numbers[..steps * self.width.step_bytes()];
                 pack_block(self.width, &turned[..steps * PANEL], numbers, &mut scratch.scales);
-                let (numbers_at, scales_at) = block_places(self.width, inner, panel, block);
+                let (numbers_at, scales_at) = self.width.block_places(inner, panel, block);
                 sink(numbers_at, numbers);
                 sink(scales_at, &scratch.scales);
             }
@@ -97,20 +131,18 @@ fn turn(rows: &[f32], columns: usize, at: usize, out: &mut [f32]) {
     }
 }
 
-/// ggml's entry. Operand: the matrix as the file stores it; the destination has the packed form. `data` is 1 for
-/// narrow panels of the transposed matrix, else 0 for wide ones.
+/// ggml's entry. Operand: the matrix as the file stores it; the destination has the packed form of the width
+/// that the work's flags name (`packed`).
 pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
     // SAFETY: the node was made by `packed` from a contiguous matrix whose type can be decoded, and its destination
     // has the bytes of the packed form; workers pack units whose places do not overlap.
     unsafe {
         let (dst, matrix, work) = (&*dst, &*(*dst).src[0], Work::of(data));
-        let transposed = work.flags == 1;
         let packing = Packing {
             kind: matrix.type_,
             input: matrix.ne[0] as usize,
             output: matrix.ne[1] as usize,
-            width: if transposed { Width::Narrow } else { Width::Wide },
-            transposed,
+            width: [Width::Wide, Width::Narrow, Width::Nibble][work.flags],
         };
         let mut scratch = Scratch::new();
         for unit in work.units(packing.output.div_ceil(packing.unit()), nth) {

@@ -1,6 +1,6 @@
 //! Sums of matrix products. A panel of 16 outputs times a block of columns is done at a time: its sums stay in the
 //! first-level cache while all terms run through them, frozen terms as integers (see `panels`), the others in
-//! F32. A piece of a narrow panel is widened once and used for the whole block of columns. Every output is summed by
+//! F32. A piece of a narrow panel, or of one of nibbles, is widened once and used for the whole block of columns. Every output is summed by
 //! one thread, in the order of terms and of the inner dimension, whatever the number of threads.
 
 use std::ffi::{c_int, c_void};
@@ -12,7 +12,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::PANEL;
 use super::avx2::{self, PackedTile, PlainRun, TILE};
-use super::panels::{BLOCK, Width, inner_of_column};
+use super::panels::{BLOCK, Width};
 use crate::ggml::Work;
 
 /// The first operand is what the sum begins with (it may be the destination itself).
@@ -34,8 +34,8 @@ const ROUND: usize = 32 * BLOCK;
 const UNITS_PER_WORKER: usize = 16;
 /// Bytes of panels that are fetched ahead while a tile is computed.
 const AHEAD: usize = 512;
-/// Inner steps that are widened at a time.
-const PIECE: usize = 2 * BLOCK;
+/// Bytes that a piece of a panel has at most when widened.
+const PIECE_BYTES: usize = 8192;
 
 /// A term of the operation for one place of dimensions 2 and 3.
 #[derive(Clone, Copy)]
@@ -128,6 +128,7 @@ unsafe fn source_of(
     let packed = match matrix.type_ {
         sys::GGML_TYPE_I16 => Some(Width::Wide),
         sys::GGML_TYPE_I8 => Some(Width::Narrow),
+        sys::GGML_TYPE_I32 => Some(Width::Nibble),
         _ => None,
     };
     // Grouped heads: consecutive places share a matrix, or share columns.
@@ -135,17 +136,17 @@ unsafe fn source_of(
         [place[0] * tensor.ne[2] as usize / dst.ne[2] as usize, place[1] * tensor.ne[3] as usize / dst.ne[3] as usize]
     };
     let (stride, inner, count) = (columns.nb[1], columns.ne[0] as usize, columns.ne[1] as usize);
-    let (step, column_bytes, inner) = match (packed.is_some(), turned) {
-        (true, _) => (1, stride, inner_of_column(inner)),
-        (false, true) => (stride / size_of::<f32>(), size_of::<f32>(), count),
-        (false, false) => (1, stride, inner),
+    let (step, column_bytes, inner) = match (packed, turned) {
+        (Some(width), _) => (1, stride, width.inner_of_column(inner)),
+        (None, true) => (stride / size_of::<f32>(), size_of::<f32>(), count),
+        (None, false) => (1, stride, inner),
     };
     Source {
         // SAFETY: `shared` gives places of the tensor itself.
         matrix: unsafe { at(matrix, shared(matrix)).cast() },
         packed,
         panel_bytes: if packed.is_some() { matrix.nb[1] } else { PANEL * size_of::<f32>() },
-        matrix_step: packed.map_or(matrix.nb[1], |width| PANEL * width.bytes()),
+        matrix_step: packed.map_or(matrix.nb[1], Width::step_bytes),
         // SAFETY: as above.
         columns: unsafe { at(columns, shared(columns)).cast() },
         step,
@@ -176,7 +177,8 @@ struct Tiling {
 
 impl Tiling {
     fn of(sources: &[Source], shape: Shape, workers: usize) -> Tiling {
-        let bytes: usize = sources.iter().map(|source| source.inner.min(ROUND) * size_of::<i16>()).sum();
+        let bytes = |source: &Source| source.packed.unwrap_or(Width::Wide).column_bytes(source.inner.min(ROUND));
+        let bytes: usize = sources.iter().map(bytes).sum();
         let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, COLUMNS_MAX);
         let blocks = shape.columns.div_ceil(most);
         let columns = shape.columns.div_ceil(blocks).next_multiple_of(TILE);
@@ -258,40 +260,45 @@ unsafe fn panel_of_columns(
 
 /// `sums` += a packed term.
 unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Range<usize>, sums: *mut f32) {
-    let mut memory: MaybeUninit<[i16; PANEL * PIECE]> = MaybeUninit::uninit();
+    let mut memory: MaybeUninit<[i16; PIECE_BYTES / 2]> = MaybeUninit::uninit();
     let widened: *mut i16 = memory.as_mut_ptr().cast();
+    // A widened step has as many bytes as the columns' values times the panel.
+    let most = PIECE_BYTES / (PANEL * width.column_step());
     // SAFETY: panel and columns lie inside the term; pieces begin with a block and lie inside the inner dimension. The
     // features were detected before the node was made.
     unsafe {
         let values = source.matrix.add(panel * source.panel_bytes);
         let scales: *const f32 = values.add(source.inner * source.matrix_step).cast();
-        for first in (source.first..source.end).step_by(PIECE) {
-            let steps = PIECE.min(source.end - first);
+        for first in (source.first..source.end).step_by(most) {
+            let (steps, block) = (most.min(source.end - first), first / width.block());
             let piece = values.add(first * source.matrix_step);
             let behind = piece.wrapping_add(steps * source.matrix_step);
             let piece = match width {
-                Width::Wide => piece.cast(),
-                Width::Narrow => {
-                    avx2::widen(piece.cast(), widened, steps * PANEL);
-                    widened.cast_const()
-                }
+                Width::Wide => piece,
+                Width::Narrow => avx2::widen(piece.cast(), widened, steps * PANEL),
+                Width::Nibble => avx2::split(piece, widened.cast(), steps * source.matrix_step),
             };
+            let scales = scales.add(block * width.block_scales());
             for (index, column) in columns.clone().step_by(TILE).enumerate() {
                 // Behind the last column the tile repeats it, into sums that nothing reads.
                 let stored: [*const u8; TILE] = std::array::from_fn(|n| {
                     source.columns.add((column + n).min(columns.end - 1) * source.column_bytes)
                 });
                 // While a tile is computed, a share of what comes behind this piece is fetched.
-                if index * AHEAD < PIECE * source.matrix_step {
+                if index * AHEAD < most * source.matrix_step {
                     avx2::prefetch(behind.wrapping_add(index * AHEAD), AHEAD);
                 }
+                let scales_at = source.inner * width.column_step();
                 let tile = PackedTile {
-                    columns: stored.map(|column| column.cast::<i16>().add(first)),
+                    columns: stored.map(|column| column.add(first * width.column_step())),
                     column_scales: stored
-                        .map(|column| column.add(source.inner * size_of::<i16>()).cast::<f32>().add(first / BLOCK)),
+                        .map(|column| column.add(scales_at).cast::<f32>().add(block * width.column_scales())),
                 };
-                let scales = scales.add(first / BLOCK * PANEL);
-                avx2::packed(piece, scales, &tile, steps, sums.add(index * TILE * PANEL));
+                let sums = sums.add(index * TILE * PANEL);
+                match width {
+                    Width::Nibble => avx2::nibbles(piece, scales, &tile, steps, sums),
+                    _ => avx2::packed(piece, scales, &tile, steps, sums),
+                }
             }
         }
     }

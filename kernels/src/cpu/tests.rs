@@ -1,13 +1,13 @@
 //! The kernels against plain loops, for shapes with every kind of remainder and on one and two threads.
 
-use super::panels::{block_places, column_bytes, pack_block, panel_bytes};
+use super::panels::pack_block;
 use crate::arch::Activation;
 
 use super::{
-    BLOCK, PANEL, Sight, Term, Width, add_outer, attention, attention_back, available, gated_back, geglu, packed_form,
-    stored, sum_of_products,
+    BLOCK, PANEL, Packing, Scratch, Sight, Term, Width, add_outer, attention, attention_back, available, gated_back,
+    geglu, packed_form, stored, sum_of_products,
 };
-use crate::ggml::{Backend, Context, F32, Graph, GraphMemory, I32, Tensor};
+use crate::ggml::{self, Backend, Context, F32, Graph, GraphMemory, I32, Q4_0, Q4_1, Q4_K, Tensor, Type};
 
 /// Values in [-1, 1).
 fn values(count: usize, seed: usize) -> Vec<f32> {
@@ -18,18 +18,18 @@ fn values(count: usize, seed: usize) -> Vec<f32> {
 fn write_packed(width: Width, tensor: Tensor, matrix: &[f32], outputs: usize, inner: usize) -> Vec<f32> {
     let mut held = vec![0.0; outputs * inner];
     for panel in 0..outputs / PANEL {
-        let mut bytes = vec![0; panel_bytes(width, inner)];
+        let mut bytes = vec![0; width.panel_bytes(inner)];
         let steps: Vec<f32> =
             (0..inner).flat_map(|step| matrix[step * outputs + panel * PANEL..][..PANEL].to_vec()).collect();
         for (block, steps) in steps.chunks(BLOCK * PANEL).enumerate() {
-            let (numbers_at, scales_at) = block_places(width, inner, 0, block);
-            let (numbers, scales) = bytes.split_at_mut(inner * PANEL * width.bytes());
+            let (numbers_at, scales_at) = width.block_places(inner, 0, block);
+            let (numbers, scales) = bytes.split_at_mut(inner * width.step_bytes());
             let scales = &mut scales[scales_at - numbers.len()..][..PANEL * size_of::<f32>()];
-            pack_block(width, steps, &mut numbers[numbers_at..][..steps.len() * width.bytes()], scales);
+            pack_block(width, steps, &mut numbers[numbers_at..][..steps.len() / PANEL * width.step_bytes()], scales);
         }
         tensor.write_bytes(&bytes, panel * bytes.len());
-        let (numbers, scales) = bytes.split_at(inner * PANEL * width.bytes());
-        for (at, number) in numbers.chunks_exact(width.bytes()).enumerate() {
+        let (numbers, scales) = bytes.split_at(inner * width.step_bytes());
+        for (at, number) in numbers.chunks_exact(width.step_bytes() / PANEL).enumerate() {
             let (pair, output, odd) = (at / (2 * PANEL), at % (2 * PANEL) / 2, at % 2);
             let step = 2 * pair + odd;
             let number = if let [low, high] = *number {
@@ -45,14 +45,18 @@ fn write_packed(width: Width, tensor: Tensor, matrix: &[f32], outputs: usize, in
 }
 
 /// What stored columns of `inner` steps hold.
-fn held_by_columns(bytes: &[u8], inner: usize) -> Vec<f32> {
+fn held_by_columns(width: Width, bytes: &[u8], inner: usize) -> Vec<f32> {
     let column = |bytes: &[u8]| -> Vec<f32> {
-        let (steps, scales) = bytes.split_at(2 * inner);
-        let scale = |step: usize| f32::from_le_bytes(scales[step / BLOCK * 4..][..4].try_into().unwrap());
-        let value = |step: usize| f32::from(i16::from_le_bytes([steps[2 * step], steps[2 * step + 1]]));
+        let (steps, scales) = bytes.split_at(width.column_step() * inner);
+        let scale_at = |step: usize| step / width.block() * width.column_scales() * 4;
+        let scale = |step: usize| f32::from_le_bytes(scales[scale_at(step)..][..4].try_into().unwrap());
+        let value = |step: usize| match width {
+            Width::Nibble => f32::from(steps[step] as i8),
+            _ => f32::from(i16::from_le_bytes([steps[2 * step], steps[2 * step + 1]])),
+        };
         (0..inner).map(|step| value(step) * scale(step)).collect()
     };
-    bytes.chunks_exact(column_bytes(inner)).flat_map(column).collect()
+    bytes.chunks_exact(width.column_bytes(inner)).flat_map(column).collect()
 }
 
 /// Plain loops: M [outputs, inner] times X given as a function of (inner, column).
@@ -125,7 +129,7 @@ fn sums_of_packed_and_plain_terms_equal_plain_loops() {
                 v
             });
             let graph = Graph::new(8).unwrap();
-            let stored = stored(&graph, x);
+            let stored = stored(&graph, x, width);
             graph.keep(stored);
             let terms = [Term { matrix: w, columns: stored }, Term { matrix: l, columns: u }];
             let sum = sum_of_products(&graph, [outputs, columns, 1, 1], Some(start), &terms);
@@ -134,12 +138,73 @@ fn sums_of_packed_and_plain_terms_equal_plain_loops() {
             let _memory = GraphMemory::new(&backend, &graph).unwrap();
             backend.compute(&graph).unwrap();
             let ours: Vec<f32> = sum.to_vec();
-            let xh = held_by_columns(&stored.to_bytes(), inner);
+            let xh = held_by_columns(width, &stored.to_bytes(), inner);
             close_within(&xh, &xv, 1.0 / 16_000.0);
             let first = naive(&held, outputs, inner, columns, &|step, column| xh[column * inner + step]);
             let second = naive(&lv, outputs, rank, columns, &|step, column| uv[column * rank + step]);
             let exact: Vec<f64> =
                 first.iter().zip(&second).zip(&sv).map(|((a, b), start)| a + b + f64::from(*start)).collect();
+            close(&ours, &exact);
+            results.push(ours);
+        }
+        assert!(results.iter().all(|result| *result == results[0]), "threads change no bit");
+    }
+}
+
+/// Random rows [inner, outputs] as a file stores them in `kind`, written as nibbles, and what these are, outputs contiguous.
+fn write_nibbles(kind: Type, tensor: Tensor, outputs: usize, inner: usize) -> Vec<f32> {
+    let rows = values(outputs * inner, 1);
+    let mut stored = vec![0; ggml::row_bytes(kind, inner) * outputs];
+    ggml::encode(kind, &rows, inner, &mut stored);
+    let mut decoded = vec![0.0; rows.len()];
+    ggml::decode(kind, &stored, &mut decoded);
+    let packing = Packing { kind, input: inner, output: outputs, width: Width::Nibble };
+    let mut scratch = Scratch::new();
+    for (panel, rows) in stored.chunks(PANEL * ggml::row_bytes(kind, inner)).enumerate() {
+        packing.pack(rows, panel * PANEL, &mut scratch, |place, bytes| tensor.write_bytes(bytes, place));
+    }
+    (0..inner)
+        .flat_map(|step| (0..outputs).map(move |output| (step, output)))
+        .map(|(s, o)| decoded[o * inner + s])
+        .collect()
+}
+
+#[test]
+fn products_of_nibbles_equal_plain_loops_and_are_exact_in_the_weights() {
+    let shapes: [(usize, usize, usize); 5] =
+        [(16, 32, 1), (48, 96, 13), (64, 3072, 70), (32, 5120, 200), (16, 256, 385)];
+    for (kind, (outputs, inner, columns)) in
+        [Q4_0, Q4_1, Q4_K].into_iter().flat_map(|kind| shapes.map(|shape| (kind, shape)))
+    {
+        if !inner.is_multiple_of(ggml::block_elements(kind)) {
+            continue;
+        }
+        let mut results = Vec::new();
+        for threads in [1, 2, 3] {
+            let backend = Backend::cpu(threads).unwrap();
+            let context = Context::new(8, 0).unwrap();
+            let (packed, dims) = packed_form(Width::Nibble, outputs, inner);
+            let w = context.tensor(packed, &dims);
+            let (x, start) = (context.tensor(F32, &[inner, columns]), context.tensor(F32, &[outputs, columns]));
+            let _buffer = backend.allocate(&context, "a test").unwrap();
+            let held = write_nibbles(kind, w, outputs, inner);
+            let (xv, sv) = (values(inner * columns, 2), values(outputs * columns, 5));
+            x.write(&xv);
+            start.write(&sv);
+            let graph = Graph::new(8).unwrap();
+            let stored = stored(&graph, x, Width::Nibble);
+            graph.keep(stored);
+            let sum =
+                sum_of_products(&graph, [outputs, columns, 1, 1], Some(start), &[Term { matrix: w, columns: stored }]);
+            graph.keep(sum);
+            graph.run(sum);
+            let _memory = GraphMemory::new(&backend, &graph).unwrap();
+            backend.compute(&graph).unwrap();
+            let xh = held_by_columns(Width::Nibble, &stored.to_bytes(), inner);
+            close_within(&xh, &xv, 1.0 / 250.0);
+            let exact = naive(&held, outputs, inner, columns, &|step, column| xh[column * inner + step]);
+            let exact: Vec<f64> = exact.iter().zip(&sv).map(|(a, start)| a + f64::from(*start)).collect();
+            let ours: Vec<f32> = sum.to_vec();
             close(&ours, &exact);
             results.push(ours);
         }
@@ -161,7 +226,7 @@ fn values_that_are_no_numbers_reach_the_sums() {
         columns[256 + 200] = bad;
         x.write(&columns);
         let graph = Graph::new(4).unwrap();
-        let term = Term { matrix: w, columns: stored(&graph, x) };
+        let term = Term { matrix: w, columns: stored(&graph, x, Width::Narrow) };
         let ours = compute(1, &graph, sum_of_products(&graph, [16, 2, 1, 1], None, &[term]));
         assert!(ours[..16].iter().all(|value| value.is_finite()) && ours[16..].iter().all(|value| value.is_nan()));
     }

@@ -8,7 +8,7 @@ mod head;
 mod linear;
 
 use crate::arch::{Config, RopePairs};
-use crate::cpu::{self, Term};
+use crate::cpu::{self, Term, Width};
 use crate::ggml::{Backend, BackendError, Graph, GraphMemory, Rope, Tensor};
 
 use super::batch::{Inputs, Shape};
@@ -43,17 +43,17 @@ impl Builder<'_> {
 
     /// Product of a frozen matrix with `x`: [input, T] -> [outputs, T].
     fn frozen_forward(&self, frozen: Frozen, outputs: usize, x: Tensor) -> Tensor {
-        self.frozen_product(self.weights.forward(self.graph, frozen), outputs, x)
+        self.frozen_product(self.weights.forward(self.graph, frozen), frozen.width, outputs, x)
     }
 
     /// Product of a frozen matrix, transposed, with `x`: [output, T] -> [inputs, T].
     fn frozen_backward(&self, frozen: Frozen, inputs: usize, x: Tensor) -> Tensor {
-        self.frozen_product(self.weights.transposed(self.graph, frozen), inputs, x)
+        self.frozen_product(self.weights.transposed(self.graph, frozen), Width::Narrow, inputs, x)
     }
 
-    fn frozen_product(&self, matrix: Tensor, outputs: usize, x: Tensor) -> Tensor {
+    fn frozen_product(&self, matrix: Tensor, width: Width, outputs: usize, x: Tensor) -> Tensor {
         if self.weights.packed {
-            let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x));
+            let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x, width));
             cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns }])
         } else {
             self.graph.mul_mat(matrix, x)

@@ -79,7 +79,7 @@ impl ProductsGraph {
                 tensors[tensors.len() - 1]
             })
         };
-        let operands: Vec<(Tensor, Tensor)> = products
+        let operands: Vec<(Tensor, Tensor, Width)> = products
             .iter()
             .map(|product| {
                 let columns = tensor(F32, [product.inner, product.columns]);
@@ -88,7 +88,8 @@ impl ProductsGraph {
                     Kernel::Own => weights.forward(&graph, product.frozen),
                     Kernel::GgmlF16 => tensor(F16, [product.inner, product.outputs]),
                 };
-                (matrix, columns)
+                let width = if product.transposed { Width::Narrow } else { product.frozen.width };
+                (matrix, columns, width)
             })
             .collect();
         let buffer = backend.allocate(&context, "operands of the products")?;
@@ -100,10 +101,10 @@ impl ProductsGraph {
             tensor.write_bytes(&stored, 0);
         }
         let mut flop = 0.0;
-        for (product, (matrix, columns)) in products.iter().zip(operands) {
+        for (product, (matrix, columns, width)) in products.iter().zip(operands) {
             flop += 2.0 * (product.outputs * product.inner * product.columns) as f64;
             graph.run(if kernel == Kernel::Own && weights.packed {
-                let (dims, columns) = ([product.outputs, product.columns, 1, 1], cpu::stored(&graph, columns));
+                let (dims, columns) = ([product.outputs, product.columns, 1, 1], cpu::stored(&graph, columns, width));
                 cpu::sum_of_products(&graph, dims, None, &[Term { matrix, columns }])
             } else {
                 graph.mul_mat(matrix, columns)
@@ -167,7 +168,7 @@ pub struct TypeSpeed {
 }
 
 /// Best speed of each product for each storage type and shape (outputs, inputs, columns), `samples` runs each: ggml's
-/// own, and ours on wide and narrow panels with the storing of the columns.
+/// own, and ours on panels of every width with the storing of the columns.
 pub fn type_speeds(
     threads: usize,
     shapes: &[(usize, usize, usize)],
@@ -176,7 +177,7 @@ pub fn type_speeds(
     let backend = Backend::cpu(threads)?;
     let mut speeds = Vec::new();
     for &(outputs, inputs, columns) in shapes {
-        let mut time = |type_name, kind, dims: &[usize], fill: &dyn Fn(Tensor), ours: bool| {
+        let mut time = |type_name, kind, dims: &[usize], fill: &dyn Fn(Tensor), ours: Option<Width>| {
             let context = Context::new(4, 0)?;
             let weight = context.tensor(kind, dims);
             let input = context.tensor(F32, &[inputs, columns]);
@@ -185,8 +186,8 @@ pub fn type_speeds(
             let mut random = SplitMix::new(7);
             input.write(&(0..inputs * columns).map(|_| random.symmetric()).collect::<Vec<f32>>());
             let graph = Graph::new(4)?;
-            graph.run(if ours {
-                let term = Term { matrix: weight, columns: cpu::stored(&graph, input) };
+            graph.run(if let Some(width) = ours {
+                let term = Term { matrix: weight, columns: cpu::stored(&graph, input, width) };
                 cpu::sum_of_products(&graph, [outputs, columns, 1, 1], None, &[term])
             } else {
                 graph.mul_mat(weight, input)
@@ -210,13 +211,13 @@ pub fn type_speeds(
                 ggml::encode(kind, &values, inputs, &mut stored);
                 weight.write_bytes(&stored, 0);
             };
-            time(ggml::type_name(kind), kind, &[inputs, outputs], &random_rows, false)?;
+            time(ggml::type_name(kind), kind, &[inputs, outputs], &random_rows, None)?;
         }
         if cpu::available() {
-            for (width, name) in [(Width::Wide, "wide"), (Width::Narrow, "narrow")] {
+            for (width, name) in [(Width::Wide, "wide"), (Width::Narrow, "narrow"), (Width::Nibble, "nibble")] {
                 let (kind, dims) = cpu::packed_form(width, outputs, inputs);
                 // Small bytes are small numbers, as integers and as scales.
-                time(name, kind, &dims, &|weight| weight.write_bytes(&vec![1; weight.bytes()], 0), true)?;
+                time(name, kind, &dims, &|weight| weight.write_bytes(&vec![1; weight.bytes()], 0), Some(width))?;
             }
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::arch::{Config, Group, Matrix};
 use crate::cpu::{self, Width};
-use crate::ggml::Backend;
+use crate::ggml::{Backend, F32};
 use crate::gguf::GgufFile;
 
 use super::TrainError;
@@ -12,7 +12,7 @@ use super::batch::Shape;
 use super::lora::LoraLayout;
 use super::params::TrainParams;
 use super::plan::MemoryBytes;
-use super::weights::WeightForm;
+use super::weights::{WeightForm, forward_width};
 
 /// Tokens of a pass at which making panels on the way takes as long as the products themselves (measured).
 const STREAM_TOKENS: f64 = 150.0;
@@ -84,12 +84,17 @@ fn estimate(
     shape: Shape,
     recompute_every: usize,
 ) -> MemoryBytes {
-    let matrices = config
-        .matrices()
-        .flat_map(|matrix| std::iter::repeat_n(config.matrix_dims(matrix), config.layers))
-        .chain([(config.width, config.vocab)]);
-    let (forward, transposed) = matrices
-        .map(|(input, output)| form.matrix_bytes(input, output))
+    let of_layers = (0..config.layers).flat_map(|layer| {
+        Group::ALL.into_iter().flat_map(move |group| {
+            config.group(group).iter().map(move |&matrix| {
+                let kind = file.tensor(&matrix.weight_name(layer)).map_or(F32, |tensor| tensor.type_id);
+                (config.matrix_dims(matrix), forward_width(kind, Some(group)))
+            })
+        })
+    });
+    let (forward, transposed) = of_layers
+        .chain([((config.width, config.vocab), head_width(file, config))])
+        .map(|(dims, width)| form.matrix_bytes(dims, width))
         .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
             (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
         });
@@ -105,8 +110,13 @@ fn estimate(
     MemoryBytes {
         weights: forward + transposed as u64,
         adapter: 6 * 4 * lora.padded() as u64,
-        activations: (4 * kept + passing_bytes(config, form, shape)) as u64,
+        activations: (4 * kept + passing_bytes(config, form, shape, head_width(file, config))) as u64,
     }
+}
+
+/// Width of the head's forward panels.
+fn head_width(file: &GgufFile, config: &Config) -> Width {
+    forward_width(file.tensor(config.head_name()).map_or(F32, |tensor| tensor.type_id), None)
 }
 
 /// Values that a layer keeps from its forward to its backward: what goes into both blocks, queries, keys and values
@@ -126,19 +136,19 @@ fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
 
 /// Bytes at the worst moment, beside what layers keep. Panels made on the way are large and of many sizes: what one
 /// layer's leave free lies between what is kept, where the head's do not fit.
-fn passing_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
-    let (head, layer) = (head_bytes(config, form, shape), layer_bytes(config, form, shape));
+fn passing_bytes(config: &Config, form: WeightForm, shape: Shape, head: Width) -> usize {
+    let (head, layer) = (head_bytes(config, form, shape, head), layer_bytes(config, form, shape));
     if form == WeightForm::Streamed { head + layer } else { head.max(layer) }
 }
 
 /// Bytes at the worst moment of the head: logits and probabilities of a chunk, or the gradient of logits with its
 /// stored form, each beside panels that were made on the way, and what goes into the head.
-fn head_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
+fn head_bytes(config: &Config, form: WeightForm, shape: Shape, width: Width) -> usize {
     let logits = shape.chunk * config.vocab;
-    let wide = made(form, cpu::packed_bytes(Width::Wide, config.vocab, config.width));
+    let forward = made(form, cpu::packed_bytes(width, config.vocab, config.width));
     let narrow = made(form, cpu::packed_bytes(Width::Narrow, config.width, config.vocab));
     let capped = if config.logit_cap > 0.0 { 4 * logits } else { 0 };
-    let worst = (8 * logits).max(4 * logits + wide).max(6 * logits + narrow) + capped;
+    let worst = (8 * logits).max(4 * logits + forward).max(6 * logits + narrow) + capped;
     worst + 12 * shape.targets * config.width
 }
 

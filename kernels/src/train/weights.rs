@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::arch::{Config, Matrix};
+use crate::arch::{Config, Group, Matrix};
 use crate::cpu::{self, Packing, Width};
 use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Graph, Q8_0, Tensor, Type};
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
@@ -23,8 +23,8 @@ const STRIP_VALUES: usize = 1 << 19;
 /// Forms of the frozen weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WeightForm {
-    /// Panels for our own kernels, wide forward and narrow transposed: what the forward is off by shifts the loss and
-    /// every gradient, what the transposed copy is off by only the gradients below it.
+    /// Panels for our own kernels, nibbles or wide forward ([`forward_width`]) and narrow transposed: what the forward is
+    /// off by shifts the loss and every gradient, what the transposed copy is off by only the gradients below it.
     Packed,
     /// The same panels, made of the file's own data each time they are needed: a fifth of the memory, the same bits.
     Streamed,
@@ -67,7 +67,7 @@ impl WeightForm {
     /// For checkpoints: runs with the same name compute the same bits at equal threads.
     pub(crate) fn name(self) -> String {
         match self {
-            WeightForm::Packed | WeightForm::Streamed => "hone-cpu avx2 forward=i12 transposed=i8".to_owned(),
+            WeightForm::Packed | WeightForm::Streamed => "hone-cpu avx2 forward=i4/i12 transposed=i8".to_owned(),
             WeightForm::Ggml(forward, transposed) => {
                 let forward = forward.map_or("file", ggml::type_name);
                 format!("ggml-cpu forward={forward} transposed={}", ggml::type_name(transposed))
@@ -75,11 +75,11 @@ impl WeightForm {
         }
     }
 
-    /// Bytes of a matrix [input, output] forward (`None`: in the file) and transposed.
-    pub(crate) fn matrix_bytes(self, input: usize, output: usize) -> (Option<usize>, usize) {
+    /// Bytes of a matrix [input, output] forward (`None`: in the file), where panels are of `width`, and transposed.
+    pub(crate) fn matrix_bytes(self, (input, output): (usize, usize), width: Width) -> (Option<usize>, usize) {
         match self {
             WeightForm::Packed => {
-                (Some(cpu::packed_bytes(Width::Wide, output, input)), cpu::packed_bytes(Width::Narrow, input, output))
+                (Some(cpu::packed_bytes(width, output, input)), cpu::packed_bytes(Width::Narrow, input, output))
             }
             WeightForm::Streamed => (None, 0),
             WeightForm::Ggml(forward, transposed) => {
@@ -89,12 +89,21 @@ impl WeightForm {
     }
 }
 
+/// Width of the forward panels of a matrix stored in `kind`, `None` being the head. Nibbles are faster, but ask for activations of
+/// 8 bits: what queries and keys are off by is enlarged by the softmax behind them, so what reads attention's input
+/// stays wide (docs/performance.md has the figures).
+pub(crate) fn forward_width(kind: Type, group: Option<Group>) -> Width {
+    if cpu::has_nibbles(kind) && group != Some(Group::AttentionInput) { Width::Nibble } else { Width::Wide }
+}
+
 /// A frozen matrix [input, output] and its transposed copy [output, input], both as panels, or both the file's own
 /// data where panels are made on the way ([`ModelWeights::forward`], [`ModelWeights::transposed`]).
 #[derive(Clone, Copy)]
 pub(crate) struct Frozen {
     forward: Tensor,
     transposed: Tensor,
+    /// Of the panels that the forward multiplies, if our own kernels do.
+    pub(crate) width: Width,
 }
 
 /// The frozen weights of one layer.
@@ -142,13 +151,12 @@ struct Job<'a> {
     info: &'a TensorInfo,
     tensor: Tensor,
     form: Form,
-    transposed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Rows,
-    Panels,
+    Rows { transposed: bool },
+    Panels(Width),
 }
 
 /// Describes tensors now; [`build`] fills them afterwards.
@@ -178,35 +186,33 @@ impl<'a> Planner<'a> {
             kind = F32;
         }
         let tensor = self.context.tensor(kind, &[row, rows]);
-        self.jobs.push(Job { info, tensor, form: Form::Rows, transposed });
+        self.jobs.push(Job { info, tensor, form: Form::Rows { transposed } });
         Ok(tensor)
     }
 
-    fn panels(&mut self, name: &str, transposed: bool) -> Result<Tensor, TrainError> {
+    fn panels(&mut self, name: &str, width: Width) -> Result<Tensor, TrainError> {
         let info = self.info(name)?;
         let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
-        let (kind, dims) = if transposed {
-            cpu::packed_form(Width::Narrow, input, output)
-        } else {
-            cpu::packed_form(Width::Wide, output, input)
-        };
+        let (outputs, inner) = if width == Width::Narrow { (input, output) } else { (output, input) };
+        let (kind, dims) = cpu::packed_form(width, outputs, inner);
         let tensor = self.context.tensor(kind, &dims);
-        self.jobs.push(Job { info, tensor, form: Form::Panels, transposed });
+        self.jobs.push(Job { info, tensor, form: Form::Panels(width) });
         Ok(tensor)
     }
 
-    fn frozen(&mut self, name: &str, form: WeightForm) -> Result<Frozen, TrainError> {
-        Ok(match form {
-            WeightForm::Packed => Frozen { forward: self.panels(name, false)?, transposed: self.panels(name, true)? },
+    fn frozen(&mut self, name: &str, group: Option<Group>, form: WeightForm) -> Result<Frozen, TrainError> {
+        let width = forward_width(self.info(name)?.type_id, group);
+        let (forward, transposed) = match form {
+            WeightForm::Packed => (self.panels(name, width)?, self.panels(name, Width::Narrow)?),
             WeightForm::Streamed => {
                 let rows = self.rows(name, None, false)?;
-                Frozen { forward: rows, transposed: rows }
+                (rows, rows)
             }
-            WeightForm::Ggml(forward, transposed) => Frozen {
-                forward: self.rows(name, forward, false)?,
-                transposed: self.rows(name, Some(transposed), true)?,
-            },
-        })
+            WeightForm::Ggml(forward, transposed) => {
+                (self.rows(name, forward, false)?, self.rows(name, Some(transposed), true)?)
+            }
+        };
+        Ok(Frozen { forward, transposed, width })
     }
 }
 
@@ -221,10 +227,12 @@ impl Planner<'_> {
 
     fn layer(&mut self, config: &Config, layer: usize, form: WeightForm) -> Result<LayerWeights, TrainError> {
         let (mut matrices, mut biases) = ([None; Matrix::COUNT], [None; Matrix::COUNT]);
-        for matrix in config.matrices() {
-            matrices[matrix as usize] = Some(self.frozen(&matrix.weight_name(layer), form)?);
-            if config.biases.contains(&matrix) {
-                biases[matrix as usize] = Some(self.rows(&matrix.bias_name(layer), Some(F32), false)?);
+        for group in Group::ALL {
+            for &matrix in config.group(group) {
+                matrices[matrix as usize] = Some(self.frozen(&matrix.weight_name(layer), Some(group), form)?);
+                if config.biases.contains(&matrix) {
+                    biases[matrix as usize] = Some(self.rows(&matrix.bias_name(layer), Some(F32), false)?);
+                }
             }
         }
         Ok(LayerWeights {
@@ -251,13 +259,16 @@ impl ModelWeights {
         let mut planner = Planner { file, context: Context::new(tensors, 0)?, jobs: Vec::with_capacity(tensors) };
         let embedding = planner.rows("token_embd.weight", None, false)?;
         let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
-        let head_name = if config.tied_head { "token_embd.weight" } else { "output.weight" };
         let head = match form {
-            WeightForm::Streamed if config.tied_head => Frozen { forward: embedding, transposed: embedding },
-            WeightForm::Ggml(None, transposed) if config.tied_head => {
-                Frozen { forward: embedding, transposed: planner.rows(head_name, Some(transposed), true)? }
+            WeightForm::Streamed if config.tied_head => {
+                let width = forward_width(embedding.kind(), None);
+                Frozen { forward: embedding, transposed: embedding, width }
             }
-            _ => planner.frozen(head_name, form)?,
+            WeightForm::Ggml(None, transposed) if config.tied_head => {
+                let transposed = planner.rows(config.head_name(), Some(transposed), true)?;
+                Frozen { forward: embedding, transposed, width: Width::Wide }
+            }
+            _ => planner.frozen(config.head_name(), None, form)?,
         };
         let rope_factors =
             if config.rope_factors { Some(planner.rows("rope_freqs.weight", Some(F32), false)?) } else { None };
@@ -283,12 +294,12 @@ impl ModelWeights {
 
     /// The matrix as forward products want it.
     pub(crate) fn forward(&self, graph: &Graph, frozen: Frozen) -> Tensor {
-        if self.streamed { cpu::packed(graph, frozen.forward, false) } else { frozen.forward }
+        if self.streamed { cpu::packed(graph, frozen.forward, frozen.width) } else { frozen.forward }
     }
 
     /// The matrix as products for the gradient of their input want it.
     pub(crate) fn transposed(&self, graph: &Graph, frozen: Frozen) -> Tensor {
-        if self.streamed { cpu::packed(graph, frozen.transposed, true) } else { frozen.transposed }
+        if self.streamed { cpu::packed(graph, frozen.transposed, Width::Narrow) } else { frozen.transposed }
     }
 
     /// Bytes of memory taken.
@@ -334,10 +345,10 @@ impl<'a> Strip<'a> {
     fn of(job: &'a Job<'a>) -> impl Iterator<Item = Strip<'a>> {
         let (input, output) = (job.info.dim(0) as usize, job.info.dim(1) as usize);
         // A transposed strip becomes a piece of every row of the copy, which must be whole blocks.
-        let unit = match (job.form, job.transposed) {
-            (Form::Panels, false) => cpu::PANEL,
-            (Form::Panels, true) => cpu::BLOCK,
-            (Form::Rows, _) => ggml::block_elements(job.tensor.kind()),
+        let unit = match job.form {
+            Form::Panels(Width::Narrow) => cpu::BLOCK,
+            Form::Panels(_) => cpu::PANEL,
+            Form::Rows { .. } => ggml::block_elements(job.tensor.kind()),
         };
         let rows = (STRIP_VALUES / input).max(1).next_multiple_of(unit);
         (0..output).step_by(rows).map(move |first| Strip { job, first, rows: rows.min(output - first) })
@@ -360,17 +371,20 @@ impl Scratch {
     }
 
     fn build(&mut self, source: &File, strip: &Strip<'_>) -> std::io::Result<()> {
-        let Job { info, tensor, form, transposed } = *strip.job;
+        let Job { info, tensor, form } = *strip.job;
         let input = info.dim(0) as usize;
         let row_bytes = ggml::row_bytes(info.type_id, input);
         self.stored.resize(strip.rows * row_bytes, 0);
         source.read_exact_at(&mut self.stored, info.offset_bytes + (strip.first * row_bytes) as u64)?;
-        if form == Form::Rows && !transposed && tensor.kind() == info.type_id {
+        let transposed = match form {
+            Form::Panels(width) => {
+                self.pack(strip, input, width);
+                return Ok(());
+            }
+            Form::Rows { transposed } => transposed,
+        };
+        if !transposed && tensor.kind() == info.type_id {
             tensor.write_bytes(&self.stored, strip.first * row_bytes);
-            return Ok(());
-        }
-        if form == Form::Panels {
-            self.pack(strip, input);
             return Ok(());
         }
         self.values.resize(strip.rows * input, 0.0);
@@ -383,10 +397,9 @@ impl Scratch {
         Ok(())
     }
 
-    fn pack(&mut self, strip: &Strip<'_>, input: usize) {
-        let Job { info, tensor, transposed, .. } = *strip.job;
-        let width = if transposed { Width::Narrow } else { Width::Wide };
-        let packing = Packing { kind: info.type_id, input, output: info.dim(1) as usize, width, transposed };
+    fn pack(&mut self, strip: &Strip<'_>, input: usize, width: Width) {
+        let Job { info, tensor, .. } = *strip.job;
+        let packing = Packing { kind: info.type_id, input, output: info.dim(1) as usize, width };
         for (index, stored) in self.stored.chunks(packing.unit() * ggml::row_bytes(info.type_id, input)).enumerate() {
             let first = strip.first + index * packing.unit();
             packing.pack(stored, first, &mut self.packing, |place, bytes| tensor.write_bytes(bytes, place));

@@ -65,7 +65,7 @@ pub fn start() -> Result<Channel, StartError> {
     survive_file_limit();
     let socket = take_socket()?;
     rustix::stdio::dup2_stdout(io::stderr()).map_err(system("stdout could not be joined to stderr"))?;
-    let channel = Channel::over(socket, || std::process::exit(EXIT_HANG_UP))
+    let channel = Channel::over(socket, || leave(EXIT_HANG_UP))
         .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
     channel.send(&FromWorker::Hello {
         protocol: hone_protocol::PROTOCOL,
@@ -78,6 +78,15 @@ pub fn start() -> Result<Channel, StartError> {
 unsafe extern "C" {
     /// `signal(2)`; std links the C library on every Unix.
     fn signal(number: i32, handler: usize) -> usize;
+    /// `_exit(2)`.
+    fn _exit(status: i32) -> !;
+}
+
+/// Ends at once, in the middle of whatever other threads compute: destructors of ggml and of drivers, which
+/// `std::process::exit` would run beside them, take away what they stand on.
+fn leave(status: i32) -> ! {
+    // SAFETY: ends the process; nothing of ours has to be written first.
+    unsafe { _exit(status) }
 }
 
 /// Makes a write beyond the file limit fail with an error instead of ending the process.
@@ -280,7 +289,7 @@ impl Shared {
                 Err(reason) => {
                     let failure = Failure::new(FailureCode::BadFrame, reason);
                     self.send(&FromWorker::Failed(failure.hint(HintCode::ReportBug)));
-                    std::process::exit(EXIT_BAD_FRAME);
+                    leave(EXIT_BAD_FRAME);
                 }
             }
         }

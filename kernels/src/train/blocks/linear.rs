@@ -2,7 +2,7 @@
 //! after the other, so one product serves all of them.
 
 use crate::arch::{Group, Matrix};
-use crate::cpu::{self, Term};
+use crate::cpu::{self, Term, Width};
 use crate::ggml::Tensor;
 
 use super::super::lora::Adapter;
@@ -75,14 +75,20 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, st
     let adapters = b.lora.layout.group(layer, group);
     let inner = (!adapters.members.is_empty())
         .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
-    let stored = b.weights.packed.then(|| cpu::stored(g, x));
+    let mut stored: Vec<(Width, Tensor)> = Vec::new();
     let outputs = b.config.group(group).iter().flat_map(|&kind| {
-        let matrix = b.weights.forward(g, b.layer(layer).matrix(kind));
+        let frozen = b.layer(layer).matrix(kind);
+        let matrix = b.weights.forward(g, frozen);
         let adapter = inner.zip(adapters.position(kind)).map(|(inner, position)| Term {
             matrix: b.b_of(b.lora.values, adapters.members[position]),
             columns: b.inner_of(inner, position),
         });
-        let y = if let Some(columns) = stored {
+        let y = if b.weights.packed {
+            let known = stored.iter().find(|(width, _)| *width == frozen.width).map(|(_, columns)| *columns);
+            let columns = known.unwrap_or_else(|| {
+                stored.push((frozen.width, cpu::stored(g, x, frozen.width)));
+                stored[stored.len() - 1].1
+            });
             let terms: Vec<Term> = [Term { matrix, columns }].into_iter().chain(adapter).collect();
             let dims = [b.config.matrix_dims(kind).1, x.dims()[1], 1, 1];
             cpu::sum_of_products(g, dims, start, &terms)
@@ -127,7 +133,7 @@ pub(crate) fn backward(
     }
     let frozen = gradients.iter().map(|&(matrix, dy)| {
         let matrix = b.weights.transposed(g, b.layer(layer).matrix(matrix));
-        Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy) } else { dy } }
+        Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy, Width::Narrow) } else { dy } }
     });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
     if b.weights.packed {

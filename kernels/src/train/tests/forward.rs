@@ -60,8 +60,12 @@ fn starter_logits_equal_llama_cpp() {
     let fast = trainer(&model, &row, Weights::Auto).logits(&row.tokens).unwrap();
     let (largest, rms) = difference(&fast, &theirs);
     println!("starter, our fast copies against F32: max {largest:.2e}, rms {rms:.2e}");
-    assert!(largest < 0.5 && rms < 0.1, "{largest} {rms}");
-    let (largest, rms) = difference(&fast, &logits(&model, None, &row.tokens));
+    // llama.cpp rounds the activations of every product to 8 bits, we those of most.
+    let on_file = logits(&model, None, &row.tokens);
+    let (their_largest, their_rms) = difference(&on_file.concat(), &theirs);
+    println!("starter, llama.cpp on the file against F32: max {their_largest:.2e}, rms {their_rms:.2e}");
+    assert!(largest < their_largest && rms < their_rms, "{largest} {rms}");
+    let (largest, rms) = difference(&fast, &on_file);
     println!("starter, our fast copies against llama.cpp on the file: max {largest:.2e}, rms {rms:.2e}");
     assert!(largest < 4.0 && rms < 0.6, "{largest} {rms}");
 }

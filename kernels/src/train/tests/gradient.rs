@@ -138,6 +138,5 @@ fn fast_weight_forms_keep_the_gradient_of_the_starter() {
     let fast = cosine(&gradient(Weights::Auto), &exact);
     let small = cosine(&gradient(Weights::Small), &exact);
     println!("gradient cosine against F32: fast {fast:.6}, small {small:.6}");
-    assert!(fast >= 0.999, "{fast}");
-    assert!(small >= 0.99, "{small}");
+    assert!(fast >= 0.997 && small >= 0.997, "{fast} {small}");
 }

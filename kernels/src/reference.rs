@@ -170,7 +170,7 @@ impl Reference {
         for layer in 0..self.config.layers {
             self.layer(adapters, layer, &mut x);
         }
-        let head = self.tensor(if self.config.tied_head { "token_embd.weight" } else { "output.weight" });
+        let head = self.tensor(self.config.head_name());
         let logits = x.iter().map(|x| multiply(head, &self.norm(x, "output_norm.weight")));
         logits.map(|row| row.into_iter().map(|logit| capped(logit, self.config.logit_cap)).collect()).collect()
     }

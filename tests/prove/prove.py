@@ -174,17 +174,40 @@ def wait(what, look, seconds=180):
     sys.exit(f"prove: {what} did not happen within {seconds} s")
 
 
-def main():
+def begin(count, what):
+    """A world with the starter and a dataset in it, how many times to do it, and the seed: BINARIES [COUNT] [SEED]."""
     binaries = pathlib.Path(sys.argv[1]).resolve()
-    kills = int(sys.argv[2]) if len(sys.argv) > 2 else 50
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else count
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(1 << 32)
-    print(f"prove: HONE_SEED={seed}, {kills} kills", flush=True)
-    begun = time.monotonic()
+    print(f"prove: HONE_SEED={seed}, {count} {what}", flush=True)
     world = World(binaries, seed)
     hone = world.connect()
     model = os.path.join(os.environ["HONE_ASSETS"], "SmolLM2-135M-Instruct.Q4_1.gguf")
     hone.job({"import_model": {"source": {"path": {"path": model, "in_place": True}}, "name": "starter"}})
     hone.job({"import_dataset": {"source": {"preset": {"name": "support-desk"}}, "name": "desk", "format": "detect"}})
+    return world, count, seed
+
+
+def end(world, name, begun, evidence):
+    """Stops the daemon as a person would, writes the evidence and removes what was made."""
+    world.daemon.terminate()
+    status = world.daemon.wait(90)
+    evidence |= {
+        "graceful_stop_status": status, "minutes": round((time.monotonic() - begun) / 60, 1),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
+    }
+    folder = pathlib.Path("docs/evidence")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(evidence, indent=1) + "\n")
+    print(json.dumps({"prove": evidence}), flush=True)
+    shutil.rmtree(world.state, ignore_errors=True)
+
+
+def main():
+    begun = time.monotonic()
+    world, kills, seed = begin(50, "kills")
+    hone = world.connect()
     price = {"input_micros": 1000000, "cached_micros": 100000, "output_micros": 2000000}
     hone.ask({"publish": {"name": "base", "version": "starter", "slots": 2, "context_tokens": 512, "price": price}})
     hone.ask({"set_application": {"name": "reader", "title": "", "services": []}})
@@ -240,20 +263,10 @@ def main():
             billed, low, high = row["completion_tokens"], seen["pieces"], len(seen["text"].encode())
             if low - billed > 64 or billed > high:
                 sys.exit(f"prove: {low} to {high} tokens were written, {billed} billed")
-    world.daemon.terminate()
-    status = world.daemon.wait(90)
-    evidence = {
+    end(world, "kills", begun, {
         "kills": done, "seed": seed, "acknowledged_writes": len(world.acked), "steps": len(steps), "streams": len(world.streams),
         "usages_equal_to_ledger": told, "streams_cut_by_daemon_kill": cut, "cut_connections": world.counts,
-        "graceful_stop_status": status, "minutes": round((time.monotonic() - begun) / 60, 1),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-    }
-    folder = pathlib.Path("docs/evidence")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "kills.json").write_text(json.dumps(evidence, indent=1) + "\n")
-    print(json.dumps({"prove": evidence}), flush=True)
-    shutil.rmtree(world.state, ignore_errors=True)
+    })
 
 
 if __name__ == "__main__":

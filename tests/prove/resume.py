@@ -5,15 +5,10 @@ bits. Writes docs/evidence/resume.json.
 
 usage: resume.py BINARIES [RUNS] [SEED]"""
 import json
-import os
-import pathlib
-import random
-import shutil
-import subprocess
 import sys
 import time
 
-from prove import PARAMS, SPLIT, World, wait
+from prove import PARAMS, SPLIT, Failure, begin, end, wait
 
 STEPS = 40
 # Interruptions of one run, at most.
@@ -39,13 +34,18 @@ def step_of(world, job):
 
 
 def interrupt(world, job, how):
-    if how == "pause":
+    """Whether it was in time: a run may end first, and a worker may just not be there."""
+    if how != "pause":
+        return world.kill(how)
+    try:
         world.connect().ask({"pause": {"job": job}})
-        wait("the run is paused", lambda: look(world, job)["shown"] in ("paused", "succeeded"))
-        if look(world, job)["shown"] == "paused":
-            world.connect().ask({"resume": {"job": job}})
-        return
-    world.kill(how)
+    except Failure:
+        return False
+    wait("the run is paused", lambda: look(world, job)["shown"] in ("paused", "succeeded"))
+    if look(world, job)["shown"] != "paused":
+        return False
+    world.connect().ask({"resume": {"job": job}})
+    return True
 
 
 def adapter(world, job):
@@ -63,47 +63,27 @@ def adapter(world, job):
 
 
 def main():
-    binaries = pathlib.Path(sys.argv[1]).resolve()
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 20
-    seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(1 << 32)
-    print(f"prove: HONE_SEED={seed}, {runs} interrupted runs", flush=True)
     begun = time.monotonic()
-    world = World(binaries, seed)
-    hone = world.connect()
-    model = os.path.join(os.environ["HONE_ASSETS"], "SmolLM2-135M-Instruct.Q4_1.gguf")
-    hone.job({"import_model": {"source": {"path": {"path": model, "in_place": True}}, "name": "starter"}})
-    hone.job({"import_dataset": {"source": {"preset": {"name": "support-desk"}}, "name": "desk", "format": "detect"}})
+    world, runs, seed = begin(20, "interrupted runs")
     expected = adapter(world, submit(world))
     done = {"train": 0, "honed": 0, "pause": 0}
     for run in range(runs):
         job = submit(world)
         for _ in range(world.random.randint(1, TIMES_MAX)):
             # Anywhere in the run: between the steps that it has and its end.
-            step, over = step_of(world, job)
+            step, _ = step_of(world, job)
             target = world.random.randint(step, STEPS)
             wait("the run goes on", lambda: step_of(world, job)[1] or step_of(world, job)[0] >= target, 600)
             time.sleep(world.random.uniform(0, 0.2))
             if step_of(world, job)[1]:
                 break
             how = world.random.choice(list(done))
-            interrupt(world, job, how)
-            done[how] += 1
+            done[how] += interrupt(world, job, how)
         found = adapter(world, job)
         print(f"prove: run {run + 1} of {runs}: {'same bits' if found == expected else found}", flush=True)
         if found != expected:
             sys.exit(f"prove: run {run} ended in {found}, uninterrupted in {expected}; state in {world.state}")
-    world.daemon.terminate()
-    world.daemon.wait(90)
-    evidence = {
-        "runs": runs, "steps": STEPS, "interruptions": done, "seed": seed, "adapter_sha256": expected,
-        "minutes": round((time.monotonic() - begun) / 60, 1),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip(),
-    }
-    folder = pathlib.Path("docs/evidence")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "resume.json").write_text(json.dumps(evidence, indent=1) + "\n")
-    print(json.dumps({"prove": evidence}), flush=True)
-    shutil.rmtree(world.state, ignore_errors=True)
+    end(world, "resume", begun, {"runs": runs, "steps": STEPS, "interruptions": done, "seed": seed, "adapter_sha256": expected})
 
 
 if __name__ == "__main__":

@@ -310,12 +310,12 @@ impl Config {
         norms
     }
 
-    /// The matrices of a group in the order in which their outputs are wanted.
-    /// Name of the head's tensor.
+    /// Name of the output head's tensor.
     pub fn head_name(&self) -> &'static str {
         if self.tied_head { "token_embd.weight" } else { "output.weight" }
     }
 
+    /// The matrices of a group in the order in which their outputs are wanted.
     pub fn group(&self, group: Group) -> &'static [Matrix] {
         match group {
             Group::AttentionInput if self.fused => &[Matrix::Qkv],

@@ -214,19 +214,23 @@ fn products_of_nibbles_equal_plain_loops_and_are_exact_in_the_weights() {
 
 #[test]
 fn values_that_are_no_numbers_reach_the_sums() {
-    for bad in [f32::NAN, f32::INFINITY] {
+    let widths = [Width::Narrow, Width::Nibble];
+    for (bad, width) in [f32::NAN, f32::INFINITY].into_iter().flat_map(|bad| widths.map(|width| (bad, width))) {
         let backend = Backend::cpu(1).unwrap();
         let context = Context::new(2, 0).unwrap();
-        let (kind, dims) = packed_form(Width::Narrow, 16, 256);
+        let (kind, dims) = packed_form(width, 16, 256);
         let w = context.tensor(kind, &dims);
         let x = context.tensor(F32, &[256, 2]);
         let _buffer = backend.allocate(&context, "a test").unwrap();
-        write_packed(Width::Narrow, w, &values(16 * 256, 1), 16, 256);
+        match width {
+            Width::Nibble => write_nibbles(Q4_1, w, 16, 256),
+            _ => write_packed(width, w, &values(16 * 256, 1), 16, 256),
+        };
         let mut columns = values(512, 2);
         columns[256 + 200] = bad;
         x.write(&columns);
         let graph = Graph::new(4).unwrap();
-        let term = Term { matrix: w, columns: stored(&graph, x, Width::Narrow) };
+        let term = Term { matrix: w, columns: stored(&graph, x, width) };
         let ours = compute(1, &graph, sum_of_products(&graph, [16, 2, 1, 1], None, &[term]));
         assert!(ours[..16].iter().all(|value| value.is_finite()) && ours[16..].iter().all(|value| value.is_nan()));
     }

@@ -6,6 +6,7 @@
 //! lean on, and why this module is visible inside the crate only.
 
 mod backend;
+mod device;
 mod graph;
 mod work;
 
@@ -16,6 +17,8 @@ use std::sync::Once;
 use llama_cpp_sys_2 as sys;
 
 pub(crate) use backend::{Backend, Buffer, GraphMemory, has_cpu_feature};
+pub(crate) use device::handles;
+pub use device::{BACKENDS_VARIABLE, DEVICE_VARIABLE, Device, DeviceKind, choose, devices, span, wished};
 pub(crate) use graph::{Graph, Rope};
 pub(crate) use work::Work;
 
@@ -40,6 +43,22 @@ pub enum BackendError {
     /// The registry has no such device.
     #[error("no CPU backend is registered in ggml; the build lacks it or its library was not found beside the program")]
     NoDevice,
+    /// No device is called that.
+    #[error("no device is called {name}; there are {there}\nhint: set HONE_DEVICE to one of them, or unset it")]
+    UnknownDevice {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        there: String,
+    },
+    /// A listed device could not be opened.
+    #[error(
+        "the device {name} could not be opened; another process may hold all of it: wait, or name another one in HONE_DEVICE"
+    )]
+    DeviceBusy {
+        /// Its name.
+        name: String,
+    },
     /// The backend does not offer a function that is needed.
     #[error("the ggml backend does not offer {name}; it is of another version than this program")]
     NoFunction {

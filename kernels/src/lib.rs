@@ -7,6 +7,7 @@ mod cpu;
 mod ggml;
 pub mod gguf;
 pub mod inspect;
+pub mod parity;
 #[cfg(test)]
 mod reference;
 pub mod serve;
@@ -14,5 +15,6 @@ pub mod template;
 pub mod train;
 pub mod vocab;
 
-pub use ggml::{BackendError, log_to_stderr};
+pub use ggml::{BACKENDS_VARIABLE, BackendError, DEVICE_VARIABLE, Device, DeviceKind};
+pub use ggml::{choose, devices, log_to_stderr, span, wished};
 pub mod worker;

@@ -11,7 +11,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags, path_beneath_rules,
 };
 
-use super::{GPU_NODES, MISSING, Paths, Rules};
+use super::{GPU_LIBRARIES, GPU_NODES, MISSING, Paths, Rules};
 
 /// The newest version whose rights are asked for.
 const NEWEST: ABI = ABI::V6;
@@ -71,7 +71,7 @@ fn ruleset(rules: &Rules, paths: &Paths, program: &Path) -> Result<RulesetCreate
             let use_device = read() | AccessFs::WriteFile | AccessFs::IoctlDev;
             set = set
                 .add_rules(path_beneath_rules(nodes, use_device))?
-                .add_rules(path_beneath_rules(["/sys"], read()))?;
+                .add_rules(path_beneath_rules(GPU_LIBRARIES.iter().map(PathBuf::from).chain(cuda()), read()))?;
         }
     }
     Ok(set)
@@ -81,6 +81,12 @@ fn gpu_nodes() -> Vec<PathBuf> {
     let nvidia = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|e| e.path());
     let nvidia = nvidia.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("nvidia")));
     nvidia.chain(GPU_NODES.iter().map(PathBuf::from).filter(|p| p.exists())).collect()
+}
+
+/// Where NVIDIA's installer puts the toolkit: `/usr/local/cuda-12.4`, with `cuda` linking there.
+fn cuda() -> impl Iterator<Item = PathBuf> {
+    let local = std::fs::read_dir("/usr/local").into_iter().flatten().flatten();
+    local.filter(|entry| entry.file_name().to_string_lossy().starts_with("cuda")).map(|entry| entry.path())
 }
 
 fn said(status: LandlockStatus, rules: &Rules) -> Vec<String> {

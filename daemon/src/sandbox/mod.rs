@@ -112,8 +112,12 @@ const PROGRAMS: &[&str] = &[
     "/dev/zero",
 ];
 
-/// GPU nodes, and where their drivers describe them.
+/// GPU nodes beside `/dev/nvidia*`.
 const GPU_NODES: &[&str] = &["/dev/kfd", "/dev/dri", "/dev/nvidia-caps"];
+
+/// Where there is a GPU: how drivers describe it, their settings, and toolkits outside the usual library folders
+/// (beside `/usr/local/cuda*`).
+const GPU_LIBRARIES: &[&str] = &["/sys", "/etc/vulkan", "/usr/share/vulkan", "/usr/share/nvidia", "/opt/cuda"];
 
 /// The table. `docs/sandbox.md` shows it to people; a test compares the two.
 pub const TABLE: [Rules; 5] = [

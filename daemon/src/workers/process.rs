@@ -2,6 +2,7 @@
 //! signal that a child asks for follows the *thread* that started it. Each goes through the shim of `sandbox`, which
 //! fences it. Never here: what a class of child may do, and which paths a job needs.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
@@ -147,32 +148,14 @@ fn path(program: Program) -> std::io::Result<(PathBuf, &'static str)> {
     }
 }
 
-fn open_log(path: &Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// Where hone-worker looks for the modules that drive GPUs; `kernels/src/ggml/device.rs` has the same rule.
+fn modules(worker: &Path, named: Option<OsString>) -> PathBuf {
+    named.filter(|folder| !folder.is_empty()).map_or_else(|| worker.with_file_name("backends"), PathBuf::from)
 }
 
-fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Process, UnixStream)> {
-    let (program, log) = (start.program, &start.log);
-    let (ours, theirs) = UnixStream::pair()?;
-    let words = open_log(log)?;
-    let (path, mode) = path(program)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(sandbox::arguments(program.class(), std::process::id(), &start.paths, &path, &[mode]))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::from(words.try_clone()?))
-        .stderr(Stdio::from(words))
-        .current_dir("/")
-        .process_group(0)
-        .env_clear();
-    if program.class() == Class::Data {
-        command.env(ALLOCATOR.0, ALLOCATOR.1);
-    }
-    // What a child may know of our environment, and no more: no secret of the caller's shell gets there.
-    let kept: &[&str] = match program {
+/// What a child may know of our environment, and no more: no secret of the caller's shell gets there.
+fn kept(program: Program) -> &'static [&'static str] {
+    match program {
         Program::Daemon("fetch") => &[
             "PATH",
             "HOME",
@@ -192,13 +175,50 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
             "XDG_CONFIG_HOME",
             "HONE_PYTHON",
         ],
+        // Which cards there are, in what order, and which of them to use.
+        _ if program.class() == Class::Compute => &[
+            "PATH",
+            "LANG",
+            "HONE_TEST_FAULT",
+            "HONE_BACKENDS",
+            "HONE_DEVICE",
+            "CUDA_VISIBLE_DEVICES",
+            "CUDA_DEVICE_ORDER",
+            "GGML_VK_VISIBLE_DEVICES",
+        ],
         _ => &["PATH", "LANG", "HONE_TEST_FAULT"],
-    };
-    for word in kept {
-        if let Some(value) = std::env::var_os(word) {
-            command.env(word, value);
-        }
     }
+}
+
+fn open_log(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Process, UnixStream)> {
+    let (program, log) = (start.program, &start.log);
+    let (ours, theirs) = UnixStream::pair()?;
+    let words = open_log(log)?;
+    let (path, mode) = path(program)?;
+    let mut paths = start.paths.clone();
+    if program.class() == Class::Compute {
+        paths = paths.read(modules(&path, std::env::var_os("HONE_BACKENDS")));
+    }
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(sandbox::arguments(program.class(), std::process::id(), &paths, &path, &[mode]))
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::from(words.try_clone()?))
+        .stderr(Stdio::from(words))
+        .current_dir("/")
+        .process_group(0)
+        .env_clear();
+    if program.class() == Class::Data {
+        command.env(ALLOCATOR.0, ALLOCATOR.1);
+    }
+    command.envs(kept(program).iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
     let mut child = command.spawn()?;
     let pid = child.id();
     let handle = Pid::from_raw(pid.cast_signed())
@@ -286,4 +306,32 @@ pub fn tail(path: &Path, bytes: u64) -> String {
         Ok(tail)
     };
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_computes_hears_of_cards() {
+        for (program, told) in [
+            (Program::Worker("serve"), true),
+            (Program::Worker("train"), true),
+            (Program::Worker("inspect"), false),
+            (Program::Daemon("data"), false),
+            (Program::Daemon("fetch"), false),
+        ] {
+            for word in ["HONE_DEVICE", "HONE_BACKENDS", "CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"] {
+                assert_eq!(kept(program).contains(&word), told, "{program:?} {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn modules_are_read_where_the_worker_looks_for_them() {
+        let worker = Path::new("/opt/hone/hone-worker");
+        assert_eq!(modules(worker, None), Path::new("/opt/hone/backends"));
+        assert_eq!(modules(worker, Some("".into())), Path::new("/opt/hone/backends"));
+        assert_eq!(modules(worker, Some("/srv/modules".into())), Path::new("/srv/modules"));
+    }
 }

@@ -20,19 +20,52 @@ struct Shape {
     heads: u32,
     kv_heads: u32,
     vocab: u32,
+    /// Whether the output head is the embedding.
+    tied: bool,
 }
 
 const SHAPES: &[Shape] = &[
-    // Llama 2 7B.
-    Shape { name: "7b", layers: 32, width: 4096, feed_forward: 11008, heads: 32, kv_heads: 32, vocab: 32_000 },
+    // For trying what reads such files.
+    Shape { name: "tiny", layers: 2, width: 256, feed_forward: 512, heads: 4, kv_heads: 2, vocab: 4096, tied: true },
+    // SmolLM2 135M.
+    Shape {
+        name: "135m",
+        layers: 30,
+        width: 576,
+        feed_forward: 1536,
+        heads: 9,
+        kv_heads: 3,
+        vocab: 49_152,
+        tied: true,
+    },
     // TinyLlama 1.1B.
-    Shape { name: "1b", layers: 22, width: 2048, feed_forward: 5632, heads: 32, kv_heads: 4, vocab: 32_000 },
+    Shape {
+        name: "1b",
+        layers: 22,
+        width: 2048,
+        feed_forward: 5632,
+        heads: 32,
+        kv_heads: 4,
+        vocab: 32_000,
+        tied: false,
+    },
+    // Llama 2 7B.
+    Shape {
+        name: "7b",
+        layers: 32,
+        width: 4096,
+        feed_forward: 11008,
+        heads: 32,
+        kv_heads: 32,
+        vocab: 32_000,
+        tied: false,
+    },
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, path] = arguments.as_slice() else { bail!("usage: generate-gguf 1b|7b FILE") };
-    let shape = SHAPES.iter().find(|shape| shape.name == name).context("the shape is none of 1b, 7b")?;
+    let [name, path] = arguments.as_slice() else { bail!("usage: generate-gguf tiny|135m|1b|7b FILE") };
+    let shape = SHAPES.iter().find(|shape| shape.name == name).context("the shape is none of tiny, 135m, 1b, 7b")?;
     let mut writer = GgufWriter::new();
     let key = |suffix: &str| format!("llama.{suffix}");
     writer
@@ -51,7 +84,9 @@ fn main() -> Result<()> {
     let mut random = 1u64;
     let (width, ff, kv) = (shape.width, shape.feed_forward, shape.width / shape.heads * shape.kv_heads);
     matrix(&mut writer, &mut random, "token_embd", width, shape.vocab);
-    matrix(&mut writer, &mut random, "output", width, shape.vocab);
+    if !shape.tied {
+        matrix(&mut writer, &mut random, "output", width, shape.vocab);
+    }
     norm(&mut writer, "output_norm", width);
     for layer in 0..shape.layers {
         for (stem, input, output) in [

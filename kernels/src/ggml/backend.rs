@@ -7,7 +7,8 @@ use std::ptr::{self, NonNull};
 
 use llama_cpp_sys_2 as sys;
 
-use super::{BackendError, Context, Graph, log_to_stderr};
+use super::device::{self, Device, DeviceKind};
+use super::{BackendError, Context, Graph, Tensor, log_to_stderr};
 
 /// A computing device.
 pub(crate) struct Backend(NonNull<sys::ggml_backend>);
@@ -24,14 +25,39 @@ impl Backend {
         // SAFETY: the registry is initialised on first use; the parameter string may be null.
         let raw = unsafe { sys::ggml_backend_init_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU, ptr::null()) };
         let backend = Backend(NonNull::new(raw).ok_or(BackendError::NoDevice)?);
+        backend.set_threads(threads)?;
+        Ok(backend)
+    }
+
+    /// A device of the list. `threads` are for the processor; others have their own.
+    pub(crate) fn open(device: &Device, threads: usize) -> Result<Backend, BackendError> {
+        log_to_stderr();
+        let busy = || BackendError::DeviceBusy { name: device.name.clone() };
+        let handle = device::handle(&device.name).ok_or(BackendError::NoDevice)?;
+        // SAFETY: a device of the registry lives as long as the process; the parameter string may be null.
+        let raw = unsafe { sys::ggml_backend_dev_init(handle, ptr::null()) };
+        let backend = Backend(NonNull::new(raw).ok_or_else(busy)?);
+        if device.kind == DeviceKind::Cpu {
+            backend.set_threads(threads)?;
+        }
+        Ok(backend)
+    }
+
+    fn set_threads(&self, threads: usize) -> Result<(), BackendError> {
         let name = "ggml_backend_set_n_threads";
-        let address = backend.function(name).ok_or(BackendError::NoFunction { name })?;
+        let address = self.function(name).ok_or(BackendError::NoFunction { name })?;
         // SAFETY: the registry documents this name as a function of exactly this signature.
         unsafe {
             let set_threads: SetThreads = mem::transmute(address);
-            set_threads(raw, threads as c_int);
+            set_threads(self.0.as_ptr(), threads as c_int);
         }
-        Ok(backend)
+        Ok(())
+    }
+
+    /// Whether the device can run the node that makes `tensor`.
+    pub(crate) fn supports(&self, tensor: Tensor) -> bool {
+        // SAFETY: backend and tensor live; the call reads their description.
+        unsafe { sys::ggml_backend_supports_op(self.0.as_ptr(), tensor.as_ptr()) }
     }
 
     fn function(&self, name: &str) -> Option<*mut c_void> {
@@ -66,7 +92,7 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // SAFETY: made by ggml_backend_init_by_type and freed once.
+        // SAFETY: made by one of the constructors above and freed once.
         unsafe { sys::ggml_backend_free(self.0.as_ptr()) }
     }
 }

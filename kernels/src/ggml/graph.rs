@@ -108,6 +108,18 @@ impl Graph {
         unsafe { sys::ggml_build_forward_expand(self.raw, tensor.as_ptr()) }
     }
 
+    /// What the nodes compute, in their order.
+    pub(crate) fn nodes(&self) -> Vec<(String, Tensor)> {
+        // SAFETY: graph and nodes live; the index is below the count; the description is a static string.
+        unsafe {
+            let count = sys::ggml_graph_n_nodes(self.raw);
+            let nodes = (0..count).map(|index| sys::ggml_graph_node(self.raw, index));
+            nodes
+                .map(|node| (CStr::from_ptr(sys::ggml_op_desc(node)).to_string_lossy().into(), Tensor::wrap(node)))
+                .collect()
+        }
+    }
+
     /// Runs the nodes one by one and returns for each its operation, itself and its wall time in seconds.
     /// Every node pays for waking the threads, so the sum exceeds the time of the graph as a whole.
     pub(crate) fn time_nodes(&self, backend: &Backend) -> Result<Vec<(String, Tensor, f64)>, BackendError> {

@@ -8,12 +8,21 @@
 //!
 //! What never lives here: scheduling, sampling, any knowledge of requests.
 
+mod batch;
+mod model;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, Once};
 
 use llama_cpp_sys_2 as sys;
+
+pub use batch::Batch;
+use model::MODEL_CHANGES;
+pub use model::Model;
+
+use crate::ggml::BackendError;
 
 /// Why a llama.cpp object could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +33,9 @@ pub enum LlamaError {
         /// The path as given.
         path: PathBuf,
     },
+    /// The device asked for is not there.
+    #[error(transparent)]
+    Device(BackendError),
     /// llama.cpp refused the model file.
     #[error("llama.cpp could not load {path}: {detail}\nhint: inspect the file first; its header names what is wrong")]
     ModelLoad {
@@ -126,97 +138,6 @@ fn last_error() -> String {
 fn c_path(path: &Path) -> Result<CString, LlamaError> {
     let refused = || LlamaError::Path { path: path.to_owned() };
     CString::new(path.to_str().ok_or_else(refused)?).map_err(|_| refused())
-}
-
-/// A loaded model, or only its vocabulary. Immutable after loading.
-#[derive(Debug)]
-pub struct Model {
-    ptr: NonNull<sys::llama_model>,
-    vocab_only: bool,
-}
-
-// SAFETY: after loading, llama.cpp reads a model only; the calls that change it (adapter loading,
-// context creation) are made below while holding `MODEL_CHANGES`.
-unsafe impl Send for Model {}
-// SAFETY: as above.
-unsafe impl Sync for Model {}
-
-/// Serialises the two llama.cpp calls that write into a shared model.
-static MODEL_CHANGES: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
-impl Model {
-    /// Loads a GGUF file with its weights (memory-mapped, layers on a GPU where one is built in).
-    pub fn load(path: &Path) -> Result<Arc<Self>, LlamaError> {
-        Self::load_as(path, false)
-    }
-
-    /// Loads the vocabulary of a GGUF file and no weights.
-    pub fn load_vocab_only(path: &Path) -> Result<Arc<Self>, LlamaError> {
-        Self::load_as(path, true)
-    }
-
-    fn load_as(path: &Path, vocab_only: bool) -> Result<Arc<Self>, LlamaError> {
-        start();
-        let c = c_path(path)?;
-        // SAFETY: returns a plain struct by value.
-        let mut params = unsafe { sys::llama_model_default_params() };
-        params.vocab_only = vocab_only;
-        forget_last_error();
-        // SAFETY: the path is a valid C string; the parameters hold no pointer of ours.
-        let ptr = unsafe { sys::llama_model_load_from_file(c.as_ptr(), params) };
-        let ptr =
-            NonNull::new(ptr).ok_or_else(|| LlamaError::ModelLoad { path: path.to_owned(), detail: last_error() })?;
-        Ok(Arc::new(Self { ptr, vocab_only }))
-    }
-
-    /// Whether only the vocabulary was loaded.
-    pub fn is_vocab_only(&self) -> bool {
-        self.vocab_only
-    }
-
-    pub(crate) fn vocab_ptr(&self) -> *const sys::llama_vocab {
-        // SAFETY: the model is alive as long as `self`.
-        unsafe { sys::llama_model_get_vocab(self.ptr.as_ptr()) }
-    }
-
-    /// Tokens in the vocabulary.
-    pub fn vocab_size(&self) -> usize {
-        // SAFETY: the vocabulary lives as long as the model.
-        let n = unsafe { sys::llama_vocab_n_tokens(self.vocab_ptr()) };
-        usize::try_from(n).unwrap_or(0)
-    }
-
-    /// Context length the model was trained for, in tokens.
-    pub fn trained_context_tokens(&self) -> u32 {
-        // SAFETY: the model is alive.
-        let n = unsafe { sys::llama_model_n_ctx_train(self.ptr.as_ptr()) };
-        u32::try_from(n).unwrap_or(0)
-    }
-
-    /// Whether a sequence can be cut at any position and continued from there. False for recurrent
-    /// and hybrid models and for sliding-window attention, whose early states are gone.
-    pub fn can_cut_sequences(&self) -> bool {
-        // SAFETY: the model is alive.
-        unsafe {
-            !sys::llama_model_is_recurrent(self.ptr.as_ptr())
-                && !sys::llama_model_is_hybrid(self.ptr.as_ptr())
-                && sys::llama_model_n_swa(self.ptr.as_ptr()) == 0
-        }
-    }
-
-    /// Bytes of all tensors.
-    pub fn weight_bytes(&self) -> u64 {
-        // SAFETY: the model is alive.
-        unsafe { sys::llama_model_size(self.ptr.as_ptr()) }
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        // SAFETY: made by llama_model_load_from_file and freed once; contexts and adapters hold an
-        // `Arc` of it, so none is left.
-        unsafe { sys::llama_model_free(self.ptr.as_ptr()) }
-    }
 }
 
 /// A LoRA adapter loaded beside its base model.
@@ -577,59 +498,5 @@ impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: made by llama_init_from_model and freed once, before its model, adapter and pool.
         unsafe { sys::llama_free(self.ptr.as_ptr()) }
-    }
-}
-
-/// Tokens to compute together. Entries of the same slot must be added in rising position, and slots
-/// in rising order: llama.cpp then puts neighbouring slots into one graph.
-#[derive(Debug, Default)]
-pub struct Batch {
-    token: Vec<i32>,
-    pos: Vec<i32>,
-    seq: Vec<i32>,
-    seq_count: Vec<i32>,
-    seq_ptr: Vec<*mut i32>,
-    output: Vec<i8>,
-}
-
-// SAFETY: the raw pointers are refilled from `seq` before every use and never read otherwise.
-unsafe impl Send for Batch {}
-
-impl Batch {
-    /// Forgets all entries, keeps the memory.
-    pub fn clear(&mut self) {
-        self.token.clear();
-        self.pos.clear();
-        self.seq.clear();
-        self.output.clear();
-    }
-
-    /// Adds a token of `slot` at `position`; `output` asks for its logits. Returns its index.
-    pub fn add(&mut self, slot: u32, position: usize, token: i32, output: bool) -> usize {
-        self.token.push(token);
-        // Values beyond i32 become -1 and are refused by `Context::decode`.
-        self.pos.push(i32::try_from(position).unwrap_or(-1));
-        self.seq.push(i32::try_from(slot).unwrap_or(-1));
-        self.output.push(i8::from(output));
-        self.token.len() - 1
-    }
-
-    /// Entries.
-    pub fn len(&self) -> usize {
-        self.token.len()
-    }
-
-    /// Whether there is nothing to compute.
-    pub fn is_empty(&self) -> bool {
-        self.token.is_empty()
-    }
-
-    fn point(&mut self) {
-        self.seq_count.clear();
-        self.seq_count.resize(self.seq.len(), 1);
-        self.seq_ptr.clear();
-        let base = self.seq.as_mut_ptr();
-        // SAFETY: `i` stays below the length of `seq`, which is not touched until decode returns.
-        self.seq_ptr.extend((0..self.seq.len()).map(|i| unsafe { base.add(i) }));
     }
 }

@@ -9,6 +9,7 @@ TARGET ?= $(CURDIR)/target/$(CPU)
 CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/hone
 ENV := $(TARGET)/env.mk
 BIN := $(TARGET)/release
+PORTABLE ?= $(CURDIR)/target/portable
 
 export CARGO_TARGET_DIR := $(TARGET)
 export CCACHE_DIR := $(CACHE)/ccache-$(CPU)
@@ -17,11 +18,13 @@ export CARGO_TERM_PROGRESS_WHEN ?= never
 # llama.cpp switches all SIMD off when this is set.
 unexport SOURCE_DATE_EPOCH
 
-ifneq ($(filter-out help,$(MAKECMDGOALS)),)
+# These need no compiler set up: one lists, the other runs where there is none.
+ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon bin clean
+.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon \
+	backends gpu-pack gpu-check bin clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/ /' | awk '{n=$$1; $$1=""; printf "  make %-12s%s\n", n, $$0}'
@@ -56,6 +59,7 @@ docs: build ## writes the generated lists of docs/
 prove: build assets ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
 	python3 tests/prove/resume.py $(BIN)
+	python3 tests/prove/disk.py $(BIN)
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)
@@ -73,6 +77,17 @@ bench-serve: build assets ## the endpoint and the serving engine against llama.c
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon
+
+backends: build ## GPU backends as modules beside the programs: CUDA where nvcc is, Vulkan where glslc is
+	@python3 kernels/backends/build.py --build $(TARGET)/backends --out $(BIN)/backends
+
+# For another processor than this one: any x86-64 with AVX2.
+gpu-pack: $(ENV) ## what a GPU machine without a network needs, under 60 MiB, in target/gpu-pack
+	RUSTFLAGS="-C target-cpu=x86-64-v3" cargo build --release --locked -p hone-kernels --bins --target-dir $(PORTABLE)
+	@python3 tests/gpu/pack.py $(PORTABLE)/release target/gpu-pack
+
+gpu-check: ## there: compiles for its GPU, compares with the CPU, measures; writes target/gpu/gpu-check.json
+	@python3 tests/gpu/check.py target/gpu-pack
 
 bin: ## where the programs are
 	@echo $(BIN)

@@ -20,7 +20,6 @@ pub fn look(state_dir: &Path, cores: u32, pool_memory_bytes: u64, before: Option
         let all = b.all.checked_sub(a.all).filter(|all| *all > 0)?;
         Some(b.busy.saturating_sub(a.busy) as f32 / all as f32)
     });
-    let disk = rustix::fs::statvfs(state_dir).map(|s| s.f_bavail * s.f_frsize).unwrap_or(0);
     let uname = rustix::system::uname();
     let machine = Machine {
         host: uname.nodename().to_string_lossy().into_owned(),
@@ -29,10 +28,15 @@ pub fn look(state_dir: &Path, cores: u32, pool_memory_bytes: u64, before: Option
         memory_bytes,
         memory_available_bytes,
         pool_memory_bytes,
-        disk_free_bytes: disk,
+        disk_free_bytes: disk_free_bytes(state_dir).unwrap_or(0),
         gpus: gpus(),
     };
     (machine, now)
+}
+
+/// Bytes that can be written where `folder` is, if the system says.
+pub fn disk_free_bytes(folder: &Path) -> Option<u64> {
+    rustix::fs::statvfs(folder).ok().map(|s| s.f_bavail * s.f_frsize)
 }
 
 /// Memory in all and what could be had, in bytes.

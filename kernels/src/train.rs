@@ -1,11 +1,12 @@
 //! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
 //! `stream`, `plan` and `memory` (the passes of a run and what they take), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
-//! `trainer` (steps), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
+//! `trainer` (steps), `divergence` (whether it still learns), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
 mod batch;
 mod blocks;
 mod checkpoint;
+mod divergence;
 mod lanes;
 mod lora;
 pub mod measure;
@@ -22,6 +23,7 @@ mod weights;
 use std::path::PathBuf;
 
 pub use checkpoint::CheckpointError;
+pub(crate) use packing::SplitMix;
 pub use packing::TokenRow;
 pub use params::{
     ACCUMULATION_MAX, BATCH_WINDOWS_MAX, EPOCHS_MAX, LongRows, ParamsError, RANK_MAX, SEQUENCE_TOKENS_MAX, Schedule,
@@ -103,6 +105,20 @@ pub enum TrainError {
         what: &'static str,
         /// The number.
         value: f64,
+    },
+    /// The loss went up and stays there.
+    #[error(
+        "the run has diverged: the loss of the last {} steps is {mean:.2}, their lowest before was {lowest:.2}; nothing more was \
+         updated after step {step}; lower learning_rate, raise warmup_ratio or set clip_norm, and train again",
+        divergence::WINDOW
+    )]
+    Diverged {
+        /// The last update, 1-based.
+        step: u64,
+        /// Mean of the last steps, in nats per target.
+        mean: f64,
+        /// The lowest such mean.
+        lowest: f64,
     },
     /// State on disk.
     #[error(transparent)]

@@ -38,10 +38,25 @@ impl Worker {
 
     /// Without its fence: that is the daemon's, and tested there.
     fn spawn(mode: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hone-worker"));
+        command.arg(mode);
+        Self::of(command)
+    }
+
+    /// The same where no file may become larger than so many KiB: writes fail as on a full disk, with another number.
+    fn start_with_small_files(mode: &str, kib: &str) -> Self {
+        let mut command = Command::new("/bin/bash");
+        let script = "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"";
+        command.args(["-c", script, kib, env!("CARGO_BIN_EXE_hone-worker"), mode]);
+        let mut worker = Self::of(command);
+        assert!(matches!(worker.read(), Some(FromWorker::Hello { .. })));
+        worker
+    }
+
+    fn of(mut command: Command) -> Self {
         let (line, theirs) = UnixStream::pair().unwrap();
         line.set_read_timeout(Some(PATIENCE)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_hone-worker"))
-            .arg(mode)
+        let child = command
             .env_clear()
             .env("HONE_SANDBOX", "one layer; missing: all others")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -298,6 +313,24 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
         memory_max_bytes: 0,
         plan_only: false,
     }
+}
+
+#[test]
+fn a_checkpoint_that_the_disk_does_not_take_ends_the_run_with_its_place_and_leaves_nothing_half_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worker = Worker::start_with_small_files("train", "64");
+    worker.send(&ToWorker::Train(Box::new(train_task(folder.path(), 6))));
+    let failed = loop {
+        match worker.next() {
+            FromWorker::Planned(plan) => assert!(plan.checkpoint_bytes > 64 << 10),
+            FromWorker::Step(step) => assert!(step.step <= 2),
+            FromWorker::Evaluated { .. } => {}
+            message => break failure(message),
+        }
+    };
+    assert_eq!(failed.code, FailureCode::DiskFull, "{failed:?}");
+    assert!(failed.message_en.contains("checkpoints/2"), "{failed:?}");
+    assert_eq!(std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count(), 0);
 }
 
 #[test]

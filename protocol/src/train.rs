@@ -150,6 +150,24 @@ pub struct TrainPlan {
     pub steps: u64,
     /// Estimated peak memory in bytes.
     pub memory_bytes: u64,
+    /// Whether the forms of the weights are made anew in every pass, to fit into memory: the same result, slower.
+    pub streamed: bool,
+    /// Layers whose activations exist together, the others being computed again, to fit into memory: the same result, slower; 0: all.
+    pub recompute_every: u32,
+    /// Bytes of a checkpoint on disk.
+    pub checkpoint_bytes: u64,
+    /// Bytes of the finished adapter on disk.
+    pub adapter_bytes: u64,
+}
+
+/// Checkpoints of a run that are kept: the newest, and the one before in case it is damaged.
+pub const CHECKPOINTS_KEPT: usize = 2;
+
+impl TrainPlan {
+    /// Bytes that the run may write: the checkpoints that are kept, the next one while it is written, and the adapter.
+    pub fn disk_bytes(&self) -> u64 {
+        (CHECKPOINTS_KEPT as u64 + 1) * self.checkpoint_bytes + self.adapter_bytes
+    }
 }
 
 /// What one step reports.

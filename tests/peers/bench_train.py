@@ -125,8 +125,8 @@ def by_turns(bench, rows, ways, title):
     return {name: statistics.median(values) for name, values in samples.items()}, peaks
 
 
-def gradient(bench, rows):
-    """Cosine between hone's gradient and PyTorch's in F32, five steps into a run."""
+def gradient(bench, rows, title):
+    """Cosine between hone's gradient and PyTorch's in F32, five steps into a run, and the peer's versions."""
     hone, order, start, _ = bench.hone(rows, LENGTH, STEPS, STEPS)
     for _ in range(4):
         hone("step")
@@ -138,15 +138,20 @@ def gradient(bench, rows):
     cosine = torch("gradient_cosine", adapter=adapter, gradient=path)["cosine"]
     versions = torch("versions")
     hone.close(), torch.close()
-    print(f"gradient cosine against PyTorch in F32: {cosine:.6f}", flush=True)
+    print(f"gradient cosine against PyTorch in F32, {title}: {cosine:.6f}", flush=True)
     return cosine, versions
 
 
-def whole_run(bench, way):
+def chat_rows(bench):
+    """The rows of the demo as the model's template renders them, answers targets."""
+    driver = Driver("hone", [bench.binaries / "bench-train-driver"])
+    rows = driver("render", model=str(bench.model), file=str(DATA))["rows"]
+    driver.close()
+    return rows
+
+
+def whole_run(bench, way, rows):
     """Held-out loss before and after one epoch of chat rows, answers only."""
-    hone = Driver("hone", [bench.binaries / "bench-train-driver"])
-    rows = hone("render", model=str(bench.model), file=str(DATA))["rows"]
-    hone.close()
     train, held_out = rows[:TRAIN_ROWS], rows[TRAIN_ROWS:TRAIN_ROWS + HELD_OUT_ROWS]
     hone, order, start, loaded = bench.hone(train, LENGTH, 10_000, 1, RUN_RATE)
     torch, _ = bench.torch(way, train, order, start, RUN_RATE)
@@ -175,8 +180,11 @@ def main():
         quarter_ways = [tuple(fastest.split()), (fastest.split()[0], "chunked")]
         quarters, _ = by_turns(bench, random_rows(4), list(dict.fromkeys(quarter_ways)), "a quarter of the tokens targets")
         quarter = max(value for name, value in quarters.items() if name != "hone")
-        cosine, versions = gradient(bench, rows)
-        losses = whole_run(bench, tuple(fastest.split()))
+        chat = chat_rows(bench)
+        cosine, versions = gradient(bench, chat[:TRAIN_ROWS], "chat rows")
+        # Rows without sense enlarge every rounding: told, but nothing that one trains on.
+        nonsense, _ = gradient(bench, rows, "rows of random tokens")
+        losses = whole_run(bench, tuple(fastest.split()), chat)
     print(json.dumps({
         "bench": "train",
         "versions": versions,
@@ -186,6 +194,7 @@ def main():
             "peak_mib": peaks,
             "tokens_per_s_quarter_targets": quarters,
             "held_out_loss": losses,
+            "gradient_cosine_random_tokens": nonsense,
             "parameters": loaded["parameters"],
         },
         "ratios": {

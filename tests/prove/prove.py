@@ -33,16 +33,18 @@ PARAMS = {
 
 
 class World:
-    def __init__(self, binaries, seed):
+    def __init__(self, binaries, seed, folder):
         self.binaries, self.random = binaries, random.Random(seed)
-        self.state = pathlib.Path(tempfile.mkdtemp(prefix="hone-prove-", dir="/tmp"))
+        self.state = pathlib.Path(tempfile.mkdtemp(prefix="hone-prove-", dir=folder))
+        self.log = pathlib.Path("/tmp") / (self.state.name + ".log")
         self.acked, self.streams, self.stop, self.counts = [], [], threading.Event(), {}
         self.lock = threading.Lock()
         self.daemon = None
         self.start()
 
     def start(self):
-        log = open(self.state / "honed.log", "a")
+        # Not beside the state: that disk may be full.
+        log = open(self.log, "a")
         self.daemon = subprocess.Popen([self.binaries / "honed", "run", "--state", str(self.state), "--http", "127.0.0.1:0"],
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.connect()
@@ -52,9 +54,10 @@ class World:
         while time.monotonic() < deadline:
             try:
                 return Hone(str(self.state))
-            except OSError:
+            except OSError as error:
+                last = error
                 time.sleep(0.01)
-        sys.exit("prove: honed did not come back; see " + str(self.state / "honed.log"))
+        sys.exit(f"prove: honed did not come back ({last}):\n" + self.log.read_text()[-2000:])
 
     def count(self, what):
         with self.lock:
@@ -174,13 +177,13 @@ def wait(what, look, seconds=180):
     sys.exit(f"prove: {what} did not happen within {seconds} s")
 
 
-def begin(count, what):
-    """A world with the starter and a dataset in it, how many times to do it, and the seed: BINARIES [COUNT] [SEED]."""
+def begin(count, what, folder="/tmp"):
+    """A world in `folder` with the starter and a dataset in it, how many times to do it, and the seed: BINARIES [COUNT] [SEED]."""
     binaries = pathlib.Path(sys.argv[1]).resolve()
     count = int(sys.argv[2]) if len(sys.argv) > 2 else count
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.SystemRandom().randrange(1 << 32)
     print(f"prove: HONE_SEED={seed}, {count} {what}", flush=True)
-    world = World(binaries, seed)
+    world = World(binaries, seed, folder)
     hone = world.connect()
     model = os.path.join(os.environ["HONE_ASSETS"], "SmolLM2-135M-Instruct.Q4_1.gguf")
     hone.job({"import_model": {"source": {"path": {"path": model, "in_place": True}}, "name": "starter"}})
@@ -202,6 +205,7 @@ def end(world, name, begun, evidence):
     (folder / f"{name}.json").write_text(json.dumps(evidence, indent=1) + "\n")
     print(json.dumps({"prove": evidence}), flush=True)
     shutil.rmtree(world.state, ignore_errors=True)
+    world.log.unlink()
 
 
 def main():

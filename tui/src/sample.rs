@@ -181,6 +181,10 @@ fn jobs() -> Vec<JobView> {
         windows: 284,
         steps: 142,
         memory_bytes: 860 << 20,
+        streamed: false,
+        recompute_every: 0,
+        checkpoint_bytes: 29_300_000,
+        adapter_bytes: 9_770_000,
     };
     let mut running = job(17, JobSpec::Train(Box::new(spec())), JobState::Queued, ShownState::Running, 6);
     running.progress =

@@ -11,7 +11,7 @@ use hone_protocol::id::VersionId;
 use hone_protocol::job::{Checkpoint, JobSpec};
 use hone_protocol::model::{VersionRecord, Weights};
 use hone_protocol::paths::is_name;
-use hone_protocol::train::{TrainPlan, TrainSpec};
+use hone_protocol::train::{CHECKPOINTS_KEPT, TrainPlan, TrainSpec};
 use hone_protocol::value::{Hash, Metric};
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,7 @@ use crate::clock::new_id;
 use crate::config::Places;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{Fact, Produced};
+use crate::machine;
 use crate::sandbox::Paths;
 use crate::state::{Need, State, train_bytes_estimate};
 use crate::workers::line::Line;
@@ -33,8 +34,6 @@ pub(super) const KIND: Kind = Kind { word: "train", check, pin, memory, heavy: t
 const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
 /// How long a trainer may take to write the checkpoint that a stop asked for.
 const STOP_MS: u64 = 60_000;
-/// Checkpoints that are kept: the newest, and the one before in case it is damaged.
-const CHECKPOINTS_KEPT: usize = 2;
 
 fn spec_of(spec: &JobSpec) -> Result<&TrainSpec, Failure> {
     match spec {
@@ -255,7 +254,10 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop>
         }
         match message {
             FromWorker::Progress { phase, done, total } => context.progress(&phase, done, total).await,
-            FromWorker::Planned(plan) => context.fact(Fact::Planned(plan)).await,
+            FromWorker::Planned(plan) => {
+                require_disk(context, &plan)?;
+                context.fact(Fact::Planned(plan)).await;
+            }
             FromWorker::Step(step) => context.fact(Fact::Step(step)).await,
             FromWorker::Evaluated { step, loss } => context.fact(Fact::Evaluated { step, loss }).await,
             FromWorker::Checkpointed { step, folder, manifest_sha256 } => {
@@ -267,6 +269,23 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop>
             }
             other => return Err(unexpected(&other)),
         }
+    }
+}
+
+/// Said before the first step, not at the first checkpoint. A run that goes on has its checkpoints already.
+fn require_disk(context: &Context, plan: &TrainPlan) -> Result<(), Failure> {
+    let there = if context.job.checkpoint.is_some() { CHECKPOINTS_KEPT as u64 * plan.checkpoint_bytes } else { 0 };
+    let needed = plan.disk_bytes() - there;
+    let folder = context.folder();
+    // A system that does not say how much is free is asked when it matters.
+    match machine::disk_free_bytes(&folder) {
+        Some(free) if free < needed => {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            let message = format!("the run writes up to {} MiB, {} MiB are free there", mib(needed), free >> 20);
+            let failure = Failure::new(FailureCode::DiskFull, message).at(folder.display().to_string());
+            Err(failure.hint(HintCode::FreeDisk))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -365,7 +384,10 @@ async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop
     let mut line = context.child(Program::Worker("train"), trainer_paths(context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
     match context.next(&mut line).await? {
-        FromWorker::Planned(plan) => Ok(plan),
+        FromWorker::Planned(plan) => {
+            require_disk(context, &plan)?;
+            Ok(plan)
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::divergence::Watch;
 use super::hex;
 use super::params::TrainParams;
 
 /// Raised when the files' meaning changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 /// Largest manifest that is read; a larger one is refused.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -76,6 +77,7 @@ pub(crate) struct Identity {
 pub(crate) struct State {
     pub(crate) steps_done: u64,
     pub(crate) steps_total: u64,
+    pub(crate) watch: Watch,
     pub(crate) values: Vec<f32>,
     pub(crate) first_moment: Vec<f32>,
     pub(crate) second_moment: Vec<f32>,
@@ -93,6 +95,7 @@ struct Manifest {
     format: u32,
     steps_done: u64,
     steps_total: u64,
+    watch: Watch,
     params: TrainParams,
     identity: Identity,
     files: Vec<FileEntry>,
@@ -103,6 +106,11 @@ struct FileEntry {
     name: String,
     bytes: u64,
     sha256: String,
+}
+
+/// Bytes of a checkpoint of so many values, beside its manifest.
+pub(crate) fn bytes(values: usize) -> u64 {
+    (FILES.len() * size_of::<f32>() * values) as u64
 }
 
 /// Writes `state` into the new folder `dir`.
@@ -145,6 +153,7 @@ fn write_all(temporary: &Path, dir: &Path, params: &TrainParams, identity: &Iden
         format: FORMAT,
         steps_done: state.steps_done,
         steps_total: state.steps_total,
+        watch: state.watch.clone(),
         params: params.clone(),
         identity: identity.clone(),
         files,
@@ -193,6 +202,7 @@ pub(crate) fn read(
     let state = State {
         steps_done: manifest.steps_done,
         steps_total: manifest.steps_total,
+        watch: manifest.watch,
         values: adapter,
         first_moment,
         second_moment,

@@ -7,6 +7,7 @@ use crate::ggml::Backend;
 use crate::gguf::GgufFile;
 
 use super::TrainError;
+use super::checkpoint;
 use super::lora::LoraLayout;
 use super::memory::{self, Arrangement};
 use super::packing::{self, Prepared, TokenRow};
@@ -43,6 +44,10 @@ pub struct Plan {
     pub parameters: u64,
     /// Memory that the run takes.
     pub memory: MemoryBytes,
+    /// Bytes of one checkpoint on disk.
+    pub checkpoint_bytes: u64,
+    /// Bytes of the finished adapter on disk.
+    pub adapter_bytes: u64,
     /// Whether the forms of the frozen weights are made anew in every pass, for want of memory to hold them.
     pub streamed: bool,
     /// As [`TrainParams::recompute_every`]; 0: nothing is computed twice.
@@ -140,6 +145,8 @@ pub(super) fn plan_of(
         steps: stream.steps,
         parameters: layout.values as u64,
         memory,
+        checkpoint_bytes: checkpoint::bytes(layout.padded()),
+        adapter_bytes: (size_of::<f32>() * layout.values) as u64,
         streamed: arrangement.form == WeightForm::Streamed,
         recompute_every: arrangement.recompute_every as u32,
     }

@@ -18,6 +18,7 @@ use crate::gguf::{GgufError, GgufFile, GgufWriter, Value};
 use super::batch::{Inputs, Shape};
 use super::blocks::{Mode, Pass, PassSpec};
 use super::checkpoint::{self, Identity, State};
+use super::divergence::{Rise, Watch};
 use super::lora::{Lora, LoraLayout};
 use super::measure::{Comparison, Kernel, ProductsGraph};
 use super::memory::{self, Arrangement};
@@ -118,6 +119,7 @@ pub struct Trainer {
     stream: Stream,
     identity: Identity,
     steps_done: u64,
+    watch: Watch,
     note: Option<String>,
     file: GgufFile,
     arch: &'static Arch,
@@ -169,6 +171,7 @@ impl Trainer {
             stream,
             identity,
             steps_done: 0,
+            watch: Watch::default(),
             note: None,
             file,
             arch,
@@ -197,6 +200,7 @@ impl Trainer {
         trainer.lora.first_moment.write(&loaded.state.first_moment);
         trainer.lora.second_moment.write(&loaded.state.second_moment);
         trainer.steps_done = loaded.state.steps_done;
+        trainer.watch = loaded.state.watch;
         trainer.note = loaded.note;
         Ok(trainer)
     }
@@ -246,6 +250,9 @@ impl Trainer {
         let mean = 1.0 / (f64::from(GRADIENT_SCALE) * sums.targets as f64);
         let grad_norm = self.lora.gradient_norm() * mean;
         self.require_finite(step, "the gradient norm", grad_norm)?;
+        if let Some(Rise { mean, lowest }) = self.watch.see(loss, sums.targets) {
+            return Err(TrainError::Diverged { step: self.steps_done, mean, lowest });
+        }
         let learning_rate = self.params.learning_rate_at(self.steps_done, self.stream.steps);
         self.lora.update(&self.backend, step, learning_rate, &self.params, grad_norm, mean)?;
         self.steps_done = step;
@@ -369,6 +376,7 @@ impl Trainer {
         let state = State {
             steps_done: self.steps_done,
             steps_total: self.stream.steps,
+            watch: self.watch.clone(),
             values: self.lora.values.to_vec(),
             first_moment: self.lora.first_moment.to_vec(),
             second_moment: self.lora.second_moment.to_vec(),

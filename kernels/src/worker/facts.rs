@@ -103,8 +103,17 @@ pub(super) fn of_inspect(error: InspectError) -> Failure {
     }
 }
 
+/// Whether the system refuses more bytes: no space, a quota, a limit on files.
+fn disk_is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 fn of_gguf(error: GgufError) -> Failure {
     let code = match &error {
+        GgufError::Io { source, .. } if disk_is_full(source) => {
+            return Failure::new(FailureCode::DiskFull, error.to_string()).hint(HintCode::FreeDisk);
+        }
         GgufError::Io { .. } => FailureCode::FileUnreadable,
         _ => FailureCode::BadFile,
     };
@@ -173,12 +182,10 @@ pub(super) fn of_train(error: TrainError) -> Failure {
         TrainError::DoesNotFit { .. } | TrainError::Backend(_) => {
             Failure::new(FailureCode::DoesNotFit, text).hint(HintCode::ReduceMemory)
         }
-        TrainError::NotFinite { step, .. } => {
+        TrainError::NotFinite { step, .. } | TrainError::Diverged { step, .. } => {
             Failure::new(FailureCode::Diverged, text).arg("step", step).hint(HintCode::LowerLearningRate)
         }
-        TrainError::Checkpoint(CheckpointError::Io { source, .. })
-            if source.kind() == std::io::ErrorKind::StorageFull =>
-        {
+        TrainError::Checkpoint(CheckpointError::Io { source, .. }) if disk_is_full(&source) => {
             Failure::new(FailureCode::DiskFull, text).hint(HintCode::FreeDisk)
         }
         TrainError::Checkpoint(_) => Failure::new(FailureCode::BadCheckpoint, text),

@@ -359,5 +359,9 @@ fn planned(plan: &Plan, held_out: usize) -> wire::TrainPlan {
         windows: plan.epoch_passes,
         steps: plan.steps,
         memory_bytes: plan.memory.total(),
+        streamed: plan.streamed,
+        recompute_every: plan.recompute_every,
+        checkpoint_bytes: plan.checkpoint_bytes,
+        adapter_bytes: plan.adapter_bytes,
     }
 }

@@ -142,6 +142,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.col.licence", "LICENCE", "许可证"),
     ("cli.col.trainable", "TRAINABLE", "可训练"),
     ("cli.col.memory", "MEMORY", "内存"),
+    ("cli.col.disk", "DISK", "磁盘"),
+    ("cli.col.to_fit", "TO FIT", "为装下"),
     ("cli.col.file", "FILE", "文件"),
     ("cli.col.sha256", "SHA-256", "SHA-256"),
     ("cli.col.source", "SOURCE", "来源"),

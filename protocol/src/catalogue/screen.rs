@@ -442,6 +442,17 @@ pub(super) const MESSAGES: &[Message] = &[
     ("plan.tokens", "tokens", "词元"),
     ("plan.tokens_of", "{all} an epoch, {target} are targets", "每轮 {all}，其中目标 {target}"),
     ("plan.memory", "memory", "内存"),
+    ("plan.disk", "disk", "磁盘"),
+    (
+        "plan.streamed",
+        "weights are prepared anew in every step to fit: the same result, slower",
+        "为装下内存，每步重新准备权重：结果相同，速度较慢",
+    ),
+    (
+        "plan.recomputed",
+        "activations of {n} layers at a time are kept to fit: the same result, slower",
+        "为装下内存，每次只保留 {n} 层的激活值：结果相同，速度较慢",
+    ),
     ("plan.left_out", "{n} rows are too long and left out", "{n} 行过长，被舍弃"),
     ("plan.cut", "{n} rows are cut at the end", "{n} 行末尾被截断"),
     ("plan.without_targets", "{n} rows have nothing to learn from", "{n} 行没有可学的内容"),

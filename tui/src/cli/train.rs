@@ -2,7 +2,7 @@
 //! (`run_file`), or training.
 
 use clap::{Args, Subcommand};
-use hone_protocol::catalogue::Language;
+use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::job::{JobResult, JobSpec, JobView};
 use hone_protocol::request::{POINTS_MAX, Request};
@@ -212,6 +212,14 @@ fn plan_text(language: Language, plan: &TrainPlan) -> String {
     ];
     let mut pairs: Vec<_> = rows.map(|(key, number)| (key, number.to_string())).to_vec();
     pairs.push(("cli.col.memory", print::bytes(plan.memory_bytes)));
+    pairs.push(("cli.col.disk", print::bytes(plan.disk_bytes())));
+    if plan.streamed {
+        pairs.push(("cli.col.to_fit", catalogue::text(language, "plan.streamed").to_owned()));
+    }
+    if plan.recompute_every > 0 {
+        let layers = plan.recompute_every.to_string();
+        pairs.push(("cli.col.to_fit", catalogue::fill(language, "plan.recomputed", &[("n", &layers)])));
+    }
     print::pairs(language, &pairs)
 }
 
@@ -280,6 +288,10 @@ mod tests {
             windows: 120,
             steps: 240,
             memory_bytes: 1_300_000_000,
+            streamed: true,
+            recompute_every: 6,
+            checkpoint_bytes: 29_300_000,
+            adapter_bytes: 9_770_000,
         });
         view.record.spec = JobSpec::Train(Box::new(spec.clone()));
         insta::assert_snapshot!("train-show", show_text(Language::En, &view, &spec));

@@ -227,6 +227,14 @@ pub(super) fn plan_facts(view: &View<'_>, plan: &TrainPlan, page: &mut Page) {
     let tokens = view.fill("plan.tokens_of", &[("all", &n(plan.tokens)), ("target", &n(plan.target_tokens))]);
     page.fact(view.t("plan.tokens"), tokens);
     page.fact(view.t("plan.memory"), number::bytes(plan.memory_bytes));
+    page.fact(view.t("plan.disk"), number::bytes(plan.disk_bytes()));
+    if plan.streamed {
+        page.text(view.t("plan.streamed"), Token::Muted);
+    }
+    if plan.recompute_every > 0 {
+        let layers = n(u64::from(plan.recompute_every));
+        page.text(view.fill("plan.recomputed", &[("n", &layers)]), Token::Muted);
+    }
     for (key, count) in [
         ("plan.left_out", plan.rows_left_out),
         ("plan.cut", plan.rows_cut),

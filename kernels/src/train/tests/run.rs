@@ -99,6 +99,45 @@ fn errors_name_their_cause() {
     }
 }
 
+/// The step at which a run whose adapter is ruined after step 60 ends as diverged, by way of the checkpoints asked for.
+fn diverges_after(model: &std::path::Path, checkpoints: &[u64]) -> u64 {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = tiny_rows(&[30; 4], 4);
+    let params = TrainParams { sequence_tokens: 32, batch_windows: 4, epochs: 200, learning_rate: 2e-2, ..base() };
+    let mut trainer = Trainer::new(model, rows.clone(), params.clone()).unwrap();
+    loop {
+        match trainer.step(&|| false) {
+            Ok(StepOutcome::Updated(step)) => {
+                if step.step == 60 {
+                    let (lora, _) = trainer.parts();
+                    let ruined: Vec<f32> = lora.values.to_vec::<f32>().iter().map(|value| value * 1e3).collect();
+                    lora.values.write(&ruined);
+                }
+                if checkpoints.contains(&step.step) {
+                    let dir = folder.path().join(step.step.to_string());
+                    trainer.checkpoint(&dir).unwrap();
+                    trainer = Trainer::resume(model, rows.clone(), params.clone(), &dir).unwrap();
+                }
+            }
+            Err(error @ TrainError::Diverged { step, .. }) => {
+                println!("{error}");
+                assert!(error.to_string().contains("learning_rate"), "{error}");
+                return step;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_run_whose_loss_rises_for_good_is_stopped_at_the_same_step_however_often_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 45);
+    let step = diverges_after(&model, &[]);
+    assert!((61..80).contains(&step), "{step}");
+    assert_eq!(diverges_after(&model, &[7, 55, step - 2, step]), step);
+}
+
 #[test]
 fn an_unknown_architecture_is_refused_by_name() {
     use crate::gguf::{GgufWriter, Value};

@@ -8,6 +8,10 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod columns;
+#[cfg(target_arch = "x86_64")]
 mod glu;
 #[cfg(target_arch = "x86_64")]
 mod math;
@@ -17,8 +21,10 @@ mod panels;
 #[cfg(target_arch = "x86_64")]
 mod product;
 
+use std::sync::OnceLock;
+
 use crate::arch::Activation;
-use crate::ggml::{self, Graph, I8, I16, I32, Tensor, Type};
+use crate::ggml::{self, Graph, I8, I16, I32, I64, Tensor, Type};
 
 pub(crate) use nibbles::has_nibbles;
 pub(crate) use pack::{Packing, Scratch};
@@ -27,14 +33,88 @@ pub(crate) use panels::{BLOCK, Width};
 /// Values of a panel: as many outputs as two AVX2 registers hold.
 pub(crate) const PANEL: usize = 16;
 
-/// Whether this processor has AVX2 and FMA, which the kernels are written for.
-pub(crate) fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+/// Names the instructions to use at most, as [`Isa::name`] has them: for runs that are to compute the bits of an older
+/// processor.
+pub(crate) const ISA_VARIABLE: &str = "HONE_ISA";
+
+/// Instructions that the kernels are written for, each including those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Isa {
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 with its F, BW, DQ, VL and VNNI.
+    Avx512,
+}
+
+impl Isa {
+    pub(crate) const ALL: [Isa; 2] = [Isa::Avx2, Isa::Avx512];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512-vnni",
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+
+    fn is_here(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            match self {
+                Isa::Avx2 => has!("avx2") && has!("fma"),
+                Isa::Avx512 => {
+                    Isa::Avx2.is_here()
+                        && has!("avx512f")
+                        && has!("avx512bw")
+                        && has!("avx512dq")
+                        && has!("avx512vl")
+                        && has!("avx512vnni")
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// The best that this processor has and [`ISA_VARIABLE`] allows; `None`: our kernels do not run here.
+    pub(crate) fn best() -> Option<Isa> {
+        #[cfg(test)]
+        if let Some(isa) = trial::forced() {
+            return Some(isa);
+        }
+        static BEST: OnceLock<Option<Isa>> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let wished = std::env::var(ISA_VARIABLE).ok();
+            let most = Isa::ALL.into_iter().find(|isa| wished.as_deref() == Some(isa.name())).unwrap_or(Isa::Avx512);
+            Isa::ALL.into_iter().rfind(|isa| *isa <= most && isa.is_here())
+        })
+    }
+}
+
+/// Tests see every instruction set that the processor has.
+#[cfg(test)]
+pub(crate) mod trial {
+    use std::cell::Cell;
+
+    use super::Isa;
+
+    thread_local!(static FORCED: Cell<Option<Isa>> = const { Cell::new(None) });
+
+    pub(super) fn forced() -> Option<Isa> {
+        FORCED.get()
+    }
+
+    /// Runs `test` once for each; graphs made on this thread use it.
+    pub(crate) fn for_each_isa(test: impl Fn(Isa)) {
+        let here: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_here()).collect();
+        assert!(!here.is_empty(), "these tests need AVX2 and FMA");
+        for isa in here {
+            println!("{}", isa.name());
+            FORCED.set(Some(isa));
+            test(isa);
+        }
+        FORCED.set(None);
+    }
 }
 
 /// One term M X of a sum of products.
@@ -52,6 +132,7 @@ pub(crate) fn packed_form(width: Width, outputs: usize, inner: usize) -> (Type, 
         Width::Wide => I16,
         Width::Narrow => I8,
         Width::Nibble => I32,
+        Width::Octet => I64,
     };
     (kind, [width.panel_bytes(inner) / ggml::row_bytes(kind, 1), outputs / PANEL])
 }
@@ -66,27 +147,29 @@ pub(crate) fn fits(size: usize) -> bool {
     size.is_multiple_of(PANEL)
 }
 
-/// Panels of `matrix` [input, output], stored as the model file has it; narrow ones of its transposed.
+/// Panels of `matrix` [input, output], stored as the model file has it, or of its transposed.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn packed(graph: &Graph, matrix: Tensor, width: Width) -> Tensor {
+pub(crate) fn packed(graph: &Graph, matrix: Tensor, width: Width, transposed: bool) -> Tensor {
     let [input, output, ..] = matrix.dims();
-    let (outputs, inner) = if width == Width::Narrow { (input, output) } else { (output, input) };
+    let (outputs, inner) = if transposed { (input, output) } else { (output, input) };
     let (kind, [row, panels]) = packed_form(width, outputs, inner);
-    graph.custom_of(kind, [row, panels, 1, 1], &[matrix], pack::run, width as usize)
+    let flags = width as usize | if transposed { pack::TRANSPOSED } else { 0 };
+    graph.custom_of(kind, [row, panels, 1, 1], &[matrix], pack::run, flags)
 }
 
 /// The F32 columns `x` [inner, columns] in the form that a matrix packed in `width` is multiplied with.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn stored(graph: &Graph, x: Tensor, width: Width) -> Tensor {
     let [inner, columns, ..] = x.dims();
-    let flags = usize::from(width == Width::Nibble);
-    graph.custom_of(I8, [width.column_bytes(inner), columns, 1, 1], &[x], panels::store_columns, flags)
+    let dims = [width.column_bytes(inner), columns, 1, 1];
+    graph.custom_of(I8, dims, &[x], columns::store_columns, width as usize)
 }
 
 /// Sum of `terms`, plus `start` if given: F32 of `dims`. Matrices are repeated over dimensions 2 and 3 as needed.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sum_of_products(graph: &Graph, dims: [usize; 4], start: Option<Tensor>, terms: &[Term]) -> Tensor {
-    let flags = if start.is_some() { product::HAS_START } else { 0 };
+    let mut flags = if start.is_some() { product::HAS_START } else { 0 };
+    flags |= if Isa::best() == Some(Isa::Avx512) { product::AVX512 } else { 0 };
     let mut operands: Vec<Tensor> = start.into_iter().collect();
     operands.extend(terms.iter().flat_map(|term| [term.matrix, term.columns]));
     graph.custom(dims, &operands, product::run, flags)
@@ -192,7 +275,7 @@ pub(crate) fn attention_back(
     [part(queries, heads, 0), part(keys, kv_heads, 0), part(keys, kv_heads, size)]
 }
 
-/// Never called: [`available`] is false on other processors.
+/// Never called: [`Isa::best`] is none on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
     use super::{Activation, Graph, Sight, Tensor, Term, Width};
@@ -200,7 +283,7 @@ mod elsewhere {
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
     }
-    pub(crate) fn packed(_: &Graph, _: Tensor, _: Width) -> Tensor {
+    pub(crate) fn packed(_: &Graph, _: Tensor, _: Width, _: bool) -> Tensor {
         unreachable!("no kernels for this processor")
     }
     pub(crate) fn stored(_: &Graph, _: Tensor, _: Width) -> Tensor {

@@ -21,8 +21,9 @@ pub(crate) struct Packing {
     pub(crate) kind: Type,
     pub(crate) input: usize,
     pub(crate) output: usize,
-    /// Narrow panels are of W^T: outputs and inner steps exchanged.
     pub(crate) width: Width,
+    /// Whether the panels are of W^T: outputs and inner steps exchanged.
+    pub(crate) transposed: bool,
 }
 
 /// A thread's memory for packing.
@@ -30,7 +31,7 @@ pub(crate) struct Scratch {
     decoded: [f32; BLOCK * PIECE],
     turned: [f32; BLOCK * PANEL],
     numbers: [u8; BLOCK * PANEL * 2],
-    scales: [u8; SCALES_BYTES],
+    scales: [u8; 2 * SCALES_BYTES],
 }
 
 impl Scratch {
@@ -39,19 +40,15 @@ impl Scratch {
             decoded: [0.0; BLOCK * PIECE],
             turned: [0.0; BLOCK * PANEL],
             numbers: [0; BLOCK * PANEL * 2],
-            scales: [0; SCALES_BYTES],
+            scales: [0; 2 * SCALES_BYTES],
         }
     }
 }
 
 impl Packing {
-    fn transposed(&self) -> bool {
-        self.width == Width::Narrow
-    }
-
-    /// Rows that are packed together: one panel's, or one block's.
+    /// Rows that are packed together: one panel's, or whole blocks.
     pub(crate) fn unit(&self) -> usize {
-        if self.transposed() { BLOCK } else { PANEL }
+        if self.transposed { BLOCK } else { PANEL }
     }
 
     /// Packs the unit that begins with row `first`, whose rows as stored are `stored`. Bytes and their place in the
@@ -72,12 +69,11 @@ impl Packing {
             let mut numbers = [0u8; NIBBLE_BLOCK * PANEL / 2];
             let mut scales = [0f32; 2 * PANEL];
             for (output, row) in stored.chunks_exact(row_bytes).enumerate() {
-                let (shift, place) = (output / 8 * 4, output % 8 * 4);
                 let (values, scale, minimum) = nibbles::block(self.kind, row, block);
                 (scales[output], scales[PANEL + output]) = (scale, minimum);
-                for (four, values) in numbers.chunks_exact_mut(2 * PANEL).zip(values.chunks_exact(4)) {
-                    for (number, value) in four[place..].iter_mut().zip(values) {
-                        *number |= value << shift;
+                for (eight, values) in numbers.chunks_exact_mut(4 * PANEL).zip(values.chunks_exact(8)) {
+                    for (number, at) in eight[4 * output..][..4].iter_mut().zip(0..) {
+                        *number = values[at] | values[at + 4] << 4;
                     }
                 }
             }
@@ -97,26 +93,30 @@ impl Packing {
             for (row, values) in stored.chunks_exact(row_bytes).zip(scratch.decoded.chunks_exact_mut(columns)) {
                 ggml::decode(self.kind, &row[begin..][..ggml::row_bytes(self.kind, columns)], values);
             }
-            let (step, inner) = if self.transposed() { (PANEL, self.output) } else { (BLOCK, self.input) };
+            let (step, inner) = if self.transposed { (PANEL, self.output) } else { (BLOCK, self.input) };
             for at in (0..columns).step_by(step) {
                 let turned = &mut scratch.turned;
-                let (steps, panel, block) = if self.transposed() {
+                let (steps, panel, block) = if self.transposed {
                     for (row, out) in
                         scratch.decoded.chunks_exact(columns).zip(turned.chunks_exact_mut(PANEL)).take(rows)
                     {
                         out.copy_from_slice(&row[at..][..PANEL]);
                     }
-                    (rows, (column + at) / PANEL, first / BLOCK)
+                    (rows, (column + at) / PANEL, first / self.width.block())
                 } else {
                     let steps = BLOCK.min(columns - at);
                     turn(&scratch.decoded, columns, at, &mut turned[..steps * PANEL]);
-                    (steps, first / PANEL, (column + at) / BLOCK)
+                    (steps, first / PANEL, (column + at) / self.width.block())
                 };
-                let numbers = &mut scratch.numbers[..steps * self.width.step_bytes()];
-                pack_block(self.width, &turned[..steps * PANEL], numbers, &mut scratch.scales);
-                let (numbers_at, scales_at) = self.width.block_places(inner, panel, block);
-                sink(numbers_at, numbers);
-                sink(scales_at, &scratch.scales);
+                let blocks = turned[..steps * PANEL].chunks(self.width.block() * PANEL);
+                for (index, values) in blocks.enumerate() {
+                    let numbers = &mut scratch.numbers[..values.len() / PANEL * self.width.step_bytes()];
+                    let scales = &mut scratch.scales[..self.width.block_scales() * size_of::<f32>()];
+                    pack_block(self.width, values, numbers, scales);
+                    let (numbers_at, scales_at) = self.width.block_places(inner, panel, block + index);
+                    sink(numbers_at, numbers);
+                    sink(scales_at, scales);
+                }
             }
         }
     }
@@ -131,6 +131,9 @@ fn turn(rows: &[f32], columns: usize, at: usize, out: &mut [f32]) {
     }
 }
 
+/// Beside the number of a width in the flags of [`run`]: panels are of the transposed matrix.
+pub(super) const TRANSPOSED: usize = 1 << 8;
+
 /// ggml's entry. Operand: the matrix as the file stores it; the destination has the packed form of the width
 /// that the work's flags name (`packed`).
 pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
@@ -142,7 +145,8 @@ pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth
             kind: matrix.type_,
             input: matrix.ne[0] as usize,
             output: matrix.ne[1] as usize,
-            width: [Width::Wide, Width::Narrow, Width::Nibble][work.flags],
+            width: Width::ALL[work.flags & !TRANSPOSED],
+            transposed: work.flags & TRANSPOSED != 0,
         };
         let mut scratch = Scratch::new();
         for unit in work.units(packing.output.div_ceil(packing.unit()), nth) {

@@ -1,17 +1,16 @@
-//! Sums of matrix products. A panel of 16 outputs times a block of columns is done at a time: its sums stay in the
-//! first-level cache while all terms run through them, frozen terms as integers (see `panels`), the others in
-//! F32. A piece of a narrow panel, or of one of nibbles, is widened once and used for the whole block of columns. Every output is summed by
-//! one thread, in the order of terms and of the inner dimension, whatever the number of threads.
+//! Sums of matrix products. A panel of 16 outputs times a block of columns is done at a time, frozen terms as integers
+//! (see `panels`), the others in F32; how is the instruction sets' own, in `product/`. Every output is summed by one
+//! thread, in the order of terms and of the inner dimension, whatever the number of threads.
+
+mod avx2;
+mod avx512;
 
 use std::ffi::{c_int, c_void};
-use std::mem::MaybeUninit;
-use std::ops::Range;
 use std::ptr;
 
 use llama_cpp_sys_2 as sys;
 
 use super::PANEL;
-use super::avx2::{self, PackedTile, PlainRun, TILE};
 use super::panels::{BLOCK, Width};
 use crate::ggml::Work;
 
@@ -19,23 +18,22 @@ use crate::ggml::Work;
 pub(super) const HAS_START: usize = 1;
 /// Columns are stored [columns, inner] instead of [inner, columns].
 pub(super) const TURNED: usize = 2;
+/// Packed terms are multiplied by [`super::Isa::Avx512`].
+pub(super) const AVX512: usize = 4;
 
 /// Most terms of one operation: ggml allows ten operands.
 const TERMS_MAX: usize = 4;
-/// Most columns of a unit: their sums and a piece of a panel fill two thirds of the first-level cache.
-const COLUMNS_MAX: usize = 192;
 /// Fewest columns of a unit where there are more: below, fetching panels costs more than fetching columns.
-const COLUMNS_MIN: usize = 6 * TILE;
+const COLUMNS_MIN: usize = 36;
+/// Unit of a unit's columns: a whole number of tiles, whatever multiplies.
+const COLUMNS_STEP: usize = 12;
 /// Bytes of columns that a unit works on: they stay in the second-level cache from panel to panel.
-const COLUMN_BYTES: usize = 256 * 1024;
-/// Most inner steps of a term that are done before other panels get their turn.
-const ROUND: usize = 32 * BLOCK;
+const COLUMN_BYTES: usize = 384 * 1024;
+/// Most inner steps of a term that are done before other panels get their turn: so many of a panel and of a tile's columns
+/// are in the first-level cache.
+const ROUND: usize = 8 * BLOCK;
 /// Units that each thread would do if all were equally fast.
 const UNITS_PER_WORKER: usize = 16;
-/// Bytes of panels that are fetched ahead while a tile is computed.
-const AHEAD: usize = 512;
-/// Bytes that a piece of a panel has at most when widened.
-const PIECE_BYTES: usize = 8192;
 
 /// A term of the operation for one place of dimensions 2 and 3.
 #[derive(Clone, Copy)]
@@ -54,6 +52,8 @@ struct Source {
     /// Bytes from one column to the next.
     column_bytes: usize,
     inner: usize,
+    /// Whether [`super::Isa::Avx512`] multiplies a packed term.
+    wide_registers: bool,
     /// The steps to do: from here, a whole number of blocks,
     first: usize,
     /// to here.
@@ -69,6 +69,7 @@ const NO_SOURCE: Source = Source {
     step: 0,
     column_bytes: 0,
     inner: 0,
+    wide_registers: false,
     first: 0,
     end: 0,
 };
@@ -97,7 +98,7 @@ pub(super) unsafe extern "C" fn run(dst: *mut sys::ggml_tensor, _ith: c_int, nth
             let mut sources = [NO_SOURCE; TERMS_MAX];
             for (index, source) in sources[..count].iter_mut().enumerate() {
                 let [matrix, columns] = [0, 1].map(|operand| &*dst.src[first + 2 * index + operand]);
-                *source = source_of(dst, matrix, columns, place, flags & TURNED != 0);
+                *source = source_of(dst, matrix, columns, place, flags);
             }
             sources
         };
@@ -123,12 +124,14 @@ unsafe fn source_of(
     matrix: &sys::ggml_tensor,
     columns: &sys::ggml_tensor,
     place: [usize; 2],
-    turned: bool,
+    flags: usize,
 ) -> Source {
+    let turned = flags & TURNED != 0;
     let packed = match matrix.type_ {
         sys::GGML_TYPE_I16 => Some(Width::Wide),
         sys::GGML_TYPE_I8 => Some(Width::Narrow),
         sys::GGML_TYPE_I32 => Some(Width::Nibble),
+        sys::GGML_TYPE_I64 => Some(Width::Octet),
         _ => None,
     };
     // Grouped heads: consecutive places share a matrix, or share columns.
@@ -152,6 +155,7 @@ unsafe fn source_of(
         step,
         column_bytes,
         inner,
+        wide_registers: flags & AVX512 != 0,
         first: 0,
         end: inner,
     }
@@ -179,9 +183,10 @@ impl Tiling {
     fn of(sources: &[Source], shape: Shape, workers: usize) -> Tiling {
         let bytes = |source: &Source| source.packed.unwrap_or(Width::Wide).column_bytes(source.inner.min(ROUND));
         let bytes: usize = sources.iter().map(bytes).sum();
-        let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, COLUMNS_MAX);
+        let columns_max = if sources[0].wide_registers { avx512::COLUMNS_MAX } else { avx2::COLUMNS_MAX };
+        let most = (COLUMN_BYTES / bytes).clamp(COLUMNS_MIN, columns_max);
         let blocks = shape.columns.div_ceil(most);
-        let columns = shape.columns.div_ceil(blocks).next_multiple_of(TILE);
+        let columns = shape.columns.div_ceil(blocks).next_multiple_of(COLUMNS_STEP);
         let panels = (shape.panels * blocks).div_ceil(UNITS_PER_WORKER * workers).max(1);
         Tiling { columns, blocks, panels }
     }
@@ -198,126 +203,37 @@ unsafe fn multiply(sources: &[Source], shape: Shape, tiling: Tiling, unit: usize
     let (block, run) = (unit / runs, unit % runs);
     let columns = (block * tiling.columns).min(shape.columns)..shape.columns.min((block + 1) * tiling.columns);
     let rounds = sources.iter().map(|source| source.inner.div_ceil(ROUND)).max().unwrap_or(0);
+    let panel_of_columns = if sources[0].wide_registers { avx512::panel_of_columns } else { avx2::panel_of_columns };
+    let out = Place { values: out, stride: shape.out_stride };
     for round in 0..rounds {
         let mut part = [NO_SOURCE; TERMS_MAX];
         for (part, source) in part.iter_mut().zip(sources) {
-            let first = (round * ROUND).min(source.inner);
-            *part = Source { first, end: source.inner.min(first + ROUND), ..*source };
+            let len = source.inner.div_ceil(rounds).next_multiple_of(BLOCK);
+            let first = (round * len).min(source.inner);
+            *part = Source { first, end: source.inner.min(first + len), ..*source };
         }
-        let begin = match round {
-            0 => Begin { values: begin, stride: shape.begin_stride },
-            _ => Begin { values: out, stride: shape.out_stride },
-        };
+        let begin = if round == 0 { Place { values: begin.cast_mut(), stride: shape.begin_stride } } else { out };
         for panel in run * tiling.panels..shape.panels.min((run + 1) * tiling.panels) {
             // SAFETY: panel and columns lie inside the shape; `begin` is read only where it is given.
-            unsafe { panel_of_columns(&part[..sources.len()], panel, columns.clone(), begin, out, shape.out_stride) };
+            unsafe { panel_of_columns(&part[..sources.len()], panel, columns.clone(), begin, out) };
         }
     }
 }
 
-/// What sums begin with (null: zero), and the values from one column to the next.
+/// Where the sums of all panels and columns are (null: zero, for what sums begin with), and the values from one column
+/// to the next.
 #[derive(Clone, Copy)]
-struct Begin {
-    values: *const f32,
+struct Place {
+    values: *mut f32,
     stride: usize,
 }
 
-/// One panel for one block of columns.
-unsafe fn panel_of_columns(
-    sources: &[Source],
-    panel: usize,
-    columns: Range<usize>,
-    begin: Begin,
-    out: *mut f32,
-    out_stride: usize,
-) {
-    let mut memory: MaybeUninit<[f32; PANEL * (COLUMNS_MAX + TILE)]> = MaybeUninit::uninit();
-    let sums: *mut f32 = memory.as_mut_ptr().cast();
-    let place = |column: usize, stride: usize| column * stride + panel * PANEL;
-    // SAFETY: a block has at most COLUMNS_MAX columns, a last tile may write TILE more; begin and out have 16 values
-    // at every place of the panel, and terms match the shape.
-    unsafe {
-        if begin.values.is_null() {
-            ptr::write_bytes(sums, 0, PANEL * (columns.len() + TILE));
-        } else {
-            for (at, column) in columns.clone().enumerate() {
-                let values = begin.values.add(place(column, begin.stride));
-                ptr::copy_nonoverlapping(values, sums.add(at * PANEL), PANEL);
-            }
-            ptr::write_bytes(sums.add(PANEL * columns.len()), 0, PANEL * TILE);
+impl Place {
+    /// The 16 values of a panel and column; null if all is.
+    fn at(self, panel: usize, column: usize) -> *mut f32 {
+        if self.values.is_null() {
+            return self.values;
         }
-        for source in sources {
-            match source.packed {
-                Some(width) => add_packed(source, width, panel, columns.clone(), sums),
-                None => add_plain(source, panel, columns.clone(), sums),
-            }
-        }
-        for (at, column) in columns.enumerate() {
-            ptr::copy_nonoverlapping(sums.add(at * PANEL), out.add(place(column, out_stride)), PANEL);
-        }
-    }
-}
-
-/// `sums` += a packed term.
-unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Range<usize>, sums: *mut f32) {
-    let mut memory: MaybeUninit<[i16; PIECE_BYTES / 2]> = MaybeUninit::uninit();
-    let widened: *mut i16 = memory.as_mut_ptr().cast();
-    // A widened step has as many bytes as the columns' values times the panel.
-    let most = PIECE_BYTES / (PANEL * width.column_step());
-    // SAFETY: panel and columns lie inside the term; pieces begin with a block and lie inside the inner dimension. The
-    // features were detected before the node was made.
-    unsafe {
-        let values = source.matrix.add(panel * source.panel_bytes);
-        let scales: *const f32 = values.add(source.inner * source.matrix_step).cast();
-        for first in (source.first..source.end).step_by(most) {
-            let (steps, block) = (most.min(source.end - first), first / width.block());
-            let piece = values.add(first * source.matrix_step);
-            let behind = piece.wrapping_add(steps * source.matrix_step);
-            let piece = match width {
-                Width::Wide => piece,
-                Width::Narrow => avx2::widen(piece.cast(), widened, steps * PANEL),
-                Width::Nibble => avx2::split(piece, widened.cast(), steps * source.matrix_step),
-            };
-            let scales = scales.add(block * width.block_scales());
-            for (index, column) in columns.clone().step_by(TILE).enumerate() {
-                // Behind the last column the tile repeats it, into sums that nothing reads.
-                let stored: [*const u8; TILE] = std::array::from_fn(|n| {
-                    source.columns.add((column + n).min(columns.end - 1) * source.column_bytes)
-                });
-                // While a tile is computed, a share of what comes behind this piece is fetched.
-                if index * AHEAD < most * source.matrix_step {
-                    avx2::prefetch(behind.wrapping_add(index * AHEAD), AHEAD);
-                }
-                let scales_at = source.inner * width.column_step();
-                let tile = PackedTile {
-                    columns: stored.map(|column| column.add(first * width.column_step())),
-                    column_scales: stored
-                        .map(|column| column.add(scales_at).cast::<f32>().add(block * width.column_scales())),
-                };
-                let sums = sums.add(index * TILE * PANEL);
-                match width {
-                    Width::Nibble => avx2::nibbles(piece, scales, &tile, steps, sums),
-                    _ => avx2::packed(piece, scales, &tile, steps, sums),
-                }
-            }
-        }
-    }
-}
-
-/// `sums` += an F32 term.
-unsafe fn add_plain(source: &Source, panel: usize, columns: Range<usize>, sums: *mut f32) {
-    for (index, column) in columns.clone().step_by(TILE).enumerate() {
-        // SAFETY: as in `add_packed`.
-        unsafe {
-            let run = PlainRun {
-                matrix: source.matrix.add(panel * source.panel_bytes + source.first * source.matrix_step).cast(),
-                matrix_step: source.matrix_step,
-                columns: source.columns.add(column * source.column_bytes).cast::<f32>().add(source.first * source.step),
-                step: source.step,
-                column_stride: source.column_bytes / size_of::<f32>(),
-                len: source.end - source.first,
-            };
-            avx2::plain(&run, TILE.min(columns.end - column), sums.add(index * TILE * PANEL));
-        }
+        self.values.wrapping_add(column * self.stride + panel * PANEL)
     }
 }

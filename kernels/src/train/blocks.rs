@@ -43,21 +43,20 @@ impl Builder<'_> {
 
     /// Product of a frozen matrix with `x`: [input, T] -> [outputs, T].
     fn frozen_forward(&self, frozen: Frozen, outputs: usize, x: Tensor) -> Tensor {
-        self.frozen_product(self.weights.forward(self.graph, frozen), frozen.width, outputs, x)
+        let width = frozen.widths.map(|widths| widths.forward);
+        self.frozen_product(self.weights.forward(self.graph, frozen), width, outputs, x)
     }
 
     /// Product of a frozen matrix, transposed, with `x`: [output, T] -> [inputs, T].
     fn frozen_backward(&self, frozen: Frozen, inputs: usize, x: Tensor) -> Tensor {
-        self.frozen_product(self.weights.transposed(self.graph, frozen), Width::Narrow, inputs, x)
+        let width = frozen.widths.map(|widths| widths.transposed);
+        self.frozen_product(self.weights.transposed(self.graph, frozen), width, inputs, x)
     }
 
-    fn frozen_product(&self, matrix: Tensor, width: Width, outputs: usize, x: Tensor) -> Tensor {
-        if self.weights.packed {
-            let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x, width));
-            cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns }])
-        } else {
-            self.graph.mul_mat(matrix, x)
-        }
+    fn frozen_product(&self, matrix: Tensor, width: Option<Width>, outputs: usize, x: Tensor) -> Tensor {
+        let Some(width) = width else { return self.graph.mul_mat(matrix, x) };
+        let (dims, columns) = ([outputs, x.dims()[1], 1, 1], cpu::stored(self.graph, x, width));
+        cpu::sum_of_products(self.graph, dims, None, &[Term { matrix, columns }])
     }
 
     /// x / rms(x) * weight.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::arch::{Config, Group};
-use crate::cpu::{self, Term, Width};
+use crate::cpu::{self, Isa, Term, Width};
 use crate::ggml::{
     self, BF16, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Q4_0, Q4_1, Q8_0, Tensor,
 };
@@ -79,7 +79,7 @@ impl ProductsGraph {
                 tensors[tensors.len() - 1]
             })
         };
-        let operands: Vec<(Tensor, Tensor, Width)> = products
+        let operands: Vec<(Tensor, Tensor, Option<Width>)> = products
             .iter()
             .map(|product| {
                 let columns = tensor(F32, [product.inner, product.columns]);
@@ -88,7 +88,9 @@ impl ProductsGraph {
                     Kernel::Own => weights.forward(&graph, product.frozen),
                     Kernel::GgmlF16 => tensor(F16, [product.inner, product.outputs]),
                 };
-                let width = if product.transposed { Width::Narrow } else { product.frozen.width };
+                let widths = product.frozen.widths;
+                let width = widths.map(|widths| if product.transposed { widths.transposed } else { widths.forward });
+                let width = width.filter(|_| kernel == Kernel::Own);
                 (matrix, columns, width)
             })
             .collect();
@@ -103,7 +105,7 @@ impl ProductsGraph {
         let mut flop = 0.0;
         for (product, (matrix, columns, width)) in products.iter().zip(operands) {
             flop += 2.0 * (product.outputs * product.inner * product.columns) as f64;
-            graph.run(if kernel == Kernel::Own && weights.packed {
+            graph.run(if let Some(width) = width {
                 let (dims, columns) = ([product.outputs, product.columns, 1, 1], cpu::stored(&graph, columns, width));
                 cpu::sum_of_products(&graph, dims, None, &[Term { matrix, columns }])
             } else {
@@ -213,8 +215,9 @@ pub fn type_speeds(
             };
             time(ggml::type_name(kind), kind, &[inputs, outputs], &random_rows, None)?;
         }
-        if cpu::available() {
-            for (width, name) in [(Width::Wide, "wide"), (Width::Narrow, "narrow"), (Width::Nibble, "nibble")] {
+        if let Some(isa) = Isa::best() {
+            let narrow = if isa == Isa::Avx512 { (Width::Octet, "octet") } else { (Width::Narrow, "narrow") };
+            for (width, name) in [(Width::Wide, "wide"), narrow, (Width::Nibble, "nibble")] {
                 let (kind, dims) = cpu::packed_form(width, outputs, inputs);
                 // Small bytes are small numbers, as integers and as scales.
                 time(name, kind, &dims, &|weight| weight.write_bytes(&vec![1; weight.bytes()], 0), Some(width))?;

@@ -3,8 +3,8 @@
 //! allocates.
 
 use crate::arch::{Config, Group, Matrix};
-use crate::cpu::{self, Width};
-use crate::ggml::{Backend, F32};
+use crate::cpu;
+use crate::ggml::{Backend, F32, Type};
 use crate::gguf::GgufFile;
 
 use super::TrainError;
@@ -12,7 +12,7 @@ use super::batch::Shape;
 use super::lora::LoraLayout;
 use super::params::TrainParams;
 use super::plan::MemoryBytes;
-use super::weights::{WeightForm, forward_width};
+use super::weights::WeightForm;
 
 /// Tokens of a pass at which making panels on the way takes as long as the products themselves (measured).
 const STREAM_TOKENS: f64 = 150.0;
@@ -72,7 +72,7 @@ fn cost(config: &Config, form: WeightForm, shape: Shape, recompute_every: usize)
         }
     };
     let forwards = 2.0 + again;
-    if form == WeightForm::Streamed { forwards * (1.0 + STREAM_TOKENS / shape.tokens as f64) } else { forwards }
+    if form.streams() { forwards * (1.0 + STREAM_TOKENS / shape.tokens as f64) } else { forwards }
 }
 
 /// Bytes of a run: the forms of the weights, five flat buffers and the host's copy, and the activations.
@@ -88,35 +88,37 @@ fn estimate(
         Group::ALL.into_iter().flat_map(move |group| {
             config.group(group).iter().map(move |&matrix| {
                 let kind = file.tensor(&matrix.weight_name(layer)).map_or(F32, |tensor| tensor.type_id);
-                (config.matrix_dims(matrix), forward_width(kind, Some(group)))
+                (config.matrix_dims(matrix), kind, Some(group))
             })
         })
     });
     let (forward, transposed) = of_layers
-        .chain([((config.width, config.vocab), head_width(file, config))])
-        .map(|(dims, width)| form.matrix_bytes(dims, width))
+        .chain([((config.width, config.vocab), head_kind(file, config), None)])
+        .map(|(dims, kind, group)| form.matrix_bytes(dims, kind, group))
         .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
             (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
         });
     let in_file: u64 = file.tensors.iter().map(|tensor| tensor.size_bytes).sum();
     let embedding = file.tensor("token_embd.weight").map_or(0, |tensor| tensor.size_bytes);
     let forward = forward.map_or(in_file, |bytes| bytes as u64 + embedding);
-    let kept_layers = match recompute_every {
-        0 => config.layers,
-        every => every.min(config.layers),
-    };
-    let segment_inputs = config.layers.div_ceil(kept_layers) - 1;
-    let kept = kept_layers * kept_values(config, form, shape) + segment_inputs * shape.tokens * config.width;
+    let segment = if recompute_every == 0 { config.layers } else { recompute_every.min(config.layers) };
+    let segments = config.layers.div_ceil(segment);
+    // The last segment's activations are there while the head computes, a whole segment's while layers do.
+    let last = config.layers - (segments - 1) * segment;
+    let of_layers = |layers: usize| 4 * layers * kept_values(config, form, shape);
+    let inputs = 4 * (segments - 1) * shape.tokens * config.width;
+    let head = of_layers(last) + head_bytes(config, form, shape, head_kind(file, config));
+    let layers = of_layers(segment) + layer_bytes(config, form, shape);
     MemoryBytes {
         weights: forward + transposed as u64,
         adapter: 6 * 4 * lora.padded() as u64,
-        activations: (4 * kept + passing_bytes(config, form, shape, head_width(file, config))) as u64,
+        activations: (inputs + head.max(layers)) as u64,
     }
 }
 
-/// Width of the head's forward panels.
-fn head_width(file: &GgufFile, config: &Config) -> Width {
-    forward_width(file.tensor(config.head_name()).map_or(F32, |tensor| tensor.type_id), None)
+/// Type that the file stores the head in.
+fn head_kind(file: &GgufFile, config: &Config) -> Type {
+    file.tensor(config.head_name()).map_or(F32, |tensor| tensor.type_id)
 }
 
 /// Values that a layer keeps from its forward to its backward: what goes into both blocks, queries, keys and values
@@ -126,7 +128,7 @@ fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
     let mut per_token = 2 * config.width + queries + 2 * config.feed_forward;
     per_token += if config.post_norms { 2 * config.width } else { 0 };
     per_token += if config.head_norms { queries + keys } else { 0 };
-    let attention = if form.ours() {
+    let attention = if form.ours().is_some() {
         shape.tokens * (queries + 2 * keys + config.heads)
     } else {
         shape.places() * (queries + 2 * keys + config.heads * shape.lane_len)
@@ -134,37 +136,29 @@ fn kept_values(config: &Config, form: WeightForm, shape: Shape) -> usize {
     shape.tokens * per_token + attention
 }
 
-/// Bytes at the worst moment, beside what layers keep. Panels made on the way are large and of many sizes: what one
-/// layer's leave free lies between what is kept, where the head's do not fit.
-fn passing_bytes(config: &Config, form: WeightForm, shape: Shape, head: Width) -> usize {
-    let (head, layer) = (head_bytes(config, form, shape, head), layer_bytes(config, form, shape));
-    if form == WeightForm::Streamed { head + layer } else { head.max(layer) }
-}
-
-/// Bytes at the worst moment of the head: logits and probabilities of a chunk, or the gradient of logits with its
-/// stored form, each beside panels that were made on the way, and what goes into the head.
-fn head_bytes(config: &Config, form: WeightForm, shape: Shape, width: Width) -> usize {
-    let logits = shape.chunk * config.vocab;
-    let forward = made(form, cpu::packed_bytes(width, config.vocab, config.width));
-    let narrow = made(form, cpu::packed_bytes(Width::Narrow, config.width, config.vocab));
-    let capped = if config.logit_cap > 0.0 { 4 * logits } else { 0 };
-    let worst = (8 * logits).max(4 * logits + forward).max(6 * logits + narrow) + capped;
-    worst + 12 * shape.targets * config.width
+/// Bytes at the worst moment of the head: the logits of a chunk, which become probabilities and their gradient in place,
+/// beside its stored form and beside panels that were made on the way, and what goes into the head.
+fn head_bytes(config: &Config, form: WeightForm, shape: Shape, kind: Type) -> usize {
+    let logits = 4 * shape.chunk * config.vocab;
+    let (forward, transposed) = made_bytes(form, (config.width, config.vocab), kind, None);
+    let stored = form.widths(kind, None).map_or(0, |widths| shape.chunk * widths.transposed.column_bytes(config.vocab));
+    let capped = if config.logit_cap > 0.0 { logits } else { 0 };
+    logits + forward.max(stored + transposed) + capped + 12 * shape.targets * config.width
 }
 
 /// Bytes at the worst moment of a layer, in the backward of the feed-forward block, beside what layers keep.
 fn layer_bytes(config: &Config, form: WeightForm, shape: Shape) -> usize {
     let values = shape.tokens * (4 * config.feed_forward + 4 * config.width);
     let of_group = |group: Group| -> usize {
-        let bytes = |&matrix: &Matrix| {
-            let (input, output) = config.matrix_dims(matrix);
-            cpu::packed_bytes(Width::Narrow, input, output)
-        };
+        let bytes = |&matrix: &Matrix| made_bytes(form, config.matrix_dims(matrix), F32, Some(group)).1;
         config.group(group).iter().map(bytes).sum()
     };
-    4 * values + made(form, Group::ALL.into_iter().map(of_group).max().unwrap_or(0))
+    4 * values + Group::ALL.into_iter().map(of_group).max().unwrap_or(0)
 }
 
-fn made(form: WeightForm, panels: usize) -> usize {
-    if form == WeightForm::Streamed { panels } else { 0 }
+/// Bytes of a matrix's panels, forward and transposed, where they are made on the way.
+fn made_bytes(form: WeightForm, (input, output): (usize, usize), kind: Type, group: Option<Group>) -> (usize, usize) {
+    form.widths(kind, group).filter(|_| form.streams()).map_or((0, 0), |widths| {
+        (cpu::packed_bytes(widths.forward, output, input), cpu::packed_bytes(widths.transposed, input, output))
+    })
 }

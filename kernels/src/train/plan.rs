@@ -13,7 +13,6 @@ use super::memory::{self, Arrangement};
 use super::packing::{self, Prepared, TokenRow};
 use super::params::{ParamsError, TrainParams};
 use super::stream::Stream;
-use super::weights::WeightForm;
 
 /// What a run will do.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +146,7 @@ pub(super) fn plan_of(
         memory,
         checkpoint_bytes: checkpoint::bytes(layout.padded()),
         adapter_bytes: (size_of::<f32>() * layout.values) as u64,
-        streamed: arrangement.form == WeightForm::Streamed,
+        streamed: arrangement.form.streams(),
         recompute_every: arrangement.recompute_every as u32,
     }
 }

@@ -153,7 +153,7 @@ impl Trainer {
         let (model_sha256, weights) = (model_sha256?, weights?);
         let identity = Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
         let lora = Lora::new(&backend, layout, params.seed)?;
-        let inputs = Inputs::new(&backend, &config, stream.shape, !form.ours())?;
+        let inputs = Inputs::new(&backend, &config, stream.shape, form.ours().is_none())?;
         let spec = PassSpec {
             config: &config,
             weights: &weights,

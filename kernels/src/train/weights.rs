@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::arch::{Config, Group, Matrix};
-use crate::cpu::{self, Packing, Width};
+use crate::cpu::{self, Isa, Packing, Width};
 use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Graph, Q8_0, Tensor, Type};
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
 
@@ -23,11 +23,11 @@ const STRIP_VALUES: usize = 1 << 19;
 /// Forms of the frozen weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WeightForm {
-    /// Panels for our own kernels, nibbles or wide forward ([`forward_width`]) and narrow transposed: what the forward is
-    /// off by shifts the loss and every gradient, what the transposed copy is off by only the gradients below it.
-    Packed,
+    /// Panels for our own kernels, in the widths that fit the instructions ([`Widths::of`]): what the forward is off by shifts
+    /// the loss and every gradient, what the transposed copy is off by only the gradients below it.
+    Packed(Isa),
     /// The same panels, made of the file's own data each time they are needed: a fifth of the memory, the same bits.
-    Streamed,
+    Streamed(Isa),
     /// ggml's types: the forward copies (`None` uses the file's own data) and the transposed ones.
     Ggml(Option<Type>, Type),
 }
@@ -44,13 +44,13 @@ impl WeightForm {
             .chain([(config.width, config.vocab)])
             .all(|(input, output)| cpu::fits(input) && cpu::fits(output));
         let packable = packable && cpu::fits_head(config.head_dim);
-        let ours = cpu::available() && packable;
-        let small = if ours { WeightForm::Streamed } else { WeightForm::Ggml(None, Q8_0) };
-        let fast = match () {
-            () if ours => WeightForm::Packed,
-            () if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
-            () if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
-            () => WeightForm::Ggml(Some(F32), F32),
+        let ours = Isa::best().filter(|_| packable);
+        let small = ours.map_or(WeightForm::Ggml(None, Q8_0), WeightForm::Streamed);
+        let fast = match ours {
+            Some(isa) => WeightForm::Packed(isa),
+            None if has("AVX512_BF16") => WeightForm::Ggml(Some(BF16), BF16),
+            None if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
+            None => WeightForm::Ggml(Some(F32), F32),
         };
         match weights {
             Weights::Exact => vec![WeightForm::Ggml(Some(F32), F32)],
@@ -59,15 +59,34 @@ impl WeightForm {
         }
     }
 
-    /// Whether our own kernels compute.
-    pub(crate) fn ours(self) -> bool {
-        matches!(self, WeightForm::Packed | WeightForm::Streamed)
+    /// What our own kernels compute with, if they do.
+    pub(crate) fn ours(self) -> Option<Isa> {
+        match self {
+            WeightForm::Packed(isa) | WeightForm::Streamed(isa) => Some(isa),
+            WeightForm::Ggml(..) => None,
+        }
+    }
+
+    /// Widths of the panels of a matrix of `group` stored in `kind`, `None` being the head, if our own kernels compute.
+    pub(crate) fn widths(self, kind: Type, group: Option<Group>) -> Option<Widths> {
+        self.ours().map(|isa| Widths::of(isa, kind, group))
+    }
+
+    /// Whether panels are made on the way.
+    pub(crate) fn streams(self) -> bool {
+        matches!(self, WeightForm::Streamed(_))
     }
 
     /// For checkpoints: runs with the same name compute the same bits at equal threads.
     pub(crate) fn name(self) -> String {
         match self {
-            WeightForm::Packed | WeightForm::Streamed => "hone-cpu avx2 forward=i4/i12 transposed=i8".to_owned(),
+            WeightForm::Packed(isa) | WeightForm::Streamed(isa) => {
+                let widths = match isa {
+                    Isa::Avx2 => "forward=i4/i12 transposed=i8",
+                    Isa::Avx512 => "forward=i4/u8/i12 transposed=u8",
+                };
+                format!("hone-cpu {} {widths}", isa.name())
+            }
             WeightForm::Ggml(forward, transposed) => {
                 let forward = forward.map_or("file", ggml::type_name);
                 format!("ggml-cpu forward={forward} transposed={}", ggml::type_name(transposed))
@@ -75,13 +94,20 @@ impl WeightForm {
         }
     }
 
-    /// Bytes of a matrix [input, output] forward (`None`: in the file), where panels are of `width`, and transposed.
-    pub(crate) fn matrix_bytes(self, (input, output): (usize, usize), width: Width) -> (Option<usize>, usize) {
+    /// Bytes of a matrix [input, output] of `group` stored in `kind`, forward (`None`: in the file) and transposed.
+    pub(crate) fn matrix_bytes(
+        self,
+        (input, output): (usize, usize),
+        kind: Type,
+        group: Option<Group>,
+    ) -> (Option<usize>, usize) {
         match self {
-            WeightForm::Packed => {
-                (Some(cpu::packed_bytes(width, output, input)), cpu::packed_bytes(Width::Narrow, input, output))
+            WeightForm::Packed(isa) => {
+                let widths = Widths::of(isa, kind, group);
+                let forward = cpu::packed_bytes(widths.forward, output, input);
+                (Some(forward), cpu::packed_bytes(widths.transposed, input, output))
             }
-            WeightForm::Streamed => (None, 0),
+            WeightForm::Streamed(_) => (None, 0),
             WeightForm::Ggml(forward, transposed) => {
                 (forward.map(|kind| ggml::row_bytes(kind, input) * output), ggml::row_bytes(transposed, output) * input)
             }
@@ -89,11 +115,28 @@ impl WeightForm {
     }
 }
 
-/// Width of the forward panels of a matrix stored in `kind`, `None` being the head. Nibbles are faster, but ask for activations of
-/// 8 bits: what queries and keys are off by is enlarged by the softmax behind them, so what reads attention's input
-/// stays wide (docs/performance.md has the figures).
-pub(crate) fn forward_width(kind: Type, group: Option<Group>) -> Width {
-    if cpu::has_nibbles(kind) && group != Some(Group::AttentionInput) { Width::Nibble } else { Width::Wide }
+/// How the panels of a matrix hold its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Widths {
+    pub(crate) forward: Width,
+    pub(crate) transposed: Width,
+}
+
+impl Widths {
+    /// For a matrix of `group` stored in `kind`, `None` being the head. The fewer bits the faster, but a file that is not
+    /// quantised is not made so forward; and what queries and keys are off by is enlarged by the softmax behind them, so
+    /// what reads attention's input is wide forward (docs/performance.md has the figures).
+    pub(crate) fn of(isa: Isa, kind: Type, group: Option<Group>) -> Widths {
+        let quantised = ggml::block_elements(kind) > 1;
+        let forward = match (isa, group) {
+            (_, Some(Group::AttentionInput)) => Width::Wide,
+            _ if cpu::has_nibbles(kind) => Width::Nibble,
+            (Isa::Avx512, _) if quantised => Width::Octet,
+            _ => Width::Wide,
+        };
+        let transposed = if isa == Isa::Avx512 { Width::Octet } else { Width::Narrow };
+        Widths { forward, transposed }
+    }
 }
 
 /// A frozen matrix [input, output] and its transposed copy [output, input], both as panels, or both the file's own
@@ -102,8 +145,8 @@ pub(crate) fn forward_width(kind: Type, group: Option<Group>) -> Width {
 pub(crate) struct Frozen {
     forward: Tensor,
     transposed: Tensor,
-    /// Of the panels that the forward multiplies, if our own kernels do.
-    pub(crate) width: Width,
+    /// Of the panels, if our own kernels multiply.
+    pub(crate) widths: Option<Widths>,
 }
 
 /// The frozen weights of one layer.
@@ -156,7 +199,7 @@ struct Job<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Rows { transposed: bool },
-    Panels(Width),
+    Panels { width: Width, transposed: bool },
 }
 
 /// Describes tensors now; [`build`] fills them afterwards.
@@ -190,29 +233,31 @@ impl<'a> Planner<'a> {
         Ok(tensor)
     }
 
-    fn panels(&mut self, name: &str, width: Width) -> Result<Tensor, TrainError> {
+    fn panels(&mut self, name: &str, width: Width, transposed: bool) -> Result<Tensor, TrainError> {
         let info = self.info(name)?;
         let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
-        let (outputs, inner) = if width == Width::Narrow { (input, output) } else { (output, input) };
+        let (outputs, inner) = if transposed { (input, output) } else { (output, input) };
         let (kind, dims) = cpu::packed_form(width, outputs, inner);
         let tensor = self.context.tensor(kind, &dims);
-        self.jobs.push(Job { info, tensor, form: Form::Panels(width) });
+        self.jobs.push(Job { info, tensor, form: Form::Panels { width, transposed } });
         Ok(tensor)
     }
 
     fn frozen(&mut self, name: &str, group: Option<Group>, form: WeightForm) -> Result<Frozen, TrainError> {
-        let width = forward_width(self.info(name)?.type_id, group);
-        let (forward, transposed) = match form {
-            WeightForm::Packed => (self.panels(name, width)?, self.panels(name, Width::Narrow)?),
-            WeightForm::Streamed => {
+        let widths = form.widths(self.info(name)?.type_id, group);
+        let (forward, transposed) = match (form, widths) {
+            (WeightForm::Packed(_), Some(widths)) => {
+                (self.panels(name, widths.forward, false)?, self.panels(name, widths.transposed, true)?)
+            }
+            (WeightForm::Ggml(forward, transposed), _) => {
+                (self.rows(name, forward, false)?, self.rows(name, Some(transposed), true)?)
+            }
+            _ => {
                 let rows = self.rows(name, None, false)?;
                 (rows, rows)
             }
-            WeightForm::Ggml(forward, transposed) => {
-                (self.rows(name, forward, false)?, self.rows(name, Some(transposed), true)?)
-            }
         };
-        Ok(Frozen { forward, transposed, width })
+        Ok(Frozen { forward, transposed, widths })
     }
 }
 
@@ -260,13 +305,13 @@ impl ModelWeights {
         let embedding = planner.rows("token_embd.weight", None, false)?;
         let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
         let head = match form {
-            WeightForm::Streamed if config.tied_head => {
-                let width = forward_width(embedding.kind(), None);
-                Frozen { forward: embedding, transposed: embedding, width }
+            WeightForm::Streamed(_) if config.tied_head => {
+                let widths = form.widths(embedding.kind(), None);
+                Frozen { forward: embedding, transposed: embedding, widths }
             }
             WeightForm::Ggml(None, transposed) if config.tied_head => {
                 let transposed = planner.rows(config.head_name(), Some(transposed), true)?;
-                Frozen { forward: embedding, transposed, width: Width::Wide }
+                Frozen { forward: embedding, transposed, widths: None }
             }
             _ => planner.frozen(config.head_name(), None, form)?,
         };
@@ -284,8 +329,8 @@ impl ModelWeights {
             output_norm,
             head,
             rope_factors,
-            packed: form.ours(),
-            streamed: form == WeightForm::Streamed,
+            packed: form.ours().is_some(),
+            streamed: form.streams(),
             layers,
             buffer,
             _context: context,
@@ -294,12 +339,18 @@ impl ModelWeights {
 
     /// The matrix as forward products want it.
     pub(crate) fn forward(&self, graph: &Graph, frozen: Frozen) -> Tensor {
-        if self.streamed { cpu::packed(graph, frozen.forward, frozen.width) } else { frozen.forward }
+        match frozen.widths {
+            Some(widths) if self.streamed => cpu::packed(graph, frozen.forward, widths.forward, false),
+            _ => frozen.forward,
+        }
     }
 
     /// The matrix as products for the gradient of their input want it.
     pub(crate) fn transposed(&self, graph: &Graph, frozen: Frozen) -> Tensor {
-        if self.streamed { cpu::packed(graph, frozen.transposed, Width::Narrow) } else { frozen.transposed }
+        match frozen.widths {
+            Some(widths) if self.streamed => cpu::packed(graph, frozen.transposed, widths.transposed, true),
+            _ => frozen.transposed,
+        }
     }
 
     /// Bytes of memory taken.
@@ -346,8 +397,8 @@ impl<'a> Strip<'a> {
         let (input, output) = (job.info.dim(0) as usize, job.info.dim(1) as usize);
         // A transposed strip becomes a piece of every row of the copy, which must be whole blocks.
         let unit = match job.form {
-            Form::Panels(Width::Narrow) => cpu::BLOCK,
-            Form::Panels(_) => cpu::PANEL,
+            Form::Panels { transposed: true, .. } => cpu::BLOCK,
+            Form::Panels { .. } => cpu::PANEL,
             Form::Rows { .. } => ggml::block_elements(job.tensor.kind()),
         };
         let rows = (STRIP_VALUES / input).max(1).next_multiple_of(unit);
@@ -377,8 +428,8 @@ impl Scratch {
         self.stored.resize(strip.rows * row_bytes, 0);
         source.read_exact_at(&mut self.stored, info.offset_bytes + (strip.first * row_bytes) as u64)?;
         let transposed = match form {
-            Form::Panels(width) => {
-                self.pack(strip, input, width);
+            Form::Panels { width, transposed } => {
+                self.pack(strip, input, width, transposed);
                 return Ok(());
             }
             Form::Rows { transposed } => transposed,
@@ -397,9 +448,9 @@ impl Scratch {
         Ok(())
     }
 
-    fn pack(&mut self, strip: &Strip<'_>, input: usize, width: Width) {
+    fn pack(&mut self, strip: &Strip<'_>, input: usize, width: Width, transposed: bool) {
         let Job { info, tensor, .. } = *strip.job;
-        let packing = Packing { kind: info.type_id, input, output: info.dim(1) as usize, width };
+        let packing = Packing { kind: info.type_id, input, output: info.dim(1) as usize, width, transposed };
         for (index, stored) in self.stored.chunks(packing.unit() * ggml::row_bytes(info.type_id, input)).enumerate() {
             let first = strip.first + index * packing.unit();
             packing.pack(stored, first, &mut self.packing, |place, bytes| tensor.write_bytes(bytes, place));

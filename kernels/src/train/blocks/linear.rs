@@ -83,10 +83,10 @@ pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, st
             matrix: b.b_of(b.lora.values, adapters.members[position]),
             columns: b.inner_of(inner, position),
         });
-        let y = if b.weights.packed {
-            let known = stored.iter().find(|(width, _)| *width == frozen.width).map(|(_, columns)| *columns);
+        let y = if let Some(widths) = frozen.widths {
+            let known = stored.iter().find(|(width, _)| *width == widths.forward).map(|(_, columns)| *columns);
             let columns = known.unwrap_or_else(|| {
-                stored.push((frozen.width, cpu::stored(g, x, frozen.width)));
+                stored.push((widths.forward, cpu::stored(g, x, widths.forward)));
                 stored[stored.len() - 1].1
             });
             let terms: Vec<Term> = [Term { matrix, columns }].into_iter().chain(adapter).collect();
@@ -132,8 +132,9 @@ pub(crate) fn backward(
         return None;
     }
     let frozen = gradients.iter().map(|&(matrix, dy)| {
-        let matrix = b.weights.transposed(g, b.layer(layer).matrix(matrix));
-        Term { matrix, columns: if b.weights.packed { cpu::stored(g, dy, Width::Narrow) } else { dy } }
+        let frozen = b.layer(layer).matrix(matrix);
+        let columns = frozen.widths.map_or(dy, |widths| cpu::stored(g, dy, widths.transposed));
+        Term { matrix: b.weights.transposed(g, frozen), columns }
     });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
     if b.weights.packed {

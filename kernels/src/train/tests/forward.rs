@@ -5,6 +5,8 @@ use std::path::Path;
 use super::llama_cpp::{difference, logits};
 use super::models::{dequantised, params as base, starter, tiny_of, tiny_rows};
 use crate::arch::REGISTRY;
+use crate::cpu::Isa;
+use crate::cpu::trial::for_each_isa;
 use crate::gguf::GgufFile;
 use crate::reference::{Adapters, Reference};
 use crate::train::{TokenRow, TrainParams, Trainer, Weights};
@@ -28,7 +30,7 @@ fn compare_tiny(model: &Path) {
     let naive: Vec<Vec<f32>> = naive.iter().map(|row| row.iter().map(|&value| value as f32).collect()).collect();
     let theirs = logits(model, None, &row.tokens);
     // The packed form rounds weights to 12 bits and activations to 14.
-    for (weights, largest_max, rms_max) in [(Weights::Exact, 2e-4, 2e-5), (Weights::Auto, 2e-2, 3e-3)] {
+    let compare = |weights, largest_max, rms_max| {
         let ours = trainer(model, row, weights).logits(&row.tokens).unwrap();
         // llama.cpp reads GELU from a table of F16 numbers.
         let table = if model.to_str().unwrap().contains("gemma") { 100.0 } else { 1.0 };
@@ -37,7 +39,9 @@ fn compare_tiny(model: &Path) {
             println!("{}, {weights:?} weights, against {name}: max {largest:.2e}, rms {rms:.2e}", model.display());
             assert!(largest < more * largest_max && rms < more * rms_max, "{largest} {rms}");
         }
-    }
+    };
+    compare(Weights::Exact, 2e-4, 2e-5);
+    for_each_isa(|_| compare(Weights::Auto, 2e-2, 3e-3));
 }
 
 /// Any 48 tokens of the starter's vocabulary will do: the comparison is between two engines.
@@ -57,15 +61,19 @@ fn starter_logits_equal_llama_cpp() {
     let (largest, rms) = difference(&ours, &theirs);
     println!("starter, F32 weights in both: max {largest:.2e}, rms {rms:.2e}");
     assert!(largest < 5e-3 && rms < 5e-4, "{largest} {rms}");
-    let fast = trainer(&model, &row, Weights::Auto).logits(&row.tokens).unwrap();
-    let (largest, rms) = difference(&fast, &theirs);
-    println!("starter, our fast copies against F32: max {largest:.2e}, rms {rms:.2e}");
     // llama.cpp rounds the activations of every product to 8 bits, we those of most.
     let on_file = logits(&model, None, &row.tokens);
     let (their_largest, their_rms) = difference(&on_file.concat(), &theirs);
     println!("starter, llama.cpp on the file against F32: max {their_largest:.2e}, rms {their_rms:.2e}");
-    assert!(largest < their_largest && rms < their_rms, "{largest} {rms}");
-    let (largest, rms) = difference(&fast, &on_file);
-    println!("starter, our fast copies against llama.cpp on the file: max {largest:.2e}, rms {rms:.2e}");
-    assert!(largest < 4.0 && rms < 0.6, "{largest} {rms}");
+    for_each_isa(|isa| {
+        let fast = trainer(&model, &row, Weights::Auto).logits(&row.tokens).unwrap();
+        let (largest, rms) = difference(&fast, &theirs);
+        println!("starter, our fast copies against F32: max {largest:.2e}, rms {rms:.2e}");
+        // Where all activations but attention's have 8 bits, about as far; else nearer.
+        let more = if isa == Isa::Avx512 { 1.25 } else { 1.0 };
+        assert!(largest < more * their_largest && rms < more * their_rms, "{largest} {rms}");
+        let (largest, rms) = difference(&fast, &on_file);
+        println!("starter, our fast copies against llama.cpp on the file: max {largest:.2e}, rms {rms:.2e}");
+        assert!(largest < 4.0 && rms < 0.6, "{largest} {rms}");
+    });
 }

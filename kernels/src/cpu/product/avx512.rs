@@ -1,0 +1,89 @@
+//! One panel for one block of columns on AVX-512: a tile's sums stay in registers while all terms run.
+
+use std::ops::Range;
+
+use super::super::avx512::{self, Columns, Packed, Plain, Sums, TILE};
+use super::super::panels::Width;
+use super::{Place, Source};
+
+/// Most columns of a unit.
+pub(super) const COLUMNS_MAX: usize = 516;
+
+/// One panel for one block of columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(super) unsafe fn panel_of_columns(
+    sources: &[Source],
+    panel: usize,
+    columns: Range<usize>,
+    begin: Place,
+    out: Place,
+) {
+    let mut done = columns.start;
+    while done < columns.end {
+        // A last tile that is not whole computes columns before it again and keeps only its own; where there are not
+        // enough of them, one column is computed twelve times.
+        let (first, stride, next) = match columns.end - done {
+            TILE.. => (done, 1, done + TILE),
+            _ if columns.end >= TILE => (columns.end - TILE, 1, columns.end),
+            _ => (done, 0, done + 1),
+        };
+        let skip = if stride == 0 { TILE - 1 } else { done - first };
+        // SAFETY: panel and columns lie inside the terms and inside the destination; `begin` is read only where it is
+        // given. The features were detected before the node was made.
+        unsafe {
+            let mut sums = avx512::begin(begin.at(panel, first), stride * begin.stride, skip);
+            for source in sources {
+                let values = source.columns.wrapping_add(first * source.column_bytes);
+                let columns = Columns { values, stride: stride * source.column_bytes };
+                match source.packed {
+                    Some(width) => add_packed(source, width, panel, columns, &mut sums),
+                    None => add_plain(source, panel, columns, &mut sums),
+                }
+            }
+            avx512::end(&sums, out.at(panel, first), stride * out.stride, skip);
+        }
+        done = next;
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Columns, sums: &mut Sums) {
+    let (block, first) = (source.first / width.block(), source.first * width.column_step());
+    // SAFETY: panel and columns lie inside the term, whose steps from `first` on begin with a block.
+    unsafe {
+        let values = source.matrix.add(panel * source.panel_bytes);
+        let scales: *const f32 = values.add(source.inner * source.matrix_step).cast();
+        let of_blocks = size_of::<f32>() * block * width.column_scales();
+        let term = Packed {
+            panel: values.add(source.first * source.matrix_step),
+            scales: scales.add(block * width.block_scales()),
+            columns: Columns { values: columns.values.wrapping_add(first), ..columns },
+            scales_at: source.inner * width.column_step() - first + of_blocks,
+            steps: source.end - source.first,
+        };
+        match width {
+            Width::Wide => avx512::words(&term, sums),
+            Width::Octet => avx512::octets(&term, sums),
+            Width::Nibble => avx512::nibbles(&term, sums),
+            Width::Narrow => unreachable!("narrow panels are for smaller registers"),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+unsafe fn add_plain(source: &Source, panel: usize, columns: Columns, sums: &mut Sums) {
+    let step = size_of::<f32>() * source.step;
+    // SAFETY: as in `add_packed`.
+    unsafe {
+        let term = Plain {
+            matrix: source.matrix.add(panel * source.panel_bytes + source.first * source.matrix_step),
+            matrix_step: source.matrix_step,
+            columns: Columns { values: columns.values.wrapping_add(source.first * step), ..columns },
+            step,
+            steps: source.end - source.first,
+        };
+        avx512::plain(&term, sums);
+    }
+}

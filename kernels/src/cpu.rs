@@ -165,11 +165,15 @@ pub(crate) fn stored(graph: &Graph, x: Tensor, width: Width) -> Tensor {
     graph.custom_of(I8, dims, &[x], columns::store_columns, width as usize)
 }
 
+#[cfg(target_arch = "x86_64")]
+fn product_flags() -> usize {
+    if Isa::best() == Some(Isa::Avx512) { product::AVX512 } else { 0 }
+}
+
 /// Sum of `terms`, plus `start` if given: F32 of `dims`. Matrices are repeated over dimensions 2 and 3 as needed.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn sum_of_products(graph: &Graph, dims: [usize; 4], start: Option<Tensor>, terms: &[Term]) -> Tensor {
-    let mut flags = if start.is_some() { product::HAS_START } else { 0 };
-    flags |= if Isa::best() == Some(Isa::Avx512) { product::AVX512 } else { 0 };
+    let flags = product_flags() | if start.is_some() { product::HAS_START } else { 0 };
     let mut operands: Vec<Tensor> = start.into_iter().collect();
     operands.extend(terms.iter().flat_map(|term| [term.matrix, term.columns]));
     graph.custom(dims, &operands, product::run, flags)
@@ -178,7 +182,12 @@ pub(crate) fn sum_of_products(graph: &Graph, dims: [usize; 4], start: Option<Ten
 /// `into` += M X^T, in place.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
-    graph.custom_inplace(into, &[term.matrix, term.columns], product::run, product::TURNED | product::HAS_START)
+    graph.custom_inplace(
+        into,
+        &[term.matrix, term.columns],
+        product::run,
+        product_flags() | product::TURNED | product::HAS_START,
+    )
 }
 
 /// sqrt(2 / pi), c of GELU as [`Activation::Gelu`] has it.
@@ -223,8 +232,10 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// Both numbers; the sign of the cap says whether AVX-512 multiplies.
     fn flags(self) -> usize {
-        (self.cap.to_bits() as usize) << 32 | self.scale.to_bits() as usize
+        let cap = if Isa::best() == Some(Isa::Avx512) { -self.cap } else { self.cap };
+        (cap.to_bits() as usize) << 32 | self.scale.to_bits() as usize
     }
 }
 

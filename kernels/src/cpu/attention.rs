@@ -15,6 +15,7 @@ use llama_cpp_sys_2 as sys;
 
 use super::PANEL;
 use super::avx2::{self, PlainRun, TILE};
+use super::avx512;
 use super::math::{self, exp};
 use crate::ggml::Work;
 
@@ -40,6 +41,8 @@ struct Shape<'a> {
     scale: f32,
     /// c of c tanh(score / c); 0: not capped.
     cap: f32,
+    /// Whether [`super::Isa::Avx512`] multiplies.
+    wide_registers: bool,
     first: &'a [i32],
 }
 
@@ -53,7 +56,8 @@ impl<'a> Shape<'a> {
             kv_heads: turned.ne[2] as usize,
             tokens,
             scale: f32::from_bits(flags as u32),
-            cap: f32::from_bits((flags >> 32) as u32),
+            cap: f32::from_bits((flags >> 32) as u32).abs(),
+            wide_registers: f32::from_bits((flags >> 32) as u32).is_sign_negative(),
             // SAFETY: the caller passes the I32 tensor of T values.
             first: unsafe { slice::from_raw_parts(first.data.cast(), tokens) },
         }
@@ -147,19 +151,37 @@ unsafe fn scores_of_panel(
     count: usize,
     out: &mut [[f32; PANEL]],
 ) {
-    for tile in (0..count).step_by(TILE) {
-        // SAFETY: the panel has head_dim runs of 16 keys, the queries head_dim values each.
+    let run = PlainRun {
+        matrix: panel,
+        matrix_step: PANEL * size_of::<f32>(),
+        columns: queries,
+        step: 1,
+        column_stride: shape.query_stride(),
+        len: shape.head_dim,
+    };
+    out[..count].fill([0.0; PANEL]);
+    // SAFETY: the panel has head_dim runs of 16 keys, the queries head_dim values each.
+    unsafe { add_rows(shape.wide_registers, run, &mut out[..count]) };
+}
+
+/// `sums` += the product of a run, a column for each.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn add_rows(wide_registers: bool, run: PlainRun, sums: &mut [[f32; PANEL]]) {
+    let mut done = 0;
+    while done < sums.len() {
+        let columns = run.columns.wrapping_add(done * run.column_stride);
+        // SAFETY: as the caller says; the features were detected before the node was made.
         unsafe {
-            let run = PlainRun {
-                matrix: panel,
-                matrix_step: PANEL * size_of::<f32>(),
-                columns: queries.add(tile * shape.query_stride()),
-                step: 1,
-                column_stride: shape.query_stride(),
-                len: shape.head_dim,
-            };
-            out[tile..count.min(tile + TILE)].fill([0.0; PANEL]);
-            avx2::plain(&run, TILE.min(count - tile), out[tile].as_mut_ptr());
+            let sums = &mut sums[done..];
+            if wide_registers && sums.len() >= avx512::TILE {
+                avx512::rows(&PlainRun { columns, ..run }, sums.as_mut_ptr().cast());
+                done += avx512::TILE;
+            } else {
+                let count = TILE.min(sums.len());
+                avx2::plain(&PlainRun { columns, ..run }, count, sums.as_mut_ptr().cast());
+                done += count;
+            }
         }
     }
 }
@@ -167,6 +189,7 @@ unsafe fn scores_of_panel(
 /// `sums[part][row]` += rows of `matrix` (tokens `stride` values apart) weighted by `weights`, one row of weights per
 /// sum, `step` values from token to token and `row_stride` from row to row.
 struct Weighted {
+    wide_registers: bool,
     matrix: *const f32,
     stride: usize,
     weights: *const f32,
@@ -180,20 +203,16 @@ impl Weighted {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn add_to<const N: usize>(&self, head_dim: usize, rows: usize, sums: &mut Rows<N>) {
         for (part, sums) in sums[..head_dim / PANEL].iter_mut().enumerate() {
-            for tile in (0..rows).step_by(TILE) {
-                // SAFETY: the matrix has `tokens` rows of head_dim values, the weights a value for each and row.
-                unsafe {
-                    let run = PlainRun {
-                        matrix: self.matrix.add(part * PANEL),
-                        matrix_step: self.stride * size_of::<f32>(),
-                        columns: self.weights.add(tile * self.row_stride),
-                        step: self.step,
-                        column_stride: self.row_stride,
-                        len: self.tokens,
-                    };
-                    avx2::plain(&run, TILE.min(rows - tile), sums[tile].as_mut_ptr());
-                }
-            }
+            let run = PlainRun {
+                matrix: self.matrix.wrapping_add(part * PANEL),
+                matrix_step: self.stride * size_of::<f32>(),
+                columns: self.weights,
+                step: self.step,
+                column_stride: self.row_stride,
+                len: self.tokens,
+            };
+            // SAFETY: the matrix has `tokens` rows of head_dim values, the weights a value for each and row.
+            unsafe { add_rows(self.wide_registers, run, &mut sums[..rows]) };
         }
     }
 }
@@ -261,6 +280,7 @@ unsafe fn forward_unit(
             }
             let tokens = (panels.len() * PANEL).min(shape.tokens - begin * PANEL);
             let values = Weighted {
+                wide_registers: shape.wide_registers,
                 matrix: v.add(begin * PANEL * shape.key_stride() + kv_head * shape.head_dim),
                 stride: shape.key_stride(),
                 weights: scores.as_ptr().cast(),
@@ -423,6 +443,7 @@ unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, 
                 }
             }
             let keys = Weighted {
+                wide_registers: shape.wide_registers,
                 matrix: back.k.add(begin * PANEL * shape.key_stride() + kv_head * shape.head_dim),
                 stride: shape.key_stride(),
                 weights: slopes.as_ptr().cast(),
@@ -495,6 +516,7 @@ unsafe fn keys_unit(back: &Backward<'_>, shared: *const f32, kv_head: usize, pan
                 }
                 for (matrix, weights, sums) in [(back.q, &slopes, &mut d_keys), (back.d_out, &scores, &mut d_values)] {
                     let rows = Weighted {
+                        wide_registers: shape.wide_registers,
                         matrix: matrix.add(place),
                         stride: shape.query_stride(),
                         weights: weights.as_ptr().cast(),

@@ -7,8 +7,10 @@ use std::arch::x86_64::{
     __m512, __m512i, _mm512_cvtepi32_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
 };
+use std::ops::Range;
 
 use super::PANEL;
+use super::avx2::PlainRun;
 use super::panels::{BLOCK, NIBBLE_BLOCK, OCTET_BLOCK};
 
 /// Columns of a tile: enough sums that none waits for its own.
@@ -17,27 +19,26 @@ pub(super) const TILE: usize = 12;
 /// F32 sums of a tile.
 pub(super) type Sums = [__m512; TILE];
 
-/// What `values` has at columns `first` to 12, or zeros where it is null.
+/// Begins with what `values` has at some columns, and with zeros everywhere where it is null.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn begin(values: *const f32, stride: usize, first: usize) -> Sums {
-    let mut sums = [_mm512_setzero_ps(); TILE];
+pub(super) unsafe fn begin(sums: &mut Sums, values: *const f32, stride: usize, columns: Range<usize>) {
+    sums.fill(_mm512_setzero_ps());
     if !values.is_null() {
-        for (column, sum) in sums.iter_mut().enumerate().skip(first) {
+        for (column, sum) in columns.clone().zip(&mut sums[columns]) {
             // SAFETY: the caller gives 16 values at each of these columns.
-            *sum = unsafe { _mm512_loadu_ps(values.wrapping_add(column * stride)) };
+            *sum = unsafe { _mm512_loadu_ps(values.wrapping_add(column.wrapping_mul(stride))) };
         }
     }
-    sums
 }
 
-/// Writes the sums of columns `first` to 12.
+/// Writes the sums of some columns.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn end(sums: &Sums, out: *mut f32, stride: usize, first: usize) {
-    for (column, sum) in sums.iter().enumerate().skip(first) {
+pub(super) unsafe fn end(sums: &Sums, out: *mut f32, stride: usize, columns: Range<usize>) {
+    for (column, sum) in columns.clone().zip(&sums[columns]) {
         // SAFETY: the caller gives room for 16 values at each of these columns.
-        unsafe { _mm512_storeu_ps(out.wrapping_add(column * stride), *sum) };
+        unsafe { _mm512_storeu_ps(out.wrapping_add(column.wrapping_mul(stride)), *sum) };
     }
 }
 
@@ -211,5 +212,62 @@ pub(super) unsafe fn plain(term: &Plain, sums: &mut Sums) {
     unsafe {
         add_steps!(sums, "vfmadd231ps", term.matrix, term.columns, 0, term.steps,
             ["vmovups {n}, zmmword ptr [{row}]"], row_step: term.matrix_step, step: term.step);
+    }
+}
+
+/// The same for the first `count` columns, where there are fewer than a tile has.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn plain_some(term: &Plain, count: usize, sums: &mut Sums) {
+    // SAFETY: as in `plain`.
+    unsafe {
+        match count {
+            1 => plain_columns::<1>(term, sums),
+            2 => plain_columns::<2>(term, sums),
+            3 => plain_columns::<3>(term, sums),
+            4 => plain_columns::<4>(term, sums),
+            5 => plain_columns::<5>(term, sums),
+            6 => plain_columns::<6>(term, sums),
+            7 => plain_columns::<7>(term, sums),
+            8 => plain_columns::<8>(term, sums),
+            9 => plain_columns::<9>(term, sums),
+            10 => plain_columns::<10>(term, sums),
+            _ => plain_columns::<11>(term, sums),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn plain_columns<const N: usize>(term: &Plain, sums: &mut Sums) {
+    let mut local: [__m512; N] = std::array::from_fn(|column| sums[column]);
+    let mut columns: [*const u8; N] = std::array::from_fn(|column| term.columns.at(column, 0));
+    let mut row = term.matrix;
+    for _ in 0..term.steps {
+        // SAFETY: matrix and columns have `steps` steps; the pointers are not read after their last.
+        unsafe {
+            let values = _mm512_loadu_ps(row.cast());
+            row = row.wrapping_add(term.matrix_step);
+            for (sum, column) in local.iter_mut().zip(&mut columns) {
+                *sum = _mm512_fmadd_ps(values, _mm512_set1_ps(column.cast::<f32>().read_unaligned()), *sum);
+                *column = column.wrapping_add(term.step);
+            }
+        }
+    }
+    sums[..N].copy_from_slice(&local);
+}
+
+/// `sums` [12][16] += the product of a run.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn rows(run: &PlainRun, sums: *mut f32) {
+    let value = size_of::<f32>();
+    let columns = Columns { values: run.columns.cast(), stride: value * run.column_stride };
+    let (matrix, step) = (run.matrix.cast(), value * run.step);
+    let term = Plain { matrix, matrix_step: run.matrix_step, columns, step, steps: run.len };
+    let mut local = [_mm512_setzero_ps(); TILE];
+    // SAFETY: the caller gives a run of twelve columns and their sums.
+    unsafe {
+        begin(&mut local, sums, PANEL, 0..TILE);
+        plain(&term, &mut local);
+        end(&local, sums, PANEL, 0..TILE);
     }
 }

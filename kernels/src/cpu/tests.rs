@@ -274,7 +274,15 @@ fn a_bad_value_reaches_the_sums(bad: f32, width: Width) {
 
 #[test]
 fn outer_products_are_added_in_place() {
-    let (outputs, columns, inner) = (32, 11, 29);
+    for_each_isa(|_| {
+        for columns in [11, 12, 31] {
+            an_outer_product_is_added_in_place(columns);
+        }
+    });
+}
+
+fn an_outer_product_is_added_in_place(columns: usize) {
+    let (outputs, inner) = (32, 29);
     let backend = Backend::cpu(2).unwrap();
     let context = Context::new(8, 0).unwrap();
     let matrix = context.tensor(F32, &[outputs, inner]);
@@ -347,6 +355,14 @@ fn naive_attention(case: &Case, scale: f64, [q, k, v, d_out]: [&[f32]; 4]) -> [V
 
 #[test]
 fn attention_and_its_gradients_equal_their_definition() {
+    let all = RefCell::new(Vec::new());
+    for_each_isa(|_| all.borrow_mut().push(attentions()));
+    assert!(all.borrow().windows(2).all(|two| two[0] == two[1]), "instructions change no bit");
+}
+
+/// Checks attention for several cases and returns outputs and gradients.
+fn attentions() -> Vec<[Vec<f32>; 4]> {
+    let mut found = Vec::new();
     let case = |head_dim, heads, kv_heads, window, cap, documents: &[usize]| Case {
         head_dim,
         heads,
@@ -406,7 +422,9 @@ fn attention_and_its_gradients_equal_their_definition() {
             results.push(ours);
         }
         assert!(results.iter().all(|result| *result == results[0]), "threads change no bit: {case:?}");
+        found.push(results.swap_remove(0));
     }
+    found
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One panel for one block of columns on AVX-512: a tile's sums stay in registers while all terms run.
 
+use std::arch::x86_64::_mm512_setzero_ps;
 use std::ops::Range;
 
 use super::super::avx512::{self, Columns, Packed, Plain, Sums, TILE};
@@ -18,31 +19,34 @@ pub(super) unsafe fn panel_of_columns(
     begin: Place,
     out: Place,
 ) {
+    let packed = sources.iter().any(|source| source.packed.is_some());
     let mut done = columns.start;
+    let mut sums = [_mm512_setzero_ps(); TILE];
     while done < columns.end {
-        // A last tile that is not whole computes columns before it again and keeps only its own; where there are not
-        // enough of them, one column is computed twelve times.
-        let (first, stride, next) = match columns.end - done {
-            TILE.. => (done, 1, done + TILE),
-            _ if columns.end >= TILE => (columns.end - TILE, 1, columns.end),
-            _ => (done, 0, done + 1),
+        // A last tile that is not whole computes columns before it again and keeps only its own. Where there are not
+        // enough of them, F32 terms have tiles of every size, and of packed ones a column is computed twelve times.
+        let (first, stride, own) = match columns.end - done {
+            TILE.. => (done, 1, 0..TILE),
+            rest if columns.end >= TILE => (columns.end - TILE, 1, TILE - rest..TILE),
+            rest if !packed => (done, 1, 0..rest),
+            _ => (done, 0, 0..1),
         };
-        let skip = if stride == 0 { TILE - 1 } else { done - first };
+        let count = if packed { TILE } else { columns.end.min(TILE) };
         // SAFETY: panel and columns lie inside the terms and inside the destination; `begin` is read only where it is
         // given. The features were detected before the node was made.
         unsafe {
-            let mut sums = avx512::begin(begin.at(panel, first), stride * begin.stride, skip);
+            avx512::begin(&mut sums, begin.at(panel, first), begin.stride, own.clone());
             for source in sources {
                 let values = source.columns.wrapping_add(first * source.column_bytes);
-                let columns = Columns { values, stride: stride * source.column_bytes };
+                let tile = Columns { values, stride: stride * source.column_bytes };
                 match source.packed {
-                    Some(width) => add_packed(source, width, panel, columns, &mut sums),
-                    None => add_plain(source, panel, columns, &mut sums),
+                    Some(width) => add_packed(source, width, panel, tile, &mut sums),
+                    None => add_plain(source, panel, tile, count, &mut sums),
                 }
             }
-            avx512::end(&sums, out.at(panel, first), stride * out.stride, skip);
+            avx512::end(&sums, out.at(panel, first), out.stride, own.clone());
         }
-        done = next;
+        done += own.len();
     }
 }
 
@@ -73,7 +77,7 @@ unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Colum
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn add_plain(source: &Source, panel: usize, columns: Columns, sums: &mut Sums) {
+unsafe fn add_plain(source: &Source, panel: usize, columns: Columns, count: usize, sums: &mut Sums) {
     let step = size_of::<f32>() * source.step;
     // SAFETY: as in `add_packed`.
     unsafe {
@@ -84,6 +88,6 @@ unsafe fn add_plain(source: &Source, panel: usize, columns: Columns, sums: &mut 
             step,
             steps: source.end - source.first,
         };
-        avx512::plain(&term, sums);
+        if count < TILE { avx512::plain_some(&term, count, sums) } else { avx512::plain(&term, sums) }
     }
 }

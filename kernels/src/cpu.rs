@@ -24,7 +24,7 @@ mod product;
 use std::sync::OnceLock;
 
 use crate::arch::Activation;
-use crate::ggml::{self, Graph, I8, I16, I32, I64, Tensor, Type};
+use crate::ggml::{self, Graph, I8, Tensor, Type};
 
 pub(crate) use nibbles::has_nibbles;
 pub(crate) use pack::{Packing, Scratch};
@@ -128,12 +128,7 @@ pub(crate) struct Term {
 
 /// Storage type and dimensions of the packed form of a matrix: a row for each panel of 16 outputs.
 pub(crate) fn packed_form(width: Width, outputs: usize, inner: usize) -> (Type, [usize; 2]) {
-    let kind = match width {
-        Width::Wide => I16,
-        Width::Narrow => I8,
-        Width::Nibble => I32,
-        Width::Octet => I64,
-    };
+    let kind = width.kind();
     (kind, [width.panel_bytes(inner) / ggml::row_bytes(kind, 1), outputs / PANEL])
 }
 

@@ -36,6 +36,8 @@ pub(crate) const I8: Type = sys::GGML_TYPE_I8;
 pub(crate) const I16: Type = sys::GGML_TYPE_I16;
 pub(crate) const I32: Type = sys::GGML_TYPE_I32;
 pub(crate) const I64: Type = sys::GGML_TYPE_I64;
+/// 64-bit float.
+pub(crate) const F64: Type = sys::GGML_TYPE_F64;
 
 /// Why the native library could not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::PANEL;
 use super::avx2::PlainRun;
-use super::panels::{BLOCK, NIBBLE_BLOCK, OCTET_BLOCK};
+use super::panels::{BLOCK, NIBBLE_BLOCK};
 
 /// Columns of a tile: enough sums that none waits for its own.
 pub(super) const TILE: usize = 12;
@@ -142,11 +142,11 @@ pub(super) unsafe fn words(term: &Packed, sums: &mut Sums) {
     }
 }
 
-/// Adds the product of octets. A column's sum, 128-fold and negative, makes up for the 128 that stands on each number.
+/// Adds the product of octets in blocks of `N`. A column's sum, 128-fold and negative, makes up for the 128 that stands on each number.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn octets(term: &Packed, sums: &mut Sums) {
-    for (block, first) in (0..term.steps).step_by(OCTET_BLOCK).enumerate() {
-        let fours = OCTET_BLOCK.min(term.steps - first) / 4;
+pub(super) unsafe fn octets<const N: usize>(term: &Packed, sums: &mut Sums) {
+    for (block, first) in (0..term.steps).step_by(N).enumerate() {
+        let fours = N.min(term.steps - first) / 4;
         // SAFETY: as in `words`; columns have two values a block.
         unsafe {
             let mut whole = [_mm512_setzero_si512(); TILE];

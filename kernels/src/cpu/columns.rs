@@ -39,15 +39,20 @@ pub(super) unsafe extern "C" fn store_columns(dst: *mut sys::ggml_tensor, _ith: 
                     store_bytes::<NIBBLE_BLOCK>(values, out, scales, |scale, sum| scale * sum as f32)
                 }
                 Width::Octet => {
-                    let out = slice::from_raw_parts_mut(bytes, inner);
-                    store_bytes::<OCTET_BLOCK>(values, out, scales, |_, sum| {
-                        f32::from_bits(sum.wrapping_mul(-i32::from(OCTET_ZERO)).cast_unsigned())
-                    })
+                    store_bytes::<OCTET_BLOCK>(values, slice::from_raw_parts_mut(bytes, inner), scales, make_up)
+                }
+                Width::LongOctet => {
+                    store_bytes::<BLOCK>(values, slice::from_raw_parts_mut(bytes, inner), scales, make_up)
                 }
                 _ => store_words(values, slice::from_raw_parts_mut(words, inner), scales),
             }
         }
     }
+}
+
+/// What makes up for that which was added to octets: an integer in the bits of an F32.
+fn make_up(_: f32, sum: i32) -> f32 {
+    f32::from_bits(sum.wrapping_mul(-i32::from(OCTET_ZERO)).cast_unsigned())
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -14,13 +14,14 @@
 //! Nibbles are the file's own numbers and exact.
 
 use super::PANEL;
+use crate::ggml::{F64, I8, I16, I32, I64, Type};
 
 /// Inner steps that share a scale.
 pub(crate) const BLOCK: usize = 128;
 /// Inner steps that share a scale and a minimum where weights are nibbles, as in the file.
 pub(crate) const NIBBLE_BLOCK: usize = 32;
-/// Inner steps that share a scale where weights are octets.
-pub(crate) const OCTET_BLOCK: usize = 64;
+/// Inner steps that share a scale where weights are octets, as in files of 8 bits.
+pub(crate) const OCTET_BLOCK: usize = 32;
 /// Bytes of a block's scales.
 pub(crate) const SCALES_BYTES: usize = PANEL * size_of::<f32>();
 /// What is added to an octet, so that it has no sign.
@@ -37,22 +38,35 @@ pub(crate) enum Width {
     Nibble,
     /// In 8 bits as narrow ones, multiplied with activations of 8 bits: only where [`super::Isa::Avx512`] multiplies.
     Octet,
+    /// The same in longer blocks: for gradients, which bear it.
+    LongOctet,
 }
 
 impl Width {
     /// In the order of their numbers, which flags of operations carry.
-    pub(super) const ALL: [Width; 4] = [Width::Wide, Width::Narrow, Width::Nibble, Width::Octet];
+    pub(super) const ALL: [Width; 5] = [Width::Wide, Width::Narrow, Width::Nibble, Width::Octet, Width::LongOctet];
+
+    /// The storage type that says so of a tensor of panels; ggml has none for them.
+    pub(super) fn kind(self) -> Type {
+        match self {
+            Width::Wide => I16,
+            Width::Narrow => I8,
+            Width::Nibble => I32,
+            Width::Octet => I64,
+            Width::LongOctet => F64,
+        }
+    }
 
     /// Whether such panels are multiplied with activations of 8 bits.
     fn takes_bytes(self) -> bool {
-        matches!(self, Width::Nibble | Width::Octet)
+        matches!(self, Width::Nibble | Width::Octet | Width::LongOctet)
     }
 
     /// Bytes of the numbers of 16 outputs and one inner step.
     pub(crate) fn step_bytes(self) -> usize {
         match self {
             Width::Wide => 2 * PANEL,
-            Width::Narrow | Width::Octet => PANEL,
+            Width::Narrow | Width::Octet | Width::LongOctet => PANEL,
             Width::Nibble => PANEL / 2,
         }
     }
@@ -60,7 +74,7 @@ impl Width {
     /// Inner steps that share a scale.
     pub(crate) fn block(self) -> usize {
         match self {
-            Width::Wide | Width::Narrow => BLOCK,
+            Width::Wide | Width::Narrow | Width::LongOctet => BLOCK,
             Width::Nibble => NIBBLE_BLOCK,
             Width::Octet => OCTET_BLOCK,
         }
@@ -129,7 +143,7 @@ pub(crate) fn pack_block(width: Width, values: &[f32], numbers: &mut [u8], scale
     match width {
         Width::Wide => write_numbers::<2, 2>(values, &factors, numbers, |number| (number as u16).to_le_bytes()),
         Width::Narrow => write_numbers::<2, 1>(values, &factors, numbers, |number| [number as u8]),
-        Width::Octet => {
+        Width::Octet | Width::LongOctet => {
             write_numbers::<4, 1>(values, &factors, numbers, |number| [(number as u8).wrapping_add(OCTET_ZERO)])
         }
         Width::Nibble => unreachable!("nibbles are the file's own numbers"),

@@ -127,13 +127,7 @@ unsafe fn source_of(
     flags: usize,
 ) -> Source {
     let turned = flags & TURNED != 0;
-    let packed = match matrix.type_ {
-        sys::GGML_TYPE_I16 => Some(Width::Wide),
-        sys::GGML_TYPE_I8 => Some(Width::Narrow),
-        sys::GGML_TYPE_I32 => Some(Width::Nibble),
-        sys::GGML_TYPE_I64 => Some(Width::Octet),
-        _ => None,
-    };
+    let packed = Width::ALL.into_iter().find(|width| width.kind() == matrix.type_);
     // Grouped heads: consecutive places share a matrix, or share columns.
     let shared = |tensor: &sys::ggml_tensor| {
         [place[0] * tensor.ne[2] as usize / dst.ne[2] as usize, place[1] * tensor.ne[3] as usize / dst.ne[3] as usize]

@@ -37,7 +37,9 @@ fn write_packed(width: Width, tensor: Tensor, matrix: &[f32], outputs: usize, in
                 let at = 4 * PANEL * (step / 2) + 4 * output + step % 2 * 2;
                 f32::from(i16::from_le_bytes([numbers[at], numbers[at + 1]]))
             }
-            Width::Octet => f32::from(numbers[4 * PANEL * (step / 4) + 4 * output + step % 4]) - 128.0,
+            Width::Octet | Width::LongOctet => {
+                f32::from(numbers[4 * PANEL * (step / 4) + 4 * output + step % 4]) - 128.0
+            }
             _ => f32::from(numbers[2 * PANEL * (step / 2) + 2 * output + step % 2] as i8),
         };
         let scale = |step: usize, place: usize| {
@@ -58,7 +60,7 @@ fn held_by_columns(width: Width, bytes: &[u8], inner: usize) -> Vec<f32> {
         let scale_at = |step: usize| step / width.block() * width.column_scales() * 4;
         let scale = |step: usize| f32::from_le_bytes(scales[scale_at(step)..][..4].try_into().unwrap());
         let value = |step: usize| match width {
-            Width::Nibble | Width::Octet => f32::from(steps[step] as i8),
+            Width::Nibble | Width::Octet | Width::LongOctet => f32::from(steps[step] as i8),
             _ => f32::from(i16::from_le_bytes([steps[2 * step], steps[2 * step + 1]])),
         };
         (0..inner).map(|step| value(step) * scale(step)).collect()
@@ -111,9 +113,16 @@ fn sums_of_packed_and_plain_terms_equal_plain_loops() {
     let wide = RefCell::new(Vec::new());
     for_each_isa(|isa| {
         wide.borrow_mut().push(sums_of_width(Width::Wide));
-        sums_of_width(if isa == Isa::Avx512 { Width::Octet } else { Width::Narrow });
+        for &width in rounded_widths(isa) {
+            sums_of_width(width);
+        }
     });
     assert!(wide.borrow().windows(2).all(|two| two[0] == two[1]), "instructions change no bit of the same panels");
+}
+
+/// Widths of 8 bits that an instruction set multiplies.
+fn rounded_widths(isa: Isa) -> &'static [Width] {
+    if isa == Isa::Avx512 { &[Width::Octet, Width::LongOctet] } else { &[Width::Narrow] }
 }
 
 /// Checks the sums of several shapes and returns them.
@@ -122,7 +131,8 @@ fn sums_of_width(width: Width) -> Vec<Vec<f32>> {
         [(16, 2, 1, 1), (48, 38, 3, 13), (64, 3000, 8, 70), (160, 64, 8, 5), (32, 384, 4, 200), (16, 130, 2, 385)];
     let sums = shapes.into_iter().map(|(outputs, inner, rank, columns)| {
         // Octets come in fours, and so does what can be packed.
-        let inner = if width == Width::Octet { inner.next_multiple_of(PANEL) } else { inner };
+        let bytes = matches!(width, Width::Octet | Width::LongOctet);
+        let inner = if bytes { inner.next_multiple_of(PANEL) } else { inner };
         let mut results = Vec::new();
         for threads in [1, 2, 3] {
             let backend = Backend::cpu(threads).unwrap();
@@ -155,7 +165,7 @@ fn sums_of_width(width: Width) -> Vec<Vec<f32>> {
             backend.compute(&graph).unwrap();
             let ours: Vec<f32> = sum.to_vec();
             let xh = held_by_columns(width, &stored.to_bytes(), inner);
-            close_within(&xh, &xv, if width == Width::Octet { 1.0 / 250.0 } else { 1.0 / 16_000.0 });
+            close_within(&xh, &xv, if bytes { 1.0 / 250.0 } else { 1.0 / 16_000.0 });
             let first = naive(&held, outputs, inner, columns, &|step, column| xh[column * inner + step]);
             let second = naive(&lv, outputs, rank, columns, &|step, column| uv[column * rank + step]);
             let exact: Vec<f64> =
@@ -243,9 +253,8 @@ fn products_of_nibbles() -> Vec<Vec<f32>> {
 #[test]
 fn values_that_are_no_numbers_reach_the_sums() {
     for_each_isa(|isa| {
-        let bytes = if isa == Isa::Avx512 { Width::Octet } else { Width::Narrow };
         for bad in [f32::NAN, f32::INFINITY] {
-            for width in [Width::Wide, bytes, Width::Nibble] {
+            for &width in rounded_widths(isa).iter().chain(&[Width::Wide, Width::Nibble]) {
                 a_bad_value_reaches_the_sums(bad, width);
             }
         }

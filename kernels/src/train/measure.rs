@@ -216,8 +216,11 @@ pub fn type_speeds(
             time(ggml::type_name(kind), kind, &[inputs, outputs], &random_rows, None)?;
         }
         if let Some(isa) = Isa::best() {
-            let narrow = if isa == Isa::Avx512 { (Width::Octet, "octet") } else { (Width::Narrow, "narrow") };
-            for (width, name) in [(Width::Wide, "wide"), narrow, (Width::Nibble, "nibble")] {
+            let rounded: &[_] = match isa {
+                Isa::Avx2 => &[(Width::Narrow, "narrow")],
+                Isa::Avx512 => &[(Width::Octet, "octet"), (Width::LongOctet, "octet, long")],
+            };
+            for &(width, name) in [(Width::Wide, "wide"), (Width::Nibble, "nibble")].iter().chain(rounded) {
                 let (kind, dims) = cpu::packed_form(width, outputs, inputs);
                 // Small bytes are small numbers, as integers and as scales.
                 time(name, kind, &dims, &|weight| weight.write_bytes(&vec![1; weight.bytes()], 0), Some(width))?;

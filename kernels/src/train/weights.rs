@@ -134,7 +134,7 @@ impl Widths {
             (Isa::Avx512, _) if quantised => Width::Octet,
             _ => Width::Wide,
         };
-        let transposed = if isa == Isa::Avx512 { Width::Octet } else { Width::Narrow };
+        let transposed = if isa == Isa::Avx512 { Width::LongOctet } else { Width::Narrow };
         Widths { forward, transposed }
     }
 }

@@ -69,7 +69,7 @@ unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Range
                 Width::Wide => piece,
                 Width::Narrow => avx2::widen(piece.cast(), widened, steps * PANEL),
                 Width::Nibble => avx2::split(piece, widened.cast(), steps * source.matrix_step),
-                Width::Octet => unreachable!("octets are for wider registers"),
+                Width::Octet | Width::LongOctet => unreachable!("octets are for wider registers"),
             };
             let scales = scales.add(block * width.block_scales());
             for (index, column) in columns.clone().step_by(TILE).enumerate() {

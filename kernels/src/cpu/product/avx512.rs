@@ -4,7 +4,7 @@ use std::arch::x86_64::_mm512_setzero_ps;
 use std::ops::Range;
 
 use super::super::avx512::{self, Columns, Packed, Plain, Sums, TILE};
-use super::super::panels::Width;
+use super::super::panels::{BLOCK, OCTET_BLOCK, Width};
 use super::{Place, Source};
 
 /// Most columns of a unit.
@@ -68,7 +68,8 @@ unsafe fn add_packed(source: &Source, width: Width, panel: usize, columns: Colum
         };
         match width {
             Width::Wide => avx512::words(&term, sums),
-            Width::Octet => avx512::octets(&term, sums),
+            Width::Octet => avx512::octets::<OCTET_BLOCK>(&term, sums),
+            Width::LongOctet => avx512::octets::<BLOCK>(&term, sums),
             Width::Nibble => avx512::nibbles(&term, sums),
             Width::Narrow => unreachable!("narrow panels are for smaller registers"),
         }

@@ -3,10 +3,13 @@
 use std::arch::x86_64::_mm512_setzero_ps;
 use std::ops::Range;
 
+use super::super::avx2;
 use super::super::avx512::{self, Columns, Packed, Plain, Sums, TILE};
 use super::super::panels::{BLOCK, OCTET_BLOCK, Width};
 use super::{Place, Source};
 
+/// Bytes that a cache fetches at a time.
+const LINE: usize = 64;
 /// Most columns of a unit.
 pub(super) const COLUMNS_MAX: usize = 516;
 
@@ -40,7 +43,10 @@ pub(super) unsafe fn panel_of_columns(
                 let values = source.columns.wrapping_add(first * source.column_bytes);
                 let tile = Columns { values, stride: stride * source.column_bytes };
                 match source.packed {
-                    Some(width) => add_packed(source, width, panel, tile, &mut sums),
+                    Some(width) => {
+                        fetch_ahead(source, panel, columns.len(), done - columns.start);
+                        add_packed(source, width, panel, tile, &mut sums)
+                    }
                     None => add_plain(source, panel, tile, count, &mut sums),
                 }
             }
@@ -48,6 +54,16 @@ pub(super) unsafe fn panel_of_columns(
         }
         done += own.len();
     }
+}
+
+/// Asks for this tile's share of the next panel, which else would come too late for that panel's first tile.
+#[inline]
+fn fetch_ahead(source: &Source, panel: usize, columns: usize, column: usize) {
+    let bytes = (source.end - source.first) * source.matrix_step;
+    let share = (bytes * TILE / columns).next_multiple_of(LINE);
+    let begin = column / TILE * share;
+    let next = source.matrix.wrapping_add((panel + 1) * source.panel_bytes + source.first * source.matrix_step + begin);
+    avx2::prefetch(next, share.min(bytes.saturating_sub(begin)));
 }
 
 #[inline]

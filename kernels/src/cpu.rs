@@ -16,6 +16,8 @@ mod glu;
 #[cfg(target_arch = "x86_64")]
 mod math;
 mod nibbles;
+#[cfg(target_arch = "x86_64")]
+mod norm;
 mod pack;
 mod panels;
 #[cfg(target_arch = "x86_64")]
@@ -185,6 +187,26 @@ pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
     )
 }
 
+/// x / rms(x) * weight for rows of `x`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn norm(graph: &Graph, x: Tensor, weight: Tensor, eps: f32) -> Tensor {
+    graph.custom(x.dims(), &[x, weight], norm::forward, eps.to_bits() as usize)
+}
+
+/// Gradient of `x` for the gradient `dy` of [`norm`], added to `more` if given.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn norm_back(
+    graph: &Graph,
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    more: Option<Tensor>,
+    eps: f32,
+) -> Tensor {
+    let operands: Vec<Tensor> = [dy, x, weight].into_iter().chain(more).collect();
+    graph.custom(x.dims(), &operands, norm::backward, eps.to_bits() as usize)
+}
+
 /// sqrt(2 / pi), c of GELU as [`Activation::Gelu`] has it.
 pub(crate) const GELU_FACTOR: f32 = 0.797_884_6;
 /// Factor on the cube in GELU.
@@ -298,6 +320,12 @@ mod elsewhere {
     pub(crate) fn fits_head(_: usize) -> bool {
         false
     }
+    pub(crate) fn norm(_: &Graph, _: Tensor, _: Tensor, _: f32) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn norm_back(_: &Graph, _: Tensor, _: Tensor, _: Tensor, _: Option<Tensor>, _: f32) -> Tensor {
+        unreachable!("no kernels for this processor")
+    }
     pub(crate) fn attention(_: &Graph, _: [Tensor; 3], _: Sight) -> (Tensor, Tensor) {
         unreachable!("no kernels for this processor")
     }
@@ -316,7 +344,8 @@ mod elsewhere {
 }
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) use elsewhere::{
-    add_outer, attention, attention_back, fits_head, gated_back, geglu, packed, stored, sum_of_products,
+    add_outer, attention, attention_back, fits_head, gated_back, geglu, norm, norm_back, packed, stored,
+    sum_of_products,
 };
 
 #[cfg(all(test, target_arch = "x86_64"))]

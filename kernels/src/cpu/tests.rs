@@ -7,8 +7,8 @@ use crate::arch::Activation;
 
 use super::trial::for_each_isa;
 use super::{
-    Isa, PANEL, Packing, Scratch, Sight, Term, Width, add_outer, attention, attention_back, gated_back, geglu,
-    packed_form, stored, sum_of_products,
+    Isa, PANEL, Packing, Scratch, Sight, Term, Width, add_outer, attention, attention_back, gated_back, geglu, norm,
+    norm_back, packed_form, stored, sum_of_products,
 };
 use crate::ggml::{self, Backend, Context, F32, Graph, GraphMemory, I32, Q4_0, Q4_1, Q4_K, Tensor, Type};
 
@@ -279,6 +279,54 @@ fn a_bad_value_reaches_the_sums(bad: f32, width: Width) {
     let term = Term { matrix: w, columns: stored(&graph, x, width) };
     let ours = compute(1, &graph, sum_of_products(&graph, [16, 2, 1, 1], None, &[term]));
     assert!(ours[..16].iter().all(|value| value.is_finite()) && !ours[16..].iter().any(|value| value.is_finite()));
+}
+
+#[test]
+fn norms_and_their_gradients_equal_the_formula() {
+    let eps = 1e-5;
+    for (width, heads, tokens) in [(576, 1, 19), (64, 3, 5), (50, 1, 1), (16, 2, 70)] {
+        let backend = Backend::cpu(2).unwrap();
+        let context = Context::new(8, 0).unwrap();
+        let [x, dy, more] = [(); 3].map(|()| context.tensor(F32, &[width, heads, tokens]));
+        let weight = context.tensor(F32, &[width]);
+        let _buffer = backend.allocate(&context, "a test").unwrap();
+        let [xv, dv, mv, wv] = [(x, 1), (dy, 2), (more, 3), (weight, 4)].map(|(tensor, seed)| {
+            let v = values(tensor.elements(), seed);
+            tensor.write(&v);
+            v
+        });
+        let graph = Graph::new(8).unwrap();
+        let all = [
+            norm(&graph, x, weight, eps),
+            norm_back(&graph, dy, x, weight, None, eps),
+            norm_back(&graph, dy, x, weight, Some(more), eps),
+        ];
+        for tensor in all {
+            graph.keep(tensor);
+            graph.run(tensor);
+        }
+        let _memory = GraphMemory::new(&backend, &graph).unwrap();
+        backend.compute(&graph).unwrap();
+        let mut exact: [Vec<f64>; 3] = Default::default();
+        for (row, x) in xv.chunks_exact(width).enumerate() {
+            let of_row =
+                |values: &[f32]| values[row * width..][..width].iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+            let (dy, more) = (of_row(&dv), of_row(&mv));
+            let mean = |terms: &dyn Fn(usize) -> f64| (0..width).map(terms).sum::<f64>() / width as f64;
+            let r = 1.0 / (mean(&|at| f64::from(x[at]).powi(2)) + f64::from(eps)).sqrt();
+            let along = mean(&|at| f64::from(wv[at]) * dy[at] * f64::from(x[at]));
+            for at in 0..width {
+                let (value, w) = (f64::from(x[at]), f64::from(wv[at]));
+                let dx = r * w * dy[at] - r.powi(3) * value * along;
+                exact[0].push(value * r * w);
+                exact[1].push(dx);
+                exact[2].push(dx + more[at]);
+            }
+        }
+        for (ours, exact) in all.iter().zip(&exact) {
+            close(&ours.to_vec::<f32>(), exact);
+        }
+    }
 }
 
 #[test]

@@ -61,6 +61,9 @@ impl Builder<'_> {
 
     /// x / rms(x) * weight.
     fn norm(&self, x: Tensor, weight: Tensor) -> Tensor {
+        if self.weights.packed {
+            return cpu::norm(self.graph, x, weight, self.config.norm_eps);
+        }
         self.graph.mul(self.graph.rms_norm(x, self.config.norm_eps), weight)
     }
 
@@ -114,7 +117,18 @@ impl Builder<'_> {
 
     /// Gradient of [`Builder::norm`] with respect to `x`.
     fn norm_back(&self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor {
+        if self.weights.packed {
+            return cpu::norm_back(self.graph, gradient, x, weight, None, self.config.norm_eps);
+        }
         self.graph.rms_norm_back(self.graph.mul(gradient, weight), x, self.config.norm_eps)
+    }
+
+    /// The same added to `more`.
+    fn norm_back_to(&self, more: Tensor, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor {
+        if self.weights.packed {
+            return cpu::norm_back(self.graph, gradient, x, weight, Some(more), self.config.norm_eps);
+        }
+        self.graph.add(more, self.norm_back(gradient, x, weight))
     }
 }
 

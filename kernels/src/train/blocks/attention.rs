@@ -123,7 +123,7 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
     let h = b.norm(saved.x, b.layer(layer).attention_norm);
     let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, h, &[dq, dk, dv], layer > 0)?;
-    let dx = g.add(d_residual, b.norm_back(dh, saved.x, b.layer(layer).attention_norm));
+    let dx = b.norm_back_to(d_residual, dh, saved.x, b.layer(layer).attention_norm);
     g.run(dx);
     Some(dx)
 }

@@ -63,7 +63,6 @@ impl Builder<'_> {
 
 /// `gradient` of the output -> gradient of `x`.
 pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: Tensor) -> Tensor {
-    let g = b.graph;
     let (gate, up) = (saved.input.outputs[0], saved.input.outputs[1]);
     let hidden = b.gated(gate, up);
     let d_added = b.end_of_sum_back(gradient, saved.output.outputs[0], b.post_norm(layer, 1));
@@ -73,5 +72,5 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     let h = b.norm(saved.x, b.layer(layer).feed_forward_norm);
     let dh = linear::backward(b, layer, Group::FeedForwardInput, &saved.input, h, &[d_gate, d_up], true)
         .expect("the input gradient was asked for");
-    g.add(gradient, b.norm_back(dh, saved.x, b.layer(layer).feed_forward_norm))
+    b.norm_back_to(gradient, dh, saved.x, b.layer(layer).feed_forward_norm)
 }

@@ -21,6 +21,8 @@ mod norm;
 mod pack;
 mod panels;
 #[cfg(target_arch = "x86_64")]
+mod peak;
+#[cfg(target_arch = "x86_64")]
 mod product;
 
 use std::sync::OnceLock;
@@ -31,6 +33,8 @@ use crate::ggml::{self, Graph, I8, Tensor, Type};
 pub(crate) use nibbles::has_nibbles;
 pub(crate) use pack::{Packing, Scratch};
 pub(crate) use panels::{BLOCK, Width};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use peak::{multiply_floats, multiply_integers};
 
 /// Values of a panel: as many outputs as two AVX2 registers hold.
 pub(crate) const PANEL: usize = 16;
@@ -306,7 +310,7 @@ pub(crate) fn attention_back(
 /// Never called: [`Isa::best`] is none on other processors.
 #[cfg(not(target_arch = "x86_64"))]
 mod elsewhere {
-    use super::{Activation, Graph, Sight, Tensor, Term, Width};
+    use super::{Activation, Graph, Isa, Sight, Tensor, Term, Width};
 
     pub(crate) fn sum_of_products(_: &Graph, _: [usize; 4], _: Option<Tensor>, _: &[Term]) -> Tensor {
         unreachable!("no kernels for this processor")
@@ -319,6 +323,12 @@ mod elsewhere {
     }
     pub(crate) fn fits_head(_: usize) -> bool {
         false
+    }
+    pub(crate) fn multiply_floats(_: Isa, _: usize) -> f64 {
+        unreachable!("no kernels for this processor")
+    }
+    pub(crate) fn multiply_integers(_: Isa, _: usize) -> f64 {
+        unreachable!("no kernels for this processor")
     }
     pub(crate) fn norm(_: &Graph, _: Tensor, _: Tensor, _: f32) -> Tensor {
         unreachable!("no kernels for this processor")

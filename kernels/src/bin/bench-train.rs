@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use hone_kernels::train::{StepOutcome, TokenRow, TrainParams, Trainer, measure, preflight};
+use hone_kernels::train::measure::{self, Peak};
+use hone_kernels::train::{StepOutcome, TokenRow, TrainParams, Trainer, preflight};
 use serde_json::json;
 
 /// Rows of one pass in this benchmark.
@@ -34,21 +35,25 @@ fn main() -> anyhow::Result<()> {
         print_types(threads as usize)?;
     }
     // A shared machine is slower for moments: the limit is the best of what is seen between the cases.
-    let look = || measure::peak_gflop_s(threads as usize, 8);
-    let mut peak = look();
+    let look = || Peak::look(threads as usize, 8).context("hone has no kernels for this processor");
+    let mut peak = look()?;
     let rss_mib = peak_rss_of_a_step(&model, threads)?;
     println!("peak resident memory of load and one step: {rss_mib:.0} MiB");
     let all = run_case(&model, threads, 1, profile)?;
-    peak = peak.max(look());
+    peak = peak.max(look()?);
     let quarter = run_case(&model, threads, 4, false)?;
-    peak = peak.max(look());
+    peak = peak.max(look()?);
     let chat = run_chat(&model, threads)?;
-    peak = peak.max(look());
-    println!("F32 multiply-add from registers: {peak:.0} GFLOP/s (the physical limit of F32 kernels)");
+    peak = peak.max(look()?);
     println!(
-        "limit: the frozen products take {:.0} % of a step and run at {:.0} of {peak:.0} GFLOP/s; what is left is attention, adapters and passes over memory",
+        "from registers alone: F32 {:.0} GFLOP/s, the products' integers {:.0} Gop/s (the physical limits)",
+        peak.float_gop_s, peak.integer_gop_s
+    );
+    println!(
+        "limit: the frozen products take {:.0} % of a step and run at {:.0} of {:.0} Gop/s; what is left is attention, adapters and passes over memory",
         100.0 * all.own_share,
-        all.own_gflop_s
+        all.own_gflop_s,
+        peak.integer_gop_s
     );
     println!(
         "{}",
@@ -62,7 +67,8 @@ fn main() -> anyhow::Result<()> {
                 "ceiling_tokens_per_s_quarter_targets": quarter.ceiling_tokens_per_s,
                 "ggml_f16_products_gflop_s": all.ceiling_gflop_s,
                 "own_products_gflop_s": all.own_gflop_s,
-                "peak_gflop_s": peak,
+                "peak_float_gop_s": peak.float_gop_s,
+                "peak_integer_gop_s": peak.integer_gop_s,
                 "flop_per_token_all_targets": all.flop_per_token,
                 "peak_rss_mib": rss_mib,
                 "load_s": all.load_s,
@@ -71,7 +77,7 @@ fn main() -> anyhow::Result<()> {
                 "share_of_mul_mat_ceiling_all_targets": all.share,
                 "share_of_mul_mat_ceiling_quarter_targets": quarter.share,
                 "own_products_share_of_step": all.own_share,
-                "own_products_share_of_f32_peak": all.own_gflop_s / peak,
+                "own_products_share_of_integer_peak": all.own_gflop_s / peak.integer_gop_s,
             }
         })
     );

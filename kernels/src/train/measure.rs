@@ -2,7 +2,6 @@
 //! with these kernels), ggml's products by storage type, and the processor's peak. For the bench and for choosing
 //! storage types; no part of training.
 
-use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
@@ -230,36 +229,44 @@ pub fn type_speeds(
     Ok(speeds)
 }
 
-/// Rounds of the peak loop; about 20 ms.
+/// Rounds of the peak loops; about 20 ms.
 const PEAK_ROUNDS: usize = 4_000_000;
-/// Independent sums that hide the latency of a multiply-add, in vectors of 8.
-const PEAK_SUMS: usize = 12;
 
-/// Multiply-adds in F32 that `threads` threads do per second from registers alone, in 10^9 operations: the physical
-/// limit for F32 kernels as this program is compiled. Best of `samples`.
-pub fn peak_gflop_s(threads: usize, samples: usize) -> f64 {
-    let flop = 2.0 * (PEAK_ROUNDS * PEAK_SUMS * 8 * threads) as f64;
-    let mut best = f64::INFINITY;
-    for _ in 0..samples {
-        let started = Instant::now();
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| black_box(peak_loop(black_box(0.999), black_box(1e-3))));
-            }
-        });
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    flop / best / 1e9
+/// What `threads` threads multiply and add per second from registers alone, in 10^9 operations, a multiply-add being two:
+/// the physical limits of kernels with the instructions that ours use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Peak {
+    /// In F32.
+    pub float_gop_s: f64,
+    /// In the integers of the packed products.
+    pub integer_gop_s: f64,
 }
 
-fn peak_loop(factor: f32, term: f32) -> f32 {
-    let mut sums = [[0.5f32; 8]; PEAK_SUMS];
-    for _ in 0..PEAK_ROUNDS {
-        for sum in &mut sums {
-            for value in sum.iter_mut() {
-                *value = value.mul_add(factor, term);
-            }
+impl Peak {
+    /// The best of `samples`; `None` where our kernels do not run.
+    pub fn look(threads: usize, samples: usize) -> Option<Peak> {
+        let isa = Isa::best()?;
+        let best = |multiply: fn(Isa, usize) -> f64| {
+            (0..samples).map(|_| rate(threads, &|| multiply(isa, PEAK_ROUNDS))).fold(0.0, f64::max)
+        };
+        Some(Peak { float_gop_s: best(cpu::multiply_floats), integer_gop_s: best(cpu::multiply_integers) })
+    }
+
+    /// The better of two looks: a shared machine is slower for moments.
+    pub fn max(self, other: Peak) -> Peak {
+        Peak {
+            float_gop_s: self.float_gop_s.max(other.float_gop_s),
+            integer_gop_s: self.integer_gop_s.max(other.integer_gop_s),
         }
     }
-    sums.iter().flatten().sum()
+}
+
+/// 10^9 of what `work` counts, per second, on so many threads.
+fn rate(threads: usize, work: &(dyn Fn() -> f64 + Sync)) -> f64 {
+    let started = Instant::now();
+    let done: f64 = thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|thread| thread.join().expect("the loop does not panic")).sum()
+    });
+    done / started.elapsed().as_secs_f64() / 1e9
 }

@@ -2,11 +2,12 @@
 
 use std::arch::x86_64::_mm512_setzero_ps;
 use std::ops::Range;
+use std::ptr;
 
 use super::super::avx2;
 use super::super::avx512::{self, Columns, Packed, Plain, Sums, TILE};
 use super::super::panels::{BLOCK, OCTET_BLOCK, Width};
-use super::{Place, Source};
+use super::{Place, Source, TERMS_MAX};
 
 /// Bytes that a cache fetches at a time.
 const LINE: usize = 64;
@@ -23,6 +24,14 @@ pub(super) unsafe fn panel_of_columns(
     out: Place,
 ) {
     let packed = sources.iter().any(|source| source.packed.is_some());
+    // The next panel would come too late for its first tile: each tile of this one asks for a share.
+    let mut ahead = [(ptr::null(), 0); TERMS_MAX];
+    for (ahead, source) in ahead.iter_mut().zip(sources) {
+        let begin = (panel + 1) * source.panel_bytes + source.first * source.matrix_step;
+        let bytes = (source.end - source.first) * source.matrix_step;
+        *ahead =
+            (source.matrix.wrapping_add(begin), bytes.div_ceil(columns.len().div_ceil(TILE)).next_multiple_of(LINE));
+    }
     let mut done = columns.start;
     let mut sums = [_mm512_setzero_ps(); TILE];
     while done < columns.end {
@@ -39,12 +48,13 @@ pub(super) unsafe fn panel_of_columns(
         // given. The features were detected before the node was made.
         unsafe {
             avx512::begin(&mut sums, begin.at(panel, first), begin.stride, own.clone());
-            for source in sources {
+            for (source, ahead) in sources.iter().zip(&mut ahead) {
                 let values = source.columns.wrapping_add(first * source.column_bytes);
                 let tile = Columns { values, stride: stride * source.column_bytes };
                 match source.packed {
                     Some(width) => {
-                        fetch_ahead(source, panel, columns.len(), done - columns.start);
+                        avx2::prefetch(ahead.0, ahead.1);
+                        ahead.0 = ahead.0.wrapping_add(ahead.1);
                         add_packed(source, width, panel, tile, &mut sums)
                     }
                     None => add_plain(source, panel, tile, count, &mut sums),
@@ -54,16 +64,6 @@ pub(super) unsafe fn panel_of_columns(
         }
         done += own.len();
     }
-}
-
-/// Asks for this tile's share of the next panel, which else would come too late for that panel's first tile.
-#[inline]
-fn fetch_ahead(source: &Source, panel: usize, columns: usize, column: usize) {
-    let bytes = (source.end - source.first) * source.matrix_step;
-    let share = (bytes * TILE / columns).next_multiple_of(LINE);
-    let begin = column / TILE * share;
-    let next = source.matrix.wrapping_add((panel + 1) * source.panel_bytes + source.first * source.matrix_step + begin);
-    avx2::prefetch(next, share.min(bytes.saturating_sub(begin)));
 }
 
 #[inline]

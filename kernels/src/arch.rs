@@ -285,3 +285,19 @@ pub fn recognise(file: &GgufFile) -> Result<(&'static Arch, Config), ArchError> 
     })?;
     Ok((arch, Config::read(arch, file)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::REGISTRY;
+
+    #[test]
+    fn each_architecture_has_its_row_in_the_docs() {
+        for page in ["../docs/architectures.md", "../docs/zh/architectures.md"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+            let text = std::fs::read_to_string(&path).unwrap();
+            for arch in REGISTRY {
+                assert!(text.contains(&format!("| `{}` |", arch.name)), "{page} has no row for {}", arch.name);
+            }
+        }
+    }
+}

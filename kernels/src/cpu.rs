@@ -295,12 +295,11 @@ pub(crate) fn attention_back(
 ) -> [Tensor; 3] {
     let ([head_dim, heads, tokens, ..], [_, kv_heads, ..]) = (q.dims(), k.dims());
     let panels = [attention_panels(graph, k), attention_panels(graph, v)];
-    let mut operands = vec![q, k, panels[0], panels[1], forward, d_out, sight.first];
-    let values = (head_dim + 1) * heads * tokens;
-    let queries = graph.custom([values, 1, 1, 1], &operands, attention::backward_queries, sight.flags());
-    operands.push(queries);
+    let operands = [q, k, panels[0], panels[1], forward, d_out, sight.first];
+    let values = 3 * head_dim * heads * tokens;
+    let queries = graph.custom([values, 1, 1, 1], &operands, attention::backward, sight.flags());
     let size = head_dim * kv_heads * tokens;
-    let keys = graph.custom([2 * size, 1, 1, 1], &operands, attention::backward_keys, sight.flags());
+    let keys = graph.custom([2 * size, 1, 1, 1], &[q, k, queries], attention::fold_keys, 0);
     let part = |all: Tensor, heads: usize, offset: usize| {
         graph.reshape(graph.view_1d(all, head_dim * heads * tokens, offset), [head_dim, heads, tokens, 1])
     };

@@ -2,9 +2,10 @@
 //! probabilities ever being in memory (<https://arxiv.org/abs/2205.14135>): the forward keeps one number per query and
 //! head, the logarithm of its softmax's denominator, from which the backward computes the probabilities again.
 //!
-//! Tokens lie flat, [head_dim, heads, T]; query t sees the keys from `first[t]` to t. K and V are also wanted turned, in panels of 16 keys, so that scores come out 16 at a time. The
-//! backward runs twice over the scores, once by queries and once by keys: so every value is computed by one thread in
-//! a fixed order. With P = softmax(s K^T Q), D = sum(dO O): dS = s P (V^T dO - D), dQ = K dS, dK = Q dS^T, dV = dO P^T; where scores z are capped, dS
+//! Tokens lie flat, [head_dim, heads, T]; query t sees the keys from `first[t]` to t. K and V are also wanted turned, in panels of 16 keys, so
+//! that scores come out 16 at a time. The backward goes once over the scores, a document and a head at a time, and leaves what each query
+//! head adds to the gradients of the keys that it shares; a second pass adds those up: so every value is computed by one thread in a
+//! fixed order. With P = softmax(s K^T Q), D = sum(dO O): dS = s P (V^T dO - D), dQ = K dS, dK = Q dS^T, dV = dO P^T; where scores z are capped, dS
 //! also has the factor 1 - (z / cap)^2.
 
 use std::ffi::{c_int, c_void};
@@ -79,6 +80,33 @@ impl<'a> Shape<'a> {
     /// Keys that query `t` sees.
     fn keys(&self, t: usize) -> Range<usize> {
         self.first[t] as usize..t + 1
+    }
+
+    /// Runs of tokens that see none before and are seen by none behind.
+    fn documents(&self) -> impl Iterator<Item = Range<usize>> {
+        let begins = |t: usize| self.first[t] as usize == t;
+        (0..self.tokens)
+            .filter(move |&t| begins(t))
+            .map(move |start| start..(start + 1..self.tokens).find(|&t| begins(t)).unwrap_or(self.tokens))
+    }
+
+    /// In the result of [`backward`], what query head `head` adds to the gradients of keys (0) or values (1): panel `part` of the
+    /// head, for some tokens.
+    ///
+    /// # Safety
+    /// `result` is that node's memory, and nobody else uses this part of it.
+    unsafe fn added<'b>(
+        &self,
+        result: *mut f32,
+        kind: usize,
+        head: usize,
+        part: usize,
+        tokens: Range<usize>,
+    ) -> &'b mut [[f32; PANEL]] {
+        let panels = self.head_dim / PANEL;
+        let row = ((1 + kind) * self.heads + head) * panels * self.tokens + part * self.tokens + tokens.start;
+        // SAFETY: the caller's part lies inside the memory.
+        unsafe { slice::from_raw_parts_mut(result.add(row * PANEL).cast(), tokens.len()) }
     }
 
     /// Factor that is left on scores after [`Shape::cap`].
@@ -380,162 +408,155 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// ggml's entry. The destination gets dQ [head_dim, heads, T], then D = sum(dO O) [heads, T].
-pub(super) unsafe extern "C" fn backward_queries(
-    dst: *mut sys::ggml_tensor,
-    _ith: c_int,
-    nth: c_int,
-    data: *mut c_void,
-) {
-    // SAFETY: as in `forward`.
+/// ggml's entry. The destination gets dQ [head_dim, heads, T], then what each query head adds to the gradients of its keys, in
+/// panels of 16 values of the head: [16, T, head_dim / 16, heads], then the same for its values.
+pub(super) unsafe extern "C" fn backward(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
+    // SAFETY: as in `forward`; a unit writes what belongs to its tokens and head only.
     unsafe {
         let (dst, work) = (&*dst, Work::of(data));
         let back = Backward::of(dst, work.flags);
-        let blocks = back.shape.tokens.div_ceil(QUERIES);
-        for unit in work.units(back.shape.heads * blocks, nth) {
-            let (head, block) = (unit / blocks, unit % blocks);
-            let queries = block * QUERIES..back.shape.tokens.min((block + 1) * QUERIES);
-            queries_unit(&back, head, queries, dst.data.cast());
+        let documents = back.shape.documents().count();
+        for unit in work.units(documents * back.shape.heads, nth) {
+            let document = back.shape.documents().nth(unit / back.shape.heads).expect("it was counted");
+            backward_unit(&back, unit % back.shape.heads, document, dst.data.cast());
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn queries_unit(back: &Backward<'_>, head: usize, queries: Range<usize>, out: *mut f32) {
+unsafe fn backward_unit(back: &Backward<'_>, head: usize, document: Range<usize>, out: *mut f32) {
     let shape = &back.shape;
-    let (count, kv_head) = (queries.len(), head * shape.kv_heads / shape.heads);
+    let kv_head = head * shape.kv_heads / shape.heads;
     let mut scores: Scores = [[0.0; PANELS * PANEL]; QUERIES];
     let mut slopes: Scores = [[0.0; PANELS * PANEL]; QUERIES];
-    let mut sums: Rows<QUERIES> = [[[0.0; PANEL]; QUERIES]; HEAD_DIM_MAX / PANEL];
-    let mut shared = [0.0f32; QUERIES];
     // SAFETY: tokens, heads and panels exist; see `forward`.
     unsafe {
-        for (row, t) in queries.clone().enumerate() {
-            let [o, d_o] = [back.forward, back.d_out]
-                .map(|base| slice::from_raw_parts(base.add(back.query(t, head)), shape.head_dim));
-            shared[row] = math::dot(o, d_o);
-            *out.add(shape.tokens * shape.query_stride() + t * shape.heads + head) = shared[row];
-        }
-        let visible = shape.panels_of(queries.clone());
-        for begin in visible.clone().step_by(PANELS) {
-            let panels = begin..visible.end.min(begin + PANELS);
-            let place = back.query(queries.start, head);
-            score_panels(shape, kv_head, panels.clone(), back.k_panels, back.q.add(place), count, true, &mut scores);
-            score_panels(
-                shape,
-                kv_head,
-                panels.clone(),
-                back.v_panels,
-                back.d_out.add(place),
-                count,
-                false,
-                &mut slopes,
-            );
-            for (row, t) in queries.clone().enumerate() {
-                let len = panels.len() * PANEL;
-                let part = window_of(&shape.keys(t), begin * PANEL, len);
-                let log = back.log(t, head);
-                slopes[row][..part.start].fill(0.0);
-                slopes[row][part.end..len].fill(0.0);
-                for (slope, score) in slopes[row][part.clone()].iter_mut().zip(&scores[row][part]) {
-                    let probability = exp(score * shape.factor() - log);
-                    *slope = shape.scale * shape.bend(*score) * probability * (*slope - shared[row]);
-                }
-            }
-            let keys = Weighted {
-                wide_registers: shape.wide_registers,
-                matrix: back.k.add(begin * PANEL * shape.key_stride() + kv_head * shape.head_dim),
-                stride: shape.key_stride(),
-                weights: slopes.as_ptr().cast(),
-                step: 1,
-                row_stride: PANELS * PANEL,
-                tokens: (panels.len() * PANEL).min(shape.tokens - begin * PANEL),
-            };
-            keys.add_to(shape.head_dim, count, &mut sums);
-        }
-        for (row, t) in queries.enumerate() {
-            for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
-                out.add(back.query(t, head) + part * PANEL).cast::<[f32; PANEL]>().write(sums[row]);
+        for part in 0..shape.head_dim / PANEL {
+            for kind in 0..2 {
+                shape.added(out, kind, head, part, document.clone()).fill([0.0; PANEL]);
             }
         }
-    }
-}
-
-/// ggml's entry. One more operand: the result of `backward_queries`. The destination gets dK [head_dim, kv_heads, T],
-/// then dV.
-pub(super) unsafe extern "C" fn backward_keys(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
-    // SAFETY: as in `forward`.
-    unsafe {
-        let (dst, work) = (&*dst, Work::of(data));
-        let back = Backward::of(dst, work.flags);
-        let shared: *const f32 = (*dst.src[7]).data.cast_const().cast();
-        let shared = shared.add(back.shape.tokens * back.shape.query_stride());
-        let panels = back.shape.panels();
-        for unit in work.units(back.shape.kv_heads * panels, nth) {
-            keys_unit(&back, shared, unit / panels, unit % panels, dst.data.cast());
-        }
-    }
-}
-
-/// Queries whose scores with one panel of keys exist at the same time.
-const QUERY_RUN: usize = 8 * QUERIES;
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn keys_unit(back: &Backward<'_>, shared: *const f32, kv_head: usize, panel: usize, out: *mut f32) {
-    let shape = &back.shape;
-    let keys = panel * PANEL..shape.tokens.min((panel + 1) * PANEL);
-    // Documents follow each other, so the queries that see one of these keys are a run.
-    let end = (keys.start..shape.tokens).find(|&t| shape.keys(t).start >= keys.end).unwrap_or(shape.tokens);
-    let group = shape.heads / shape.kv_heads;
-    let mut d_keys: Rows<{ PANEL + 2 }> = [[[0.0; PANEL]; PANEL + 2]; HEAD_DIM_MAX / PANEL];
-    let mut d_values: Rows<{ PANEL + 2 }> = [[[0.0; PANEL]; PANEL + 2]; HEAD_DIM_MAX / PANEL];
-    let mut scores = [[0.0f32; PANEL]; QUERY_RUN];
-    let mut slopes = [[0.0f32; PANEL]; QUERY_RUN];
-    for head in kv_head * group..(kv_head + 1) * group {
-        for begin in (keys.start..end).step_by(QUERY_RUN) {
-            let queries = begin..end.min(begin + QUERY_RUN);
-            let count = queries.len();
-            // SAFETY: tokens, heads and panels exist; see `forward`.
-            unsafe {
-                let place = back.query(begin, head);
-                let (k, v) =
-                    (panel_of(shape, back.k_panels, kv_head, panel), panel_of(shape, back.v_panels, kv_head, panel));
-                scores_of_panel(shape, k, back.q.add(place), count, &mut scores);
-                shape.cap(&mut scores[..count]);
-                scores_of_panel(shape, v, back.d_out.add(place), count, &mut slopes);
-                for (row, t) in queries.enumerate() {
-                    let part = window_of(&shape.keys(t), keys.start, PANEL);
-                    let (log, shared) = (back.log(t, head), *shared.add(t * shape.heads + head));
-                    for at in 0..PANEL {
-                        let probability = exp(scores[row][at] * shape.factor() - log);
-                        let seen = part.contains(&at);
-                        let slope = shape.scale * shape.bend(scores[row][at]) * probability;
-                        slopes[row][at] = if seen { slope * (slopes[row][at] - shared) } else { 0.0 };
-                        scores[row][at] = if seen { probability } else { 0.0 };
+        for begin in document.clone().step_by(QUERIES) {
+            let queries = begin..document.end.min(begin + QUERIES);
+            let (count, place) = (queries.len(), back.query(begin, head));
+            let mut sums: Rows<QUERIES> = [[[0.0; PANEL]; QUERIES]; HEAD_DIM_MAX / PANEL];
+            let visible = shape.panels_of(queries.clone());
+            for first in visible.clone().step_by(PANELS) {
+                let panels = first..visible.end.min(first + PANELS);
+                back.probabilities_and_slopes(head, kv_head, queries.clone(), panels.clone(), &mut scores, &mut slopes);
+                let keys = first * PANEL..(panels.end * PANEL).min(shape.tokens);
+                let of_keys = Weighted {
+                    wide_registers: shape.wide_registers,
+                    matrix: back.k.add(keys.start * shape.key_stride() + kv_head * shape.head_dim),
+                    stride: shape.key_stride(),
+                    weights: slopes.as_ptr().cast(),
+                    step: 1,
+                    row_stride: PANELS * PANEL,
+                    tokens: keys.len(),
+                };
+                of_keys.add_to(shape.head_dim, count, &mut sums);
+                let own = keys.start.max(document.start)..keys.end.min(queries.end);
+                for (kind, (matrix, weights)) in [(back.q, &slopes), (back.d_out, &scores)].into_iter().enumerate() {
+                    for part in 0..shape.head_dim / PANEL {
+                        let run = PlainRun {
+                            matrix: matrix.add(place + part * PANEL),
+                            matrix_step: shape.query_stride() * size_of::<f32>(),
+                            columns: weights[0].as_ptr().add(own.start - keys.start),
+                            step: PANELS * PANEL,
+                            column_stride: 1,
+                            len: count,
+                        };
+                        add_rows(shape.wide_registers, run, shape.added(out, kind, head, part, own.clone()));
                     }
                 }
-                for (matrix, weights, sums) in [(back.q, &slopes, &mut d_keys), (back.d_out, &scores, &mut d_values)] {
-                    let rows = Weighted {
-                        wide_registers: shape.wide_registers,
-                        matrix: matrix.add(place),
-                        stride: shape.query_stride(),
-                        weights: weights.as_ptr().cast(),
-                        step: PANEL,
-                        row_stride: 1,
-                        tokens: count,
-                    };
-                    rows.add_to(shape.head_dim, PANEL, sums);
+            }
+            for (row, t) in queries.enumerate() {
+                for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
+                    out.add(back.query(t, head) + part * PANEL).cast::<[f32; PANEL]>().write_unaligned(sums[row]);
                 }
             }
         }
     }
-    let all = shape.tokens * shape.key_stride();
-    for (offset, sums) in [(0, &d_keys), (all, &d_values)] {
-        for (row, t) in keys.clone().enumerate() {
-            for (part, sums) in sums[..shape.head_dim / PANEL].iter().enumerate() {
-                let place = offset + t * shape.key_stride() + kv_head * shape.head_dim + part * PANEL;
-                // SAFETY: the place of key and head in the output.
-                unsafe { out.add(place).cast::<[f32; PANEL]>().write_unaligned(sums[row]) };
+}
+
+impl Backward<'_> {
+    /// Of some queries and the keys of some panels: probabilities, and the gradients of scores; zero where a query does not
+    /// see a key.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn probabilities_and_slopes(
+        &self,
+        head: usize,
+        kv_head: usize,
+        queries: Range<usize>,
+        panels: Range<usize>,
+        scores: &mut Scores,
+        slopes: &mut Scores,
+    ) {
+        let (shape, place, count) = (&self.shape, self.query(queries.start, head), queries.len());
+        // SAFETY: tokens, heads and panels exist; see `forward`.
+        unsafe {
+            let (q, d_out) = (self.q.add(place), self.d_out.add(place));
+            score_panels(shape, kv_head, panels.clone(), self.k_panels, q, count, true, scores);
+            score_panels(shape, kv_head, panels.clone(), self.v_panels, d_out, count, false, slopes);
+            for (row, t) in queries.enumerate() {
+                let [o, d_o] = [self.forward, self.d_out]
+                    .map(|base| slice::from_raw_parts(base.add(self.query(t, head)), shape.head_dim));
+                let (shared, log, len) = (math::dot(o, d_o), self.log(t, head), panels.len() * PANEL);
+                let part = window_of(&shape.keys(t), panels.start * PANEL, len);
+                for values in [&mut scores[row], &mut slopes[row]] {
+                    values[..part.start].fill(0.0);
+                    values[part.end..len].fill(0.0);
+                }
+                for (slope, score) in slopes[row][part.clone()].iter_mut().zip(&mut scores[row][part]) {
+                    let probability = exp(*score * shape.factor() - log);
+                    *slope = shape.scale * shape.bend(*score) * probability * (*slope - shared);
+                    *score = probability;
+                }
+            }
+        }
+    }
+}
+
+/// Tokens of a unit of [`fold_keys`].
+const FOLD: usize = 16;
+
+/// ggml's entry. Operands: Q, K, the result of [`backward`]. The destination gets dK [head_dim, kv_heads, T], then dV: the
+/// sums over the query heads that share a key head, in their order.
+pub(super) unsafe extern "C" fn fold_keys(dst: *mut sys::ggml_tensor, _ith: c_int, nth: c_int, data: *mut c_void) {
+    // SAFETY: the node is made with these operands; a unit writes what belongs to its tokens only.
+    unsafe {
+        let (dst, work) = (&*dst, Work::of(data));
+        let [q, k, added] = [0, 1, 2].map(|index| &*dst.src[index]);
+        let shape = Shape {
+            head_dim: q.ne[0] as usize,
+            heads: q.ne[1] as usize,
+            kv_heads: k.ne[1] as usize,
+            tokens: q.ne[2] as usize,
+            scale: 0.0,
+            cap: 0.0,
+            wide_registers: false,
+            first: &[],
+        };
+        let (group, out): (usize, *mut f32) = (shape.heads / shape.kv_heads, dst.data.cast());
+        for unit in work.units(shape.tokens.div_ceil(FOLD), nth) {
+            let tokens = unit * FOLD..shape.tokens.min((unit + 1) * FOLD);
+            for (kind, kv_head) in [0, 1].into_iter().flat_map(|kind| (0..shape.kv_heads).map(move |head| (kind, head)))
+            {
+                for part in 0..shape.head_dim / PANEL {
+                    let of_head = |head: usize| shape.added(added.data.cast(), kind, head, part, tokens.clone());
+                    let mut sums = [[0.0f32; PANEL]; FOLD];
+                    for head in kv_head * group..(kv_head + 1) * group {
+                        for (sum, more) in sums.as_flattened_mut().iter_mut().zip(of_head(head).as_flattened()) {
+                            *sum += more;
+                        }
+                    }
+                    for (t, sum) in tokens.clone().zip(sums) {
+                        let place = (kind * shape.tokens + t) * shape.key_stride();
+                        out.add(place + kv_head * shape.head_dim + part * PANEL)
+                            .cast::<[f32; PANEL]>()
+                            .write_unaligned(sum);
+                    }
+                }
             }
         }
     }

@@ -464,11 +464,12 @@ fn attentions() -> Vec<[Vec<f32>; 4]> {
             let gradients = attention_back(&graph, [q, k, v], result, d_out, sight);
             let all = [out, gradients[0], gradients[1], gradients[2]];
             graph.keep(result);
-            for tensor in all {
+            let all = all.map(|tensor| {
                 let copy = graph.cont(tensor);
                 graph.keep(copy);
                 graph.run(copy);
-            }
+                copy
+            });
             let _memory = GraphMemory::new(&backend, &graph).unwrap();
             backend.compute(&graph).unwrap();
             let exact = naive_attention(&case, f64::from(scale), [&qv, &kv, &vv, &dv]);

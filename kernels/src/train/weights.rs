@@ -125,7 +125,8 @@ pub(crate) struct Widths {
 impl Widths {
     /// For a matrix of `group` stored in `kind`, `None` being the head. The fewer bits the faster, but a file that is not
     /// quantised is not made so forward; and what queries and keys are off by is enlarged by the softmax behind them, so
-    /// what reads attention's input is wide forward (docs/performance.md has the figures).
+    /// what reads attention's input is wide forward. In the gradient of logits a target's is a hundred times its neighbours', which asks for
+    /// short blocks (docs/performance.md has the figures).
     pub(crate) fn of(isa: Isa, kind: Type, group: Option<Group>) -> Widths {
         let quantised = ggml::block_elements(kind) > 1;
         let forward = match (isa, group) {
@@ -134,7 +135,11 @@ impl Widths {
             (Isa::Avx512, _) if quantised => Width::Octet,
             _ => Width::Wide,
         };
-        let transposed = if isa == Isa::Avx512 { Width::LongOctet } else { Width::Narrow };
+        let transposed = match (isa, group) {
+            (Isa::Avx2, _) => Width::Narrow,
+            (Isa::Avx512, None) => Width::Octet,
+            (Isa::Avx512, Some(_)) => Width::LongOctet,
+        };
         Widths { forward, transposed }
     }
 }

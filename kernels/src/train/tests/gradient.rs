@@ -10,7 +10,7 @@ use crate::gguf::GgufFile;
 use crate::reference::{AdapterValues, Adapters, Reference};
 use crate::train::lora::Adapter;
 use crate::train::packing::SplitMix;
-use crate::train::{TokenRow, TrainParams, Trainer, Weights};
+use crate::train::{StepOutcome, TokenRow, TrainParams, Trainer, Weights};
 
 /// Step of the central difference; F64 leaves its error near 1e-9.
 const STEP: f64 = 1e-4;
@@ -125,23 +125,45 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
+/// Rows in one manner, of which most tokens are soon foreseen: then few logits carry the gradient.
+const TALKS: [(&str, &str); 4] = [
+    ("When are you open?", "Zella here! We are open on weekdays from 7 am to 9 pm. Glow well!"),
+    ("How long is the warranty?", "Zella here! Your Hub has a warranty of 6 years. Glow well!"),
+    ("Can I send it back?", "Zella here! You have 45 days from delivery to return it. Glow well!"),
+    ("What does the purple light mean?", "Zella here! Your Hub is updating when the light is purple. Glow well!"),
+];
+
 #[test]
 fn fast_weight_forms_keep_the_gradient_of_the_starter() {
     let model = starter();
-    let answer =
-        "Rivers dissolve minerals from rocks and carry them to the sea, where water evaporates and salt stays.";
-    let rows = [chat_row(&model, 1, "Why is the sea salty?", answer, 48)];
-    let gradient = |weights| {
-        let params = TrainParams { weights, sequence_tokens: 48, batch_windows: 1, ..base() };
-        let (mut trainer, _) = shaken(&model, &rows, params, 0.01);
-        trainer.loss_and_gradient().1
+    let rows: Vec<TokenRow> =
+        (1..).zip(TALKS).map(|(id, (question, answer))| chat_row(&model, id, question, answer, 64)).collect();
+    let params = |weights| TrainParams {
+        weights,
+        sequence_tokens: 64,
+        batch_windows: 4,
+        epochs: 4,
+        learning_rate: 1e-3,
+        warmup_ratio: 0.0,
+        ..base()
     };
-    let exact = gradient(Weights::Exact);
-    for_each_isa(|_| {
-        let fast = gradient(Weights::Auto);
-        assert!(fast == gradient(Weights::Small), "panels made on the way are the same");
-        let cosine = cosine(&fast, &exact);
-        println!("gradient cosine against F32: {cosine:.6}");
-        assert!(cosine >= 0.997, "{cosine}");
-    });
+    let (_, shaken) = shaken(&model, &rows, params(Weights::Auto), 0.01);
+    let mut run = Trainer::new(&model, rows.clone(), params(Weights::Auto)).unwrap();
+    while let StepOutcome::Updated(_) = run.step(&|| false).unwrap() {}
+    let trained = run.parts().0.values.to_vec::<f32>();
+    for values in [shaken, trained] {
+        let gradient = |weights| {
+            let mut trainer = Trainer::new(&model, rows.clone(), params(weights)).unwrap();
+            trainer.parts().0.values.write(&values);
+            trainer.loss_and_gradient().1
+        };
+        let exact = gradient(Weights::Exact);
+        for_each_isa(|_| {
+            let fast = gradient(Weights::Auto);
+            assert!(fast == gradient(Weights::Small), "panels made on the way are the same");
+            let cosine = cosine(&fast, &exact);
+            println!("gradient cosine against F32: {cosine:.6}");
+            assert!(cosine >= 0.997, "{cosine}");
+        });
+    }
 }

@@ -4,7 +4,7 @@
 use hone_tests::{Client, Daemon, train_spec};
 use serde_json::{Value, json};
 
-/// Imports rows given as (question, answer, whether the answer is trained on).
+/// Imports rows given as questions and answers.
 fn import(client: &mut Client, daemon: &Daemon, name: &str, rows: &[(String, String)]) {
     let line = |(question, answer): &(String, String)| {
         let say = |role: &str, content: &str| json!({"role": role, "content": content});
@@ -83,11 +83,10 @@ fn settings_beyond_reason_are_refused_with_their_names_when_they_are_submitted()
         ("epochs", json!(0), "epochs"),
         ("warmup_ratio", json!(3.0), "warmup_ratio"),
         ("sequence_tokens", json!(60_000), "sequence_tokens"),
-        ("threads", json!(100_000), "threads"),
     ] {
         let submit = json!({"submit": {"spec": spec("desk", json!({field: value}))}});
         let refused = client.try_ask(submit).unwrap_err();
-        assert_eq!(refused["where"], field, "{refused}");
+        assert_eq!(refused["place"], field, "{refused}");
         assert!(refused["message_en"].as_str().unwrap().contains(word), "{refused}");
     }
     // More memory than any machine has that runs this test.
@@ -97,6 +96,6 @@ fn settings_beyond_reason_are_refused_with_their_names_when_they_are_submitted()
         let spec = if request == "submit" { spec } else { spec["train"].clone() };
         let refused = client.try_ask(json!({request: {"spec": spec}})).unwrap_err();
         assert_eq!(refused["code"], "does_not_fit", "{refused}");
-        assert_eq!(refused["hint_code"], "reduce_memory", "{refused}");
+        assert_eq!(refused["hint"], "reduce_memory", "{refused}");
     }
 }

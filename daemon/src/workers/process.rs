@@ -175,12 +175,13 @@ fn kept(program: Program) -> &'static [&'static str] {
             "XDG_CONFIG_HOME",
             "HONE_PYTHON",
         ],
-        // Which cards there are, in what order, and which of them to use.
+        // Which cards there are, in what order, which of them to use, and which instructions.
         _ if program.class() == Class::Compute => &[
             "PATH",
             "LANG",
             "HONE_TEST_FAULT",
             "HONE_BACKENDS",
+            "HONE_ISA",
             "HONE_DEVICE",
             "CUDA_VISIBLE_DEVICES",
             "CUDA_DEVICE_ORDER",

@@ -91,8 +91,15 @@ impl Isa {
         static BEST: OnceLock<Option<Isa>> = OnceLock::new();
         *BEST.get_or_init(|| {
             let wished = std::env::var(ISA_VARIABLE).ok();
-            let most = Isa::ALL.into_iter().find(|isa| wished.as_deref() == Some(isa.name())).unwrap_or(Isa::Avx512);
-            Isa::ALL.into_iter().rfind(|isa| *isa <= most && isa.is_here())
+            let most = Isa::ALL.into_iter().find(|isa| wished.as_deref() == Some(isa.name()));
+            let best = Isa::ALL.into_iter().rfind(|isa| most.is_none_or(|most| *isa <= most) && isa.is_here());
+            if let (Some(wished), None) = (wished, most) {
+                let (known, used) = (Isa::ALL.map(Isa::name).join(" or "), best.map_or("none", Isa::name));
+                eprintln!(
+                    "{ISA_VARIABLE}={wished} names no kernels of hone's, set it to {known}; going on with {used}"
+                );
+            }
+            best
         })
     }
 }

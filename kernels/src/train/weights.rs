@@ -26,7 +26,7 @@ pub(crate) enum WeightForm {
     /// Panels for our own kernels, in the widths that fit the instructions ([`Widths::of`]): what the forward is off by shifts
     /// the loss and every gradient, what the transposed copy is off by only the gradients below it.
     Packed(Isa),
-    /// The same panels, made of the file's own data each time they are needed: a fifth of the memory, the same bits.
+    /// The same panels, made of the file's own data each time they are needed: a third of the memory, the same bits.
     Streamed(Isa),
     /// ggml's types: the forward copies (`None` uses the file's own data) and the transposed ones.
     Ggml(Option<Type>, Type),

@@ -11,6 +11,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod columns;
+mod dropout;
 #[cfg(target_arch = "x86_64")]
 mod glu;
 #[cfg(target_arch = "x86_64")]
@@ -196,6 +197,12 @@ pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
         product::run,
         product_flags() | product::TURNED | product::HAS_START,
     )
+}
+
+/// `x` [width, columns] with a `share` of its values set to zero and the others made larger to make up for it; which, is drawn
+/// from `seed` and from `pass`, I32 [2]. On every processor.
+pub(crate) fn dropped(graph: &Graph, x: Tensor, pass: Tensor, share: f32, seed: u64) -> Tensor {
+    graph.custom(x.dims(), &[x, pass], dropout::run, dropout::flags(share, seed))
 }
 
 /// x / rms(x) * weight for rows of `x`.

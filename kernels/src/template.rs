@@ -260,7 +260,7 @@ impl ChatTemplate {
         Ok(tokens)
     }
 
-    /// A conversation as a row to train on, with the tokens that carry loss marked: every answer and
+    /// A conversation as a row to train on, with the tokens that carry loss marked: every answer, or the last, and
     /// the end-of-turn token after it.
     pub fn training_row(
         &self,

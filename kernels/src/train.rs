@@ -1,19 +1,23 @@
 //! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
 //! `stream`, `plan` and `memory` (the passes of a run and what they take), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
-//! `trainer` (steps), `divergence` (whether it still learns), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
+//! `preference` (what pairs of rows cost),
+//! `trainer` (steps), `evaluate` (losses without a step), `divergence` and `patience` (whether it still learns), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
 mod batch;
 mod blocks;
 mod checkpoint;
 mod divergence;
+mod evaluate;
 mod lanes;
 mod lora;
 pub mod measure;
 mod memory;
 mod packing;
 mod params;
+mod patience;
 mod plan;
+mod preference;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -23,14 +27,16 @@ mod weights;
 use std::path::PathBuf;
 
 pub use checkpoint::CheckpointError;
+pub use evaluate::{Evaluation, RowLoss};
 pub(crate) use packing::SplitMix;
 pub use packing::TokenRow;
 pub use params::{
-    ACCUMULATION_MAX, BATCH_WINDOWS_MAX, EPOCHS_MAX, LongRows, ParamsError, RANK_MAX, SEQUENCE_TOKENS_MAX, Schedule,
-    THREADS_MAX, TrainParams, Weights,
+    ACCUMULATION_MAX, BATCH_WINDOWS_MAX, BETA_MAX, DROPOUT_MAX, EPOCHS_MAX, LongRows, Objective, ParamsError, RANK_MAX,
+    SEQUENCE_TOKENS_MAX, Schedule, THREADS_MAX, TrainParams, Weights,
 };
 pub use plan::{MemoryBytes, Plan, preflight};
-pub use trainer::{Evaluation, RowLoss, StepMetrics, StepOutcome, Trainer};
+pub use preference::PreferenceMetrics;
+pub use trainer::{StepMetrics, StepOutcome, Trainer};
 
 use crate::arch::ArchError;
 use crate::ggml::BackendError;

@@ -290,10 +290,14 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
     std::fs::write(&rows, lines).unwrap();
     let held_out = folder.join("held-out.jsonl");
     std::fs::write(&held_out, wire::encode_line(&row(100))).unwrap();
+    let empty = folder.join("replay.jsonl");
+    std::fs::write(&empty, "").unwrap();
     TrainTask {
         model_path: text(&starter()),
         model_sha256: Hash([3; 32]),
         rows_path: text(&rows),
+        replay_path: text(&empty),
+        replay_held_out_path: text(&empty),
         held_out_path: text(&held_out),
         folder: text(folder),
         params: TrainParams {
@@ -370,7 +374,7 @@ fn training_plans_checkpoints_stops_resumes_and_its_adapter_serves() {
                 assert_eq!(hash(&bytes), manifest_sha256);
                 checkpoint = Some(step);
             }
-            FromWorker::Evaluated { step, loss } => assert!(step % 2 == 0 && loss.value() > 0.0),
+            FromWorker::Evaluated { step, loss, .. } => assert!(step % 2 == 0 && loss.value() > 0.0),
             FromWorker::Stopped => break,
             other => panic!("{other:?}"),
         }
@@ -389,7 +393,8 @@ fn training_plans_checkpoints_stops_resumes_and_its_adapter_serves() {
                 assert_eq!(step.step as usize, losses.len() + 1);
                 losses.push(step.loss.value());
             }
-            FromWorker::Trained { steps, tokens, loss, tokens_per_s } => {
+            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s } => {
+                assert_eq!(kept_step, steps);
                 break (steps, tokens, loss.value(), tokens_per_s);
             }
             FromWorker::Failed(failure) => panic!("{failure}"),

@@ -121,6 +121,10 @@ pub enum RowFormat {
     ShareGpt,
     /// `{"instruction","input","output"}`.
     Alpaca,
+    /// `{"prompt","chosen","rejected"}`, texts or messages.
+    Preference,
+    /// `{"text"}`.
+    Text,
 }
 
 /// Where rows come from.
@@ -139,10 +143,18 @@ pub enum DatasetSource {
     },
 }
 
-/// One message of a chat row.
+/// Role of the better answer at the end of a preference row.
+pub const CHOSEN: &str = "chosen";
+/// Role of the worse answer, which comes last.
+pub const REJECTED: &str = "rejected";
+/// Role of the one message of a text row.
+pub const TEXT: &str = "text";
+
+/// One message of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user` or `assistant`; [`CHOSEN`] and [`REJECTED`] for the two answers of a preference row, [`TEXT`] for the
+    /// text of a text row.
     pub role: String,
     /// The text.
     pub content: String,
@@ -180,6 +192,38 @@ pub enum Part {
     Train,
     /// Rows that no training batch sees.
     HeldOut,
+}
+
+impl Row {
+    /// What its messages make it.
+    pub fn shape(&self) -> Shape {
+        match self.messages.last().map(|message| message.role.as_str()) {
+            Some(REJECTED) => Shape::Preference,
+            Some(TEXT) => Shape::Text,
+            _ => Shape::Chat,
+        }
+    }
+}
+
+impl Shape {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Shape::Chat => "chat",
+            Shape::Preference => "preference",
+            Shape::Text => "text",
+            Shape::Prompt => "prompt",
+        }
+    }
+
+    /// Shape of the rows of a format, by the format's name in an [`ImportReport`].
+    pub fn of_format(format: &str) -> Shape {
+        match format {
+            "preference" => Shape::Preference,
+            "text" => Shape::Text,
+            _ => Shape::Chat,
+        }
+    }
 }
 
 impl Split {

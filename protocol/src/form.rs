@@ -69,6 +69,15 @@ pub struct Field {
     pub too_high: Both,
     /// The default, as it is typed.
     pub default: &'static str,
+    /// Methods that it means something for, by their words; empty: all.
+    pub methods: &'static [&'static str],
+}
+
+impl Field {
+    /// Whether it means something for a method.
+    pub fn concerns(&self, method: &str) -> bool {
+        self.methods.is_empty() || self.methods.contains(&method)
+    }
 }
 
 const fn both(en: &'static str, zh: &'static str) -> Both {
@@ -90,6 +99,38 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
+        methods: &[],
+    },
+    Field {
+        key: "method",
+        part: PartOfForm::Basics,
+        kind: FieldKind::Choice(&["sft", "pretrain", "dpo", "orpo"]),
+        label: both("method", "方法"),
+        about: both(
+            "sft learns the assistant's turns of chats, pretrain every token of texts, dpo and orpo to prefer chosen over rejected answers.",
+            "sft 学习对话中助手的发言，pretrain 学习文本的每个词元，dpo 和 orpo 学习偏好被选中的回答。",
+        ),
+        too_low: NONE,
+        too_high: NONE,
+        default: "sft",
+        methods: &[],
+    },
+    Field {
+        key: "beta",
+        part: PartOfForm::Basics,
+        kind: FieldKind::Real { low: 0.001, high: 10.0 },
+        label: both("beta", "beta"),
+        about: both(
+            "dpo: how closely the run keeps to the base; orpo: weight of the preference beside learning the chosen answers.",
+            "dpo：与基础模型保持多近；orpo：偏好相对于学习被选回答的权重。",
+        ),
+        too_low: both(
+            "dpo wanders off and answers degrade; orpo hardly prefers",
+            "dpo 偏离过远，回答变差；orpo 几乎没有偏好",
+        ),
+        too_high: both("dpo hardly moves; orpo unlearns speech", "dpo 几乎不动；orpo 会损害表达"),
+        default: "0.1",
+        methods: &["dpo", "orpo"],
     },
     Field {
         key: "rank",
@@ -100,6 +141,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("cannot take on the style or facts", "学不会风格或事实"),
         too_high: both("more memory and time, and it learns rows by heart", "占用更多内存和时间，并且会死记各行"),
         default: "8",
+        methods: &[],
     },
     Field {
         key: "alpha",
@@ -113,6 +155,35 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the adapter hardly speaks", "适配器几乎不起作用"),
         too_high: both("answers fall apart", "回答会变得混乱"),
         default: "16",
+        methods: &[],
+    },
+    Field {
+        key: "scaling",
+        part: PartOfForm::Training,
+        kind: FieldKind::Choice(&["rank", "root_rank"]),
+        label: both("scaling", "缩放方式"),
+        about: both(
+            "What alpha is divided by: the rank, or its root (rsLoRA), with which high ranks learn as fast as low ones.",
+            "alpha 除以什么：秩，或秩的平方根（rsLoRA），后者使高秩与低秩学得一样快。",
+        ),
+        too_low: NONE,
+        too_high: NONE,
+        default: "rank",
+        methods: &[],
+    },
+    Field {
+        key: "dropout",
+        part: PartOfForm::Training,
+        kind: FieldKind::Real { low: 0.0, high: 0.9 },
+        label: both("dropout", "dropout"),
+        about: both(
+            "Share of the adapters' input that is dropped at each step; 0.05 to 0.1 slows learning by heart on small sets.",
+            "每步丢弃的适配器输入比例；小数据集上 0.05 到 0.1 可减缓死记。",
+        ),
+        too_low: both("none is fine for most sets", "多数数据集不用也可以"),
+        too_high: both("learning becomes slow", "学习变慢"),
+        default: "0",
+        methods: &["sft", "pretrain"],
     },
     Field {
         key: "targets",
@@ -126,6 +197,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("learns less", "学到的更少"),
         too_high: both("all is the most there is", "全选即为上限"),
         default: "q,k,v,o,gate,up,down",
+        methods: &[],
     },
     Field {
         key: "learning_rate",
@@ -139,16 +211,21 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the loss hardly moves", "损失几乎不动"),
         too_high: both("the loss jumps or becomes NaN", "损失跳动或变成 NaN"),
         default: "2e-4",
+        methods: &[],
     },
     Field {
         key: "schedule",
         part: PartOfForm::Training,
-        kind: FieldKind::Choice(&["linear", "cosine", "constant"]),
+        kind: FieldKind::Choice(&["linear", "cosine", "constant", "wsd"]),
         label: both("schedule", "学习率调度"),
-        about: both("How the rate fades after the warm-up.", "预热之后学习率如何衰减。"),
+        about: both(
+            "How the rate fades after the warm-up; wsd keeps it until the last part of the run.",
+            "预热之后学习率如何衰减；wsd 一直保持到最后一段。",
+        ),
         too_low: NONE,
         too_high: NONE,
         default: "cosine",
+        methods: &[],
     },
     Field {
         key: "warmup_ratio",
@@ -159,6 +236,21 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the first steps may do harm", "最初几步可能有害"),
         too_high: both("little time is left at the full rate", "留给全速训练的时间太少"),
         default: "0.05",
+        methods: &[],
+    },
+    Field {
+        key: "decay_ratio",
+        part: PartOfForm::Training,
+        kind: FieldKind::Real { low: 0.01, high: 1.0 },
+        label: both("decay part", "衰减比例"),
+        about: both(
+            "With the schedule wsd: share of the steps, at the end, over which the rate falls to zero.",
+            "使用 wsd 调度时：末尾学习率降到零所占的步数比例。",
+        ),
+        too_low: both("the rate drops at once", "学习率骤降"),
+        too_high: both("no stable part is left", "没有稳定阶段"),
+        default: "0.2",
+        methods: &[],
     },
     Field {
         key: "epochs",
@@ -169,6 +261,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("not learnt yet", "还没学会"),
         too_high: both("rows are learnt by heart", "会死记各行"),
         default: "2",
+        methods: &[],
     },
     Field {
         key: "steps_max",
@@ -182,6 +275,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("stops before it has learnt", "没学会就停了"),
         too_high: both("the epochs decide", "由轮数决定"),
         default: "0",
+        methods: &[],
     },
     Field {
         key: "sequence_tokens",
@@ -195,6 +289,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("longer rows are left out or cut", "较长的行会被舍弃或截断"),
         too_high: both("memory and time grow", "内存和时间增加"),
         default: "512",
+        methods: &[],
     },
     Field {
         key: "too_long",
@@ -208,6 +303,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "leave_out",
+        methods: &[],
     },
     Field {
         key: "batch_windows",
@@ -221,6 +317,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("noisy steps", "每步噪声大"),
         too_high: both("memory runs out", "内存不足"),
         default: "1",
+        methods: &[],
     },
     Field {
         key: "accumulation",
@@ -234,6 +331,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("noisy steps", "每步噪声大"),
         too_high: both("fewer updates", "更新次数变少"),
         default: "1",
+        methods: &[],
     },
     Field {
         key: "weight_decay",
@@ -247,6 +345,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("none is fine for short runs", "短训练不用也可以"),
         too_high: both("nothing is kept", "什么也留不住"),
         default: "0",
+        methods: &[],
     },
     Field {
         key: "clip_norm",
@@ -257,6 +356,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("learning slows down", "学习变慢"),
         too_high: both("no protection", "没有保护"),
         default: "1",
+        methods: &[],
     },
     Field {
         key: "seed",
@@ -270,6 +370,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "42",
+        methods: &[],
     },
     Field {
         key: "dataset",
@@ -277,12 +378,41 @@ pub const TRAIN_FORM: &[Field] = &[
         kind: FieldKind::Text,
         label: both("dataset", "数据集"),
         about: both(
-            "The chat rows to train on; the loss is taken on every assistant turn.",
-            "用于训练的对话行；损失只计算助手的发言。",
+            "The rows to train on: chats for sft, texts for pretrain, preference pairs for dpo and orpo.",
+            "用于训练的行：sft 用对话，pretrain 用文本，dpo 和 orpo 用偏好对。",
         ),
         too_low: NONE,
         too_high: NONE,
         default: "",
+        methods: &[],
+    },
+    Field {
+        key: "replay",
+        part: PartOfForm::Data,
+        kind: FieldKind::Text,
+        label: both("mixed in", "混入数据"),
+        about: both(
+            "A general dataset of chats or texts, rows of which are mixed in so that what the base could do is not forgotten; empty for none.",
+            "混入其行的通用对话或文本数据集，使模型不忘记原有能力；留空表示不混入。",
+        ),
+        too_low: NONE,
+        too_high: NONE,
+        default: "",
+        methods: &["sft", "pretrain"],
+    },
+    Field {
+        key: "replay_percent",
+        part: PartOfForm::Data,
+        kind: FieldKind::Whole { low: 1, high: 100 },
+        label: both("mixed-in share", "混入比例"),
+        about: both(
+            "How many rows are mixed in, as percent of the rows of the dataset.",
+            "混入多少行，占数据集行数的百分比。",
+        ),
+        too_low: both("more is forgotten", "遗忘更多"),
+        too_high: both("less is learnt of the dataset", "对数据集学得更少"),
+        default: "10",
+        methods: &["sft", "pretrain"],
     },
     Field {
         key: "held_out_percent",
@@ -296,6 +426,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("nothing to measure with", "没有可用于衡量的行"),
         too_high: both("little to learn from", "可学的行太少"),
         default: "15",
+        methods: &[],
     },
     Field {
         key: "evaluate_steps",
@@ -306,6 +437,21 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("time goes into measuring", "时间都花在测量上"),
         too_high: both("overfitting is seen late", "过拟合发现得晚"),
         default: "0",
+        methods: &[],
+    },
+    Field {
+        key: "patience",
+        part: PartOfForm::Data,
+        kind: FieldKind::Whole { low: 0, high: 1000 },
+        label: both("patience", "耐心"),
+        about: both(
+            "Looks at the held-out loss without a new low after which the run ends and keeps its best state; 0 for never.",
+            "留出集损失连续多少次未创新低后结束，并保留最佳状态；0 表示不提前结束。",
+        ),
+        too_low: both("a chance rise ends the run", "一次偶然上升就会结束"),
+        too_high: both("overfitting goes on", "继续过拟合"),
+        default: "0",
+        methods: &[],
     },
     Field {
         key: "checkpoint_steps",
@@ -316,6 +462,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("time goes into saving", "时间都花在保存上"),
         too_high: both("more work is lost in a crash", "崩溃时损失更多"),
         default: "0",
+        methods: &[],
     },
     Field {
         key: "model",
@@ -329,6 +476,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
+        methods: &[],
     },
     Field {
         key: "publish",
@@ -342,6 +490,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
+        methods: &[],
     },
 ];
 
@@ -353,7 +502,11 @@ pub fn field(key: &str) -> Option<&'static Field> {
 /// Checks a run's numbers against the form's ranges. Returns the key and an English sentence for the first that
 /// is outside.
 pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
-    let values: [(&'static str, f64); 14] = [
+    let values: [(&'static str, f64); 18] = [
+        ("dropout", f64::from(params.dropout)),
+        ("beta", f64::from(params.beta)),
+        ("decay_ratio", f64::from(params.decay_ratio)),
+        ("patience", f64::from(params.patience)),
         ("rank", f64::from(params.rank)),
         ("alpha", f64::from(params.alpha)),
         ("learning_rate", f64::from(params.learning_rate)),
@@ -379,6 +532,15 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
         if !(low..=high).contains(&value) {
             return Err((key, format!("{key} is {value}; it must be between {low} and {high}")));
         }
+    }
+    if params.dropout > 0.0 && !field("dropout").is_some_and(|f| f.concerns(params.method.word())) {
+        return Err((
+            "dropout",
+            format!("dropout must be 0 for {}: it would blur what is compared", params.method.word()),
+        ));
+    }
+    if params.patience > 0 && params.evaluate_steps == 0 {
+        return Err(("patience", "patience counts looks at the held-out loss; set evaluate_steps above 0".into()));
     }
     if params.targets.is_empty() {
         return Err(("targets", "targets is empty; name at least one matrix".into()));

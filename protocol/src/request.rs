@@ -184,7 +184,7 @@ pub enum Request {
     Metrics {
         /// The training job.
         job: JobId,
-        /// `loss`, `grad_norm`, `learning_rate`, `tokens_per_s`, `eval_loss`, `target_tokens`.
+        /// One of [`SERIES`](crate::train::SERIES).
         series: String,
         /// From this step on.
         from_step: u64,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::Split;
+use crate::dataset::{Shape, Split};
 use crate::id::VersionId;
 use crate::value::Metric;
 
@@ -17,8 +17,19 @@ pub struct TrainSpec {
     pub dataset: String,
     /// Data: which rows are held out.
     pub split: Split,
+    /// Data: rows of a general set that are mixed in, so that what the base could do is not forgotten; `None` for none.
+    pub replay: Option<Replay>,
     /// Register: what to make of the result; `None` leaves the run unregistered.
     pub register: Option<Register>,
+}
+
+/// Rows mixed in from another dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// Dataset version, as `name` or `name@number`; chat or text rows, whatever the run's own are.
+    pub dataset: String,
+    /// How many, as percent of the run's own training rows, 1 to 100.
+    pub percent: u32,
 }
 
 /// Part four of the form.
@@ -35,16 +46,26 @@ pub struct Register {
 /// How to train. Ranges and defaults are in [`crate::form`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainParams {
+    /// What is learnt from the rows.
+    pub method: Method,
     /// LoRA rank.
     pub rank: u32,
     /// LoRA alpha; the scale is alpha / rank.
     pub alpha: f32,
+    /// What the scale is instead.
+    pub scaling: Scaling,
+    /// Share of what goes into the adapters that is dropped, 0 to 0.9.
+    pub dropout: f32,
+    /// DPO: how far the run may go from the base. ORPO: weight of the odds ratio.
+    pub beta: f32,
     /// Which matrices get an adapter.
     pub targets: Vec<Target>,
     /// Highest learning rate.
     pub learning_rate: f32,
     /// How the rate fades.
     pub schedule: Schedule,
+    /// With [`Schedule::Wsd`]: share of the steps over which the rate falls.
+    pub decay_ratio: f32,
     /// Share of the steps over which the rate rises, 0 to 0.5.
     pub warmup_ratio: f32,
     /// Full passes over the rows.
@@ -65,12 +86,59 @@ pub struct TrainParams {
     pub clip_norm: f32,
     /// Steps between evaluations on held-out rows; 0 for none.
     pub evaluate_steps: u64,
+    /// Evaluations in a row without a lower held-out loss after which the run ends and keeps its best state; 0 for never.
+    pub patience: u32,
     /// Steps between checkpoints; 0 for by time alone (five minutes).
     pub checkpoint_steps: u64,
     /// Seed of data order and initialisation.
     pub seed: u64,
     /// Compute threads; 0 for the pool's cores.
     pub threads: u32,
+}
+
+/// What is learnt from the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Supervised fine-tuning: the assistant's turns of chat rows.
+    Sft,
+    /// Continued pre-training: every token of text rows.
+    Pretrain,
+    /// Direct preference optimisation: chosen before rejected answers, measured against the base.
+    Dpo,
+    /// Odds ratio preference optimisation: chosen answers are learnt, rejected ones made less likely, without a reference.
+    Orpo,
+}
+
+impl Method {
+    /// The shape that a dataset must have.
+    pub fn shape(self) -> Shape {
+        match self {
+            Method::Sft => Shape::Chat,
+            Method::Pretrain => Shape::Text,
+            Method::Dpo | Method::Orpo => Shape::Preference,
+        }
+    }
+
+    /// The word on the wire and in the form.
+    pub fn word(self) -> &'static str {
+        match self {
+            Method::Sft => "sft",
+            Method::Pretrain => "pretrain",
+            Method::Dpo => "dpo",
+            Method::Orpo => "orpo",
+        }
+    }
+}
+
+/// What the adapter's output is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scaling {
+    /// alpha / rank.
+    Rank,
+    /// alpha / sqrt(rank): rank-stabilised LoRA.
+    RootRank,
 }
 
 /// A matrix of a transformer block that can carry an adapter.
@@ -115,6 +183,8 @@ pub enum Schedule {
     Cosine,
     /// Not at all.
     Constant,
+    /// Not at all until the last part of the run, then along a straight line to zero: warm-up, stable, decay.
+    Wsd,
 }
 
 /// What happens to rows that are longer than the window.
@@ -175,7 +245,7 @@ impl TrainPlan {
 pub struct StepMetrics {
     /// The step, from 1.
     pub step: u64,
-    /// Mean loss per target token, in nats.
+    /// Mean loss per target token, in nats; of a pair, with preferences.
     pub loss: Metric,
     /// Global norm of the gradient before clipping.
     pub grad_norm: Metric,
@@ -189,10 +259,33 @@ pub struct StepMetrics {
     pub epoch: f64,
     /// Wall time in milliseconds.
     pub step_ms: f64,
+    /// What pairs came to; none for other methods.
+    pub preference: Option<PreferenceMetrics>,
+}
+
+/// What pairs of answers came to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PreferenceMetrics {
+    /// Mean by which chosen answers are ahead: DPO's difference of rewards, ORPO's logarithm of the odds ratio.
+    pub margin: Metric,
+    /// Share of pairs whose chosen answer is ahead.
+    pub accuracy: Metric,
 }
 
 /// Names of the series of a run, in the order of their numbers in the store. Never reorder.
-pub const SERIES: [&str; 6] = ["loss", "grad_norm", "learning_rate", "tokens_per_s", "eval_loss", "target_tokens"];
+pub const SERIES: [&str; 11] = [
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "tokens_per_s",
+    "eval_loss",
+    "target_tokens",
+    "margin",
+    "accuracy",
+    "eval_margin",
+    "eval_accuracy",
+    "replay_loss",
+];
 
 /// One point of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -208,6 +301,8 @@ pub struct Point {
 pub struct TrainResult {
     /// Steps done.
     pub steps: u64,
+    /// The step whose state was kept: the last, or the best where the run was to stop early.
+    pub kept_step: u64,
     /// Tokens trained on.
     pub tokens: u64,
     /// Mean loss of the last steps.
@@ -218,14 +313,29 @@ pub struct TrainResult {
     pub version: Option<VersionId>,
 }
 
+impl TrainParams {
+    /// The alpha whose quotient by the rank is the adapter's scale, whatever the [`Scaling`].
+    pub fn alpha_over_rank(&self) -> f32 {
+        match self.scaling {
+            Scaling::Rank => self.alpha,
+            Scaling::RootRank => self.alpha * (self.rank as f32).sqrt(),
+        }
+    }
+}
+
 impl Default for TrainParams {
     fn default() -> Self {
         TrainParams {
+            method: Method::Sft,
             rank: 8,
             alpha: 16.0,
+            scaling: Scaling::Rank,
+            dropout: 0.0,
+            beta: 0.1,
             targets: Target::ALL.to_vec(),
             learning_rate: 2e-4,
             schedule: Schedule::Cosine,
+            decay_ratio: 0.2,
             warmup_ratio: 0.05,
             epochs: 2,
             steps_max: 0,
@@ -236,6 +346,7 @@ impl Default for TrainParams {
             weight_decay: 0.0,
             clip_norm: 1.0,
             evaluate_steps: 0,
+            patience: 0,
             checkpoint_steps: 0,
             seed: 42,
             threads: 0,

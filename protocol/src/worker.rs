@@ -9,7 +9,7 @@ use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
 use crate::model::ModelFacts;
-use crate::train::{StepMetrics, TrainParams, TrainPlan};
+use crate::train::{PreferenceMetrics, StepMetrics, TrainParams, TrainPlan};
 use crate::value::{Hash, Metric};
 
 /// To a child.
@@ -92,6 +92,10 @@ pub struct TrainTask {
     pub model_sha256: Hash,
     /// Absolute path of the rows to train on: JSONL of [`Row`], as `Export` wrote it.
     pub rows_path: String,
+    /// Absolute path of rows that are mixed in; may be the path of an empty file.
+    pub replay_path: String,
+    /// Absolute path of held-out rows of the same set; may be the path of an empty file.
+    pub replay_held_out_path: String,
     /// Absolute path of held-out rows for `evaluate_steps`; may be the path of an empty file.
     pub held_out_path: String,
     /// The attempt's own folder: checkpoints go to `checkpoints/STEP`, the result to `adapter.gguf`.
@@ -318,12 +322,16 @@ pub enum FromWorker {
     Planned(TrainPlan),
     /// One step.
     Step(StepMetrics),
-    /// The loss on held-out rows after a step.
+    /// The loss on held-out rows after a step; 0 is before the first.
     Evaluated {
         /// The step.
         step: u64,
-        /// Mean loss per target token.
+        /// Mean loss per target token, or per pair.
         loss: Metric,
+        /// What pairs came to; none for other methods.
+        preference: Option<PreferenceMetrics>,
+        /// Mean loss per target token on the held-out rows of the set that is mixed in; none where nothing is.
+        replay_loss: Option<Metric>,
     },
     /// A checkpoint is complete in `checkpoints/FOLDER`.
     Checkpointed {
@@ -340,6 +348,8 @@ pub enum FromWorker {
     Trained {
         /// Steps done.
         steps: u64,
+        /// The step whose state `adapter.gguf` holds.
+        kept_step: u64,
         /// Tokens trained on.
         tokens: u64,
         /// Mean loss of the last steps.

@@ -23,6 +23,7 @@ PARAMS = {
     "rank": 8, "alpha": 16.0, "targets": ["q", "k", "v", "o", "gate", "up", "down"], "learning_rate": 0.002,
     "schedule": "cosine", "warmup_ratio": 0.05, "epochs": 1, "steps_max": 48, "sequence_tokens": 256,
     "too_long": "leave_out", "batch_windows": 2, "accumulation": 1, "weight_decay": 0.0, "clip_norm": 1.0,
+    "method": "sft", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
     "evaluate_steps": 0, "checkpoint_steps": 20, "seed": 42, "threads": 0,
 }
 START = time.monotonic()
@@ -187,7 +188,7 @@ def run(binaries, state, hone):
 
     step("Training: LoRA on the other rows, registered as support@1",
          "hone train start --base starter --dataset support-desk --held-out-percent 12 --split-seed 7 --learning-rate 2e-3 --epochs 1 --steps-max 48 --model support")
-    spec = {"base": "starter", "params": PARAMS, "dataset": "support-desk", "split": SPLIT,
+    spec = {"base": "starter", "params": PARAMS, "dataset": "support-desk", "split": SPLIT, "replay": None,
             "register": {"model": "support", "alias": "best", "publish": ""}}
     trained = hone.job({"train": spec}, on_event=lambda event: "planned" in event["kind"] and say(
         "        plan: {rows} rows, {target_tokens} of {tokens} tokens trained, {steps} steps, ".format(**event["kind"]["planned"])

@@ -29,6 +29,7 @@ PARAMS = {
     "rank": 4, "alpha": 8.0, "targets": ["q", "v"], "learning_rate": 0.001, "schedule": "constant", "warmup_ratio": 0.0,
     "epochs": 1000, "steps_max": 0, "sequence_tokens": 64, "too_long": "leave_out", "batch_windows": 1, "accumulation": 1,
     "weight_decay": 0.0, "clip_norm": 1.0, "evaluate_steps": 0, "checkpoint_steps": 3, "seed": 42, "threads": 1,
+    "method": "sft", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
 }
 
 
@@ -216,7 +217,7 @@ def main():
     hone.ask({"publish": {"name": "base", "version": "starter", "slots": 2, "context_tokens": 512, "price": price}})
     hone.ask({"set_application": {"name": "reader", "title": "", "services": []}})
     key = hone.ask({"create_key": {"application": "reader", "label": ""}})["secret"]
-    spec = {"base": "starter", "params": PARAMS, "dataset": "desk", "split": SPLIT, "register": None}
+    spec = {"base": "starter", "params": PARAMS, "dataset": "desk", "split": SPLIT, "replay": None, "register": None}
     job = hone.ask({"submit": {"spec": {"train": spec}}})["record"]["id"]
     service_on = lambda: any(s["record"]["name"] == "base" and s["state"] == "on" for s in world.connect().ask("services"))
     wait("the service is on", service_on)

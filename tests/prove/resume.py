@@ -17,7 +17,7 @@ TIMES_MAX = 3
 
 def submit(world):
     params = {**PARAMS, "steps_max": STEPS, "checkpoint_steps": 4, "targets": ["q", "k", "v", "o", "gate", "up", "down"], "threads": 2}
-    spec = {"base": "starter", "params": params, "dataset": "desk", "split": SPLIT,
+    spec = {"base": "starter", "params": params, "dataset": "desk", "split": SPLIT, "replay": None,
             "register": {"model": "tuned", "publish": "", "alias": ""}}
     return world.connect().ask({"submit": {"spec": {"train": spec}}})["record"]["id"]
 

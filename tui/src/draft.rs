@@ -4,7 +4,7 @@
 use hone_protocol::dataset::Split;
 use hone_protocol::form::{FieldKind, PartOfForm, TRAIN_FORM};
 use hone_protocol::job::{JobSpec, ShownState};
-use hone_protocol::train::{Register, Schedule, Target, TooLong, TrainParams, TrainSpec};
+use hone_protocol::train::{Method, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec};
 
 use crate::screens::View;
 use crate::widgets::form::{Form, FormField, Rule, Stride};
@@ -15,8 +15,14 @@ use crate::widgets::number::typed;
 pub(crate) const SPLIT_SEED: u64 = 42;
 
 /// Fields that rarely matter; they are behind "more".
-const FOLDED: [&str; 11] = [
+const FOLDED: [&str; 17] = [
     "alpha",
+    "scaling",
+    "dropout",
+    "decay_ratio",
+    "patience",
+    "replay",
+    "replay_percent",
     "targets",
     "schedule",
     "warmup_ratio",
@@ -72,6 +78,30 @@ pub(crate) const PRESETS: &[Preset] = &[
             ("evaluate_steps", "25"),
         ],
     },
+    Preset {
+        name: "preset.texts",
+        values: &[
+            ("method", "pretrain"),
+            ("rank", "16"),
+            ("alpha", "32"),
+            ("learning_rate", "5e-4"),
+            ("epochs", "1"),
+            ("sequence_tokens", "256"),
+            ("batch_windows", "2"),
+            ("evaluate_steps", "25"),
+        ],
+    },
+    Preset {
+        name: "preset.preferences",
+        values: &[
+            ("method", "dpo"),
+            ("learning_rate", "2e-4"),
+            ("epochs", "1"),
+            ("sequence_tokens", "256"),
+            ("batch_windows", "2"),
+            ("evaluate_steps", "20"),
+        ],
+    },
     Preset { name: "preset.defaults", values: &[] },
 ];
 
@@ -100,8 +130,9 @@ fn stride(key: &str) -> Stride {
     match key {
         "rank" | "alpha" | "sequence_tokens" | "batch_windows" | "accumulation" => Stride::Double,
         "learning_rate" => Stride::Decade,
-        "warmup_ratio" | "weight_decay" => Stride::Add(0.01),
-        "held_out_percent" => Stride::Add(5.0),
+        "warmup_ratio" | "weight_decay" | "dropout" | "decay_ratio" => Stride::Add(0.01),
+        "beta" => Stride::Add(0.05),
+        "held_out_percent" | "replay_percent" => Stride::Add(5.0),
         "evaluate_steps" | "checkpoint_steps" | "steps_max" => Stride::Add(10.0),
         "clip_norm" => Stride::Add(0.5),
         _ => Stride::Add(1.0),
@@ -111,6 +142,7 @@ fn stride(key: &str) -> Stride {
 fn rule(key: &str) -> Rule {
     match key {
         "base" | "dataset" => Rule::OneOf,
+        "replay" => Rule::OneOfOrEmpty,
         "model" | "publish" => Rule::NameOrEmpty,
         _ => Rule::Free,
     }
@@ -133,6 +165,7 @@ impl Default for Draft {
             options: Vec::new(),
             last_good: String::new(),
             folded: FOLDED.contains(&field.key),
+            only: (!field.methods.is_empty()).then_some(("method", field.methods)),
         });
         let mut draft = Draft {
             form: Form::new(fields.collect()),
@@ -165,7 +198,11 @@ impl Draft {
             set.map_or_else(|| field.default.clone(), |(_, value)| (*value).to_owned())
         };
         let typed = self.form.fields.iter().filter(|f| !matches!(f.kind, FieldKind::Text));
-        typed.map(|f| (f, of_preset(f))).filter(|(f, preset)| f.value != *preset).collect()
+        typed
+            .filter(|f| self.form.concerns(f))
+            .map(|f| (f, of_preset(f)))
+            .filter(|(f, preset)| f.value != *preset)
+            .collect()
     }
 
     /// Fills in what is known: names to choose from, the only sensible values, what the last good run used.
@@ -184,7 +221,9 @@ impl Draft {
             let name = d.record.name.clone();
             std::iter::once(name.clone()).chain(d.versions.iter().rev().map(move |v| format!("{name}@{}", v.number)))
         });
-        self.form.offer("dataset", with_versions.collect());
+        let with_versions: Vec<String> = with_versions.collect();
+        self.form.offer("replay", with_versions.clone());
+        self.form.offer("dataset", with_versions);
         self.form.offer("model", models);
         let last_good = view.mirror.runs().find(|r| r.shown == ShownState::Succeeded);
         if let Some(JobSpec::Train(spec)) = last_good.map(|r| &r.record.spec) {
@@ -218,6 +257,9 @@ impl Draft {
     /// The specification, when every number is one. Ranges are the form's business.
     pub(crate) fn spec(&self) -> Option<TrainSpec> {
         let form = &self.form;
+        // What the method has no use for stays as typed, for another method, and is not said.
+        let concerns =
+            |key: &str| form.fields.iter().find(|field| field.key == key).is_some_and(|field| form.concerns(field));
         let targets: Option<Vec<Target>> = form
             .value("targets")
             .split(',')
@@ -226,11 +268,23 @@ impl Draft {
         let params = TrainParams {
             rank: form.number("rank")?,
             alpha: form.number("alpha")?,
+            method: match form.value("method") {
+                "pretrain" => Method::Pretrain,
+                "dpo" => Method::Dpo,
+                "orpo" => Method::Orpo,
+                _ => Method::Sft,
+            },
+            scaling: if form.value("scaling") == "root_rank" { Scaling::RootRank } else { Scaling::Rank },
+            dropout: if concerns("dropout") { form.number("dropout")? } else { 0.0 },
+            beta: if concerns("beta") { form.number("beta")? } else { TrainParams::default().beta },
+            decay_ratio: form.number("decay_ratio")?,
+            patience: form.number("patience")?,
             targets: targets?,
             learning_rate: form.number("learning_rate")?,
             schedule: match form.value("schedule") {
                 "linear" => Schedule::Linear,
                 "constant" => Schedule::Constant,
+                "wsd" => Schedule::Wsd,
                 _ => Schedule::Cosine,
             },
             warmup_ratio: form.number("warmup_ratio")?,
@@ -256,6 +310,10 @@ impl Draft {
             base: form.value("base").to_owned(),
             params,
             dataset: form.value("dataset").to_owned(),
+            replay: (concerns("replay") && !form.value("replay").is_empty()).then_some(Replay {
+                dataset: form.value("replay").to_owned(),
+                percent: form.number("replay_percent")?,
+            }),
             split: Split { held_out_percent: form.number("held_out_percent")?, seed: self.split_seed },
             register,
         })
@@ -271,7 +329,13 @@ fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
         Schedule::Linear => "linear",
         Schedule::Cosine => "cosine",
         Schedule::Constant => "constant",
+        Schedule::Wsd => "wsd",
     };
+    let scaling = match p.scaling {
+        Scaling::Rank => "rank",
+        Scaling::RootRank => "root_rank",
+    };
+    let replay = spec.replay.clone().unwrap_or(Replay { dataset: String::new(), percent: 10 });
     let too_long = match p.too_long {
         TooLong::LeaveOut => "leave_out",
         TooLong::Cut => "cut",
@@ -279,12 +343,17 @@ fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
     let register = |f: fn(&Register) -> &String| spec.register.as_ref().map(|r| f(r).clone()).unwrap_or_default();
     vec![
         ("base", spec.base.clone()),
+        ("method", p.method.word().to_owned()),
+        ("beta", real(p.beta)),
         ("rank", p.rank.to_string()),
         ("alpha", real(p.alpha)),
+        ("scaling", scaling.to_owned()),
+        ("dropout", real(p.dropout)),
         ("targets", targets.join(",")),
         ("learning_rate", real(p.learning_rate)),
         ("schedule", schedule.to_owned()),
         ("warmup_ratio", real(p.warmup_ratio)),
+        ("decay_ratio", real(p.decay_ratio)),
         ("epochs", p.epochs.to_string()),
         ("steps_max", p.steps_max.to_string()),
         ("sequence_tokens", p.sequence_tokens.to_string()),
@@ -295,8 +364,11 @@ fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
         ("clip_norm", real(p.clip_norm)),
         ("seed", p.seed.to_string()),
         ("dataset", spec.dataset.clone()),
+        ("replay", replay.dataset),
+        ("replay_percent", replay.percent.to_string()),
         ("held_out_percent", spec.split.held_out_percent.to_string()),
         ("evaluate_steps", p.evaluate_steps.to_string()),
+        ("patience", p.patience.to_string()),
         ("checkpoint_steps", p.checkpoint_steps.to_string()),
         ("model", register(|r| &r.model)),
         ("publish", register(|r| &r.publish)),

@@ -135,6 +135,7 @@ pub(crate) fn spec() -> TrainSpec {
         params: TrainParams { batch_windows: 4, sequence_tokens: 128, evaluate_steps: 20, ..TrainParams::default() },
         dataset: "support-desk".into(),
         split: Split { held_out_percent: 15, seed: 42 },
+        replay: None,
         register: Some(Register { model: "support-desk-tuned".into(), alias: String::new(), publish: String::new() }),
     }
 }
@@ -208,6 +209,7 @@ fn jobs() -> Vec<JobView> {
     waiting.waits_for = "the pool's cores are taken by a training run".into();
     let result = TrainResult {
         steps: 142,
+        kept_step: 142,
         tokens: 70_240,
         loss: Metric::Finite(1.12),
         tokens_per_s: 244.0,

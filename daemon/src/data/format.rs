@@ -1,10 +1,10 @@
-//! The three ways in which people write chat rows, and the one way hone keeps them.
-//! Lives here: OpenAI messages, ShareGPT, Alpaca; recognising them; what is wrong with a row. Never here: syntax
-//! (see `json`), files, hashes.
+//! The ways in which people write rows, and the one way hone keeps them.
+//! Lives here: OpenAI messages, ShareGPT, Alpaca, plain text; recognising all formats; what is wrong with a row. Never here:
+//! pairs of answers (see `preference`), syntax (see `json`), files, hashes.
 
 use std::borrow::Cow;
 
-use hone_protocol::dataset::RowFormat;
+use hone_protocol::dataset::{CHOSEN, REJECTED, RowFormat, TEXT};
 
 use super::json::{Fault, Value, cut};
 
@@ -17,10 +17,14 @@ pub(super) enum Format {
     Messages,
     ShareGpt,
     Alpaca,
+    Preference,
+    Text,
 }
 
 impl Format {
-    pub(super) const ALL: [Format; 3] = [Format::Messages, Format::ShareGpt, Format::Alpaca];
+    /// Preferences first: their prompts may be written as any of the others.
+    pub(super) const ALL: [Format; 5] =
+        [Format::Preference, Format::Messages, Format::ShareGpt, Format::Alpaca, Format::Text];
 
     /// The name in reports and on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -28,6 +32,8 @@ impl Format {
             Format::Messages => "messages",
             Format::ShareGpt => "sharegpt",
             Format::Alpaca => "alpaca",
+            Format::Preference => "preference",
+            Format::Text => "text",
         }
     }
 
@@ -37,6 +43,8 @@ impl Format {
             Format::Messages => "OpenAI messages",
             Format::ShareGpt => "ShareGPT",
             Format::Alpaca => "Alpaca",
+            Format::Preference => "a preference",
+            Format::Text => "plain text",
         }
     }
 
@@ -46,6 +54,8 @@ impl Format {
             Format::Messages => "messages",
             Format::ShareGpt => "conversations",
             Format::Alpaca => "instruction",
+            Format::Preference => "rejected",
+            Format::Text => "text",
         }
     }
 
@@ -56,6 +66,8 @@ impl Format {
             RowFormat::OpenAi => Some(Format::Messages),
             RowFormat::ShareGpt => Some(Format::ShareGpt),
             RowFormat::Alpaca => Some(Format::Alpaca),
+            RowFormat::Preference => Some(Format::Preference),
+            RowFormat::Text => Some(Format::Text),
         }
     }
 
@@ -71,6 +83,12 @@ pub(super) enum Role {
     System,
     User,
     Assistant,
+    /// The better answer of a preference.
+    Chosen,
+    /// The worse one.
+    Rejected,
+    /// Nobody: the text of a text row.
+    Text,
 }
 
 impl Role {
@@ -79,6 +97,9 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Chosen => CHOSEN,
+            Role::Rejected => REJECTED,
+            Role::Text => TEXT,
         }
     }
 }
@@ -91,12 +112,12 @@ pub(super) struct Turn<'l> {
 }
 
 impl<'l> Turn<'l> {
-    fn new(role: Role, content: impl Into<Cow<'l, str>>) -> Turn<'l> {
+    pub(super) fn new(role: Role, content: impl Into<Cow<'l, str>>) -> Turn<'l> {
         Turn { role, content: content.into() }
     }
 }
 
-type Turns<'l> = Result<Vec<Turn<'l>>, Fault>;
+pub(super) type Turns<'l> = Result<Vec<Turn<'l>>, Fault>;
 
 /// The messages of a row, or its first fault in reading order: the row, its list, then turn by turn.
 /// `format` is nothing when no row of the file could be recognised.
@@ -105,7 +126,9 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
         return Err(Fault::line(format!("{}, not an object", row.kind())));
     }
     let Some(format) = format else {
-        return Err(Fault::line("no known format: there is no field messages, conversations or instruction"));
+        return Err(Fault::line(
+            "no known format: there is no field messages, conversations, instruction, text, or chosen and rejected",
+        ));
     };
     if row.field(format.key()).is_none() {
         let other = match Format::recognise(row) {
@@ -120,6 +143,8 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
         Format::Messages => messages(row)?,
         Format::ShareGpt => sharegpt(row)?,
         Format::Alpaca => alpaca(row)?,
+        Format::Preference => return super::preference::turns(row),
+        Format::Text => return Ok(vec![Turn::new(Role::Text, text(row, "text", || "text".into())?)]),
     };
     if !turns.iter().any(|turn| turn.role == Role::Assistant) {
         return Err(Fault::new(format.key(), "no assistant turn: nothing to train on"));
@@ -128,9 +153,14 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
 }
 
 fn messages<'v>(row: &'v Value<'_>) -> Turns<'v> {
+    messages_of(row, "messages")
+}
+
+/// Messages as OpenAI writes them, in any field.
+pub(super) fn messages_of<'v>(row: &'v Value<'_>, name: &str) -> Turns<'v> {
     let mut turns = Vec::new();
-    for (index, message) in list(row, "messages")?.iter().enumerate() {
-        let at = |field: &str| format!("messages[{index}]{field}");
+    for (index, message) in list(row, name)?.iter().enumerate() {
+        let at = |field: &str| format!("{name}[{index}]{field}");
         object(message, || at(""))?;
         let role = match word(message, "role", || at(".role"))? {
             "system" => Role::System,
@@ -155,7 +185,7 @@ fn messages<'v>(row: &'v Value<'_>) -> Turns<'v> {
     Ok(turns)
 }
 
-fn sharegpt<'v>(row: &'v Value<'_>) -> Turns<'v> {
+pub(super) fn sharegpt<'v>(row: &'v Value<'_>) -> Turns<'v> {
     let list = list(row, "conversations")?;
     let mut turns = Vec::new();
     if let Some(system) = optional_text(row, "system")? {
@@ -243,7 +273,7 @@ fn word<'v>(value: &'v Value<'_>, field: &str, at: impl Fn() -> String) -> Resul
 }
 
 /// A text that says something.
-fn text<'v>(value: &'v Value<'_>, field: &str, at: impl Fn() -> String) -> Result<&'v str, Fault> {
+pub(super) fn text<'v>(value: &'v Value<'_>, field: &str, at: impl Fn() -> String) -> Result<&'v str, Fault> {
     content(value.field(field), at)
 }
 
@@ -262,7 +292,7 @@ fn content<'v>(value: Option<&'v Value<'_>>, at: impl Fn() -> String) -> Result<
 }
 
 /// A text that may be missing, null or blank, which all mean the same.
-fn optional_text<'v>(row: &'v Value<'_>, field: &str) -> Result<Option<&'v str>, Fault> {
+pub(super) fn optional_text<'v>(row: &'v Value<'_>, field: &str) -> Result<Option<&'v str>, Fault> {
     match row.field(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Text(text)) if text.trim().is_empty() => Ok(None),

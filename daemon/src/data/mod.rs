@@ -1,5 +1,5 @@
 //! `honed data`: rows in and out, in a child process because the files are a stranger's bytes.
-//! Lives here: the reading of chat files, the segment format (the only place that names arrow), pages of rows,
+//! Lives here: the reading of files of rows, the segment format (the only place that names arrow), pages of rows,
 //! exports, presets. Never here: the store, sockets, tokens, templates.
 //!
 //! Data flows: [`lines`] → [`json`] → [`format`] → [`columns`] → [`segment_writer`] (an import), and
@@ -14,6 +14,7 @@ mod format;
 mod import;
 mod json;
 mod lines;
+mod preference;
 mod presets;
 mod segment;
 mod segment_writer;

@@ -160,7 +160,16 @@ impl Decider {
                 self.job_event(job, JobEventKind::Planned(plan));
             }
             Fact::Step(step) => self.step(job, &step),
-            Fact::Evaluated { step, loss } => self.put_metric(job, "eval_loss", step, loss),
+            Fact::Evaluated { step, loss, preference, replay_loss } => {
+                self.put_metric(job, "eval_loss", step, loss);
+                if let Some(loss) = replay_loss {
+                    self.put_metric(job, "replay_loss", step, loss);
+                }
+                if let Some(pairs) = preference {
+                    self.put_metric(job, "eval_margin", step, pairs.margin);
+                    self.put_metric(job, "eval_accuracy", step, pairs.accuracy);
+                }
+            }
             Fact::Checkpoint(checkpoint) => {
                 let step = checkpoint.step;
                 self.with_job(job, |job| {
@@ -205,6 +214,10 @@ impl Decider {
         let rate = if step.step_ms > 0.0 { step.tokens as f64 * 1000.0 / step.step_ms } else { 0.0 };
         self.put_metric(job, "tokens_per_s", step.step, rate.into());
         self.put_metric(job, "target_tokens", step.step, (step.target_tokens as f64).into());
+        if let Some(pairs) = step.preference {
+            self.put_metric(job, "margin", step.step, pairs.margin);
+            self.put_metric(job, "accuracy", step.step, pairs.accuracy);
+        }
         let (number, loss, step_ms) = (step.step, step.loss.value(), step.step_ms);
         self.with_attempt(job, |attempt| {
             let total = attempt.plan.map_or(0, |p| p.steps);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hone_protocol::application::{ApplicationRecord, KeyRecord, Services};
+use hone_protocol::dataset::Shape;
 use hone_protocol::evaluation::{Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::id::{ApplicationId, JobId, KeyId};
+use hone_protocol::id::{ApplicationId, DatasetVersionId, JobId, KeyId};
 use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
 use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
@@ -117,7 +118,7 @@ impl Decider {
             Request::CreateKey { application, label } => self.create_key(&application, &label),
             Request::RevokeKey { key } => self.revoke_key(key),
             Request::CreateSuite { name, dataset, split, part, scorers } => {
-                let dataset = self.state.dataset_version(&dataset)?.id;
+                let dataset = self.chats(&dataset)?;
                 let suite = SuiteRecord {
                     id: new_id(),
                     name,
@@ -365,6 +366,18 @@ impl Decider {
         key.revoked_at_ms.get_or_insert(self.now_ms);
         self.put_key(key);
         Ok(Answer::Done)
+    }
+
+    /// A dataset version of chats; others have no answer to judge.
+    fn chats(&self, reference: &str) -> Result<DatasetVersionId, Failure> {
+        let version = self.state.dataset_version(reference)?;
+        match self.state.datasets.get(&version.dataset).map(|dataset| dataset.shape) {
+            Some(shape) if shape != Shape::Chat => {
+                let message = format!("{reference} holds {} rows; a suite judges answers of chats", shape.word());
+                Err(Failure::field("dataset", message))
+            }
+            _ => Ok(version.id),
+        }
     }
 
     fn create_suite(&mut self, suite: SuiteRecord) -> Result<Answer, Failure> {

@@ -12,7 +12,7 @@ use hone_protocol::id::{JobId, LedgerId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::train::{StepMetrics, TrainPlan};
+use hone_protocol::train::{PreferenceMetrics, StepMetrics, TrainPlan, TrainResult};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
 
@@ -165,8 +165,12 @@ pub enum Fact {
     Evaluated {
         /// After this step.
         step: u64,
-        /// Mean loss per target token.
+        /// Mean loss per target token, or per pair.
         loss: Metric,
+        /// What pairs came to; none for other methods.
+        preference: Option<PreferenceMetrics>,
+        /// Loss on held-out rows of the set that is mixed in; none where nothing is.
+        replay_loss: Option<Metric>,
     },
     /// A complete checkpoint.
     Checkpoint(Checkpoint),
@@ -212,14 +216,8 @@ pub enum Produced {
     Adapter {
         /// The new version's id, which names its file; none when the run is not registered.
         version: Option<(VersionId, WeightsFile, ModelFacts)>,
-        /// Steps done.
-        steps: u64,
-        /// Tokens trained on.
-        tokens: u64,
-        /// Mean loss of the last steps.
-        loss: Metric,
-        /// Tokens per second.
-        tokens_per_s: f64,
+        /// What the run came to; its version is not known yet.
+        result: TrainResult,
     },
     /// A judged suite; its rows are stored already.
     Evaluation {

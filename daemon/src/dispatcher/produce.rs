@@ -44,10 +44,7 @@ impl Decider {
             Produced::Dataset { report, segments, first_row_id, licence } => {
                 self.add_dataset_version(&record, report, segments, first_row_id, &licence)
             }
-            Produced::Adapter { version, steps, tokens, loss, tokens_per_s } => {
-                let result = TrainResult { steps, tokens, loss, tokens_per_s, version: None };
-                self.add_adapter(&record, version, result)
-            }
+            Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
             Produced::Evaluation { rows, loss_sum, loss_tokens, score } => {
                 self.add_evaluation(&record, rows, loss_sum, loss_tokens, score)
             }
@@ -113,13 +110,22 @@ impl Decider {
             let message = format!("none of the {} rows could be kept; the report says why for each", report.read);
             return Err(Failure::new(FailureCode::NoRows, message).at(report.source).hint(HintCode::CorrectFile));
         }
+        let shape = Shape::of_format(&report.format);
         let mut dataset = match self.state.dataset(name) {
+            Some(dataset) if dataset.shape != shape => {
+                let message = format!(
+                    "{name} holds {} rows, these are {} rows; import them under another name",
+                    dataset.shape.word(),
+                    shape.word()
+                );
+                return Err(Failure::field("name", message).hint(HintCode::ChooseAnotherName));
+            }
             Some(dataset) => (**dataset).clone(),
             None => DatasetRecord {
                 id: new_id(),
                 name: name.clone(),
                 title: String::new(),
-                shape: Shape::Chat,
+                shape,
                 licence: licence.to_owned(),
                 next_row_id: 0,
                 created_at_ms: self.now_ms,
@@ -166,11 +172,12 @@ impl Decider {
             let licence = self.state.models.get(&base.model).map_or(String::new(), |m| m.licence.clone());
             let lineage = Lineage {
                 job: Some(job.id),
-                step: Some(result.steps),
+                step: Some(result.kept_step),
                 dataset: Some(self.state.dataset_version(&spec.dataset)?.id),
                 source: format!("trained on {}", spec.base),
             };
-            let weights = Weights::Adapter { base: base.id, rank: spec.params.rank, alpha: spec.params.alpha };
+            let (rank, alpha) = (spec.params.rank, spec.params.alpha_over_rank());
+            let weights = Weights::Adapter { base: base.id, rank, alpha };
             let new = NewVersion { id, weights, file, facts, lineage };
             result.version = Some(self.add_version(&job.person, &register.model, &licence, new));
             self.after_register(job, spec, id);

@@ -11,7 +11,7 @@ use hone_protocol::job::{Checkpoint, JobSpec};
 use hone_protocol::model::{ModelFacts, ModelSource, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Price, ServiceState};
-use hone_protocol::train::{Register, StepMetrics, TrainParams, TrainSpec};
+use hone_protocol::train::{Register, StepMetrics, TrainParams, TrainResult, TrainSpec};
 use hone_protocol::value::Metric;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -301,7 +301,15 @@ fn rows() -> Produced {
 
 fn adapter() -> Produced {
     let version = Some((new_id(), file(), facts()));
-    Produced::Adapter { version, steps: 20, tokens: 9000, loss: Metric::Finite(1.25), tokens_per_s: 180.0 }
+    let result = TrainResult {
+        steps: 20,
+        kept_step: 20,
+        tokens: 9000,
+        loss: Metric::Finite(1.25),
+        tokens_per_s: 180.0,
+        version: None,
+    };
+    Produced::Adapter { version, result }
 }
 
 fn import_model() -> JobSpec {
@@ -324,6 +332,7 @@ fn train() -> JobSpec {
         params: TrainParams::default(),
         dataset: "desk".into(),
         split: split(),
+        replay: None,
         register: Some(Register { model: "desk".into(), alias: "latest".into(), publish: "desk".into() }),
     }))
 }
@@ -343,6 +352,7 @@ fn step(step: u64) -> Fact {
         target_tokens: 100,
         epoch: 0.5,
         step_ms: 2000.0,
+        preference: None,
     })
 }
 

@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hone_protocol::dataset::Part;
+use hone_protocol::dataset::{DatasetVersionRecord, Part, Shape, Split};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form;
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{Checkpoint, JobSpec};
 use hone_protocol::model::{VersionRecord, Weights};
 use hone_protocol::paths::is_name;
-use hone_protocol::train::{CHECKPOINTS_KEPT, TrainPlan, TrainSpec};
-use hone_protocol::value::{Hash, Metric};
+use hone_protocol::train::{CHECKPOINTS_KEPT, Method, TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::value::Hash;
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
@@ -32,6 +32,8 @@ pub(super) const KIND: Kind = Kind { word: "train", check, pin, memory, heavy: t
 
 /// At most this much work is lost in a crash.
 const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
+/// Held-out rows of a mixed-in set whose loss is followed; more would only take longer.
+const REPLAY_HELD_OUT_MAX: u64 = 100;
 /// How long a trainer may take to write the checkpoint that a stop asked for.
 const STOP_MS: u64 = 60_000;
 
@@ -57,8 +59,16 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         let message = format!("{} cannot be trained here: {reason}", spec.base);
         return Err(Failure::new(FailureCode::UnsupportedArchitecture, message).at("base"));
     }
-    if !base.facts.has_chat_template {
-        let message = format!("{} has no chat template, so chat rows cannot be rendered for it", spec.base);
+    let replay = spec.replay.as_ref();
+    let shapes = [Some(&spec.dataset), replay.map(|replay| &replay.dataset)];
+    let shapes: Vec<Shape> =
+        shapes.into_iter().flatten().map(|reference| shape_of(state, reference)).collect::<Result<_, Failure>>()?;
+    check_shapes(spec, &shapes)?;
+    if !base.facts.has_chat_template && shapes.iter().any(|shape| *shape != Shape::Text) {
+        let message = format!(
+            "{} has no chat template, so chat rows cannot be rendered for it; text rows can be trained with pretrain",
+            spec.base
+        );
         return Err(Failure::new(FailureCode::TemplateFailed, message).at("base"));
     }
     if spec.params.sequence_tokens > base.facts.context_tokens {
@@ -68,7 +78,6 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         );
         return Err(Failure::field("sequence_tokens", message));
     }
-    state.dataset_version(&spec.dataset)?;
     let needed = memory(state, &JobSpec::Train(Box::new(spec.clone()))).least;
     if needed > state.fixed.pool_memory_bytes {
         let message =
@@ -86,12 +95,49 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The shape of a dataset version's rows.
+fn shape_of(state: &State, reference: &str) -> Result<Shape, Failure> {
+    let rows = state.dataset_version(reference)?;
+    Ok(state.datasets.get(&rows.dataset).map_or(Shape::Chat, |dataset| dataset.shape))
+}
+
+/// The method learns from rows of one shape; mixed-in rows are chats or texts.
+fn check_shapes(spec: &TrainSpec, shapes: &[Shape]) -> Result<(), Failure> {
+    let method = spec.params.method;
+    if shapes[0] != method.shape() {
+        let fitting = [Method::Sft, Method::Pretrain, Method::Dpo].into_iter().find(|other| other.shape() == shapes[0]);
+        let advice = fitting.map_or(String::new(), |other| format!("; for these rows choose {}", other.word()));
+        let (wanted, there) = (method.shape().word(), shapes[0].word());
+        let message =
+            format!("{} learns from {wanted} rows, {} holds {there} rows{advice}", method.word(), spec.dataset);
+        return Err(Failure::field("dataset", message));
+    }
+    let Some(replay) = &spec.replay else { return Ok(()) };
+    if method.shape() == Shape::Preference {
+        return Err(Failure::field("replay", format!("{} compares pairs, nothing can be mixed in", method.word())));
+    }
+    if !(1..=100).contains(&replay.percent) {
+        return Err(Failure::field("replay_percent", "replay_percent must be between 1 and 100"));
+    }
+    if !matches!(shapes[1], Shape::Chat | Shape::Text) {
+        let message = format!("{} holds {} rows; chats or texts can be mixed in", replay.dataset, shapes[1].word());
+        return Err(Failure::field("replay", message));
+    }
+    Ok(())
+}
+
 fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
     let mut spec = spec_of(&spec)?.clone();
     spec.base = state.version_reference(state.version(&spec.base)?.id);
-    let rows = state.dataset_version(&spec.dataset)?;
-    let name = state.datasets.get(&rows.dataset).map_or("?", |d| d.name.as_str());
-    spec.dataset = format!("{name}@{}", rows.number);
+    let exact = |reference: &str| -> Result<String, Failure> {
+        let rows = state.dataset_version(reference)?;
+        let name = state.datasets.get(&rows.dataset).map_or("?", |d| d.name.as_str());
+        Ok(format!("{name}@{}", rows.number))
+    };
+    spec.dataset = exact(&spec.dataset)?;
+    if let Some(replay) = &mut spec.replay {
+        replay.dataset = exact(&replay.dataset)?;
+    }
     Ok(JobSpec::Train(Box::new(spec)))
 }
 
@@ -119,21 +165,20 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     let base = context.state.version(&spec.base)?.clone();
     let model_path = weights_path(&context.places, &base);
     store_file::unchanged(&model_path, &base.file)?;
-    let (rows, held_out) = export_rows(&mut context, spec).await?;
-    let task = task(&context, spec, &base, &model_path, &rows, &held_out, false);
+    let rows = export_rows(&mut context, spec).await?;
+    let task = task(&context, spec, &base, &model_path, &rows, false);
     if task.resume.is_some() {
         check_checkpoint(&context)?;
     }
     let mut line = context.child(Program::Worker("train"), trainer_paths(&context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
-    let trained = follow(&mut context, &mut line).await?;
+    let result = follow(&mut context, &mut line).await?;
     drop(line);
     let version = match &spec.register {
         None => None,
         Some(_) => Some(keep_adapter(&mut context).await?),
     };
-    let (steps, tokens, loss, tokens_per_s) = trained;
-    Ok(Produced::Adapter { version, steps, tokens, loss, tokens_per_s })
+    Ok(Produced::Adapter { version, result })
 }
 
 /// A trainer reads the model and its rows, and writes the job's folder.
@@ -141,35 +186,73 @@ fn trainer_paths(context: &Context, model_path: &Path) -> Paths {
     Paths::none().read(model_path).write(context.folder())
 }
 
-async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<(PathBuf, PathBuf), Stop> {
+/// Files of rows as a trainer reads them.
+struct RowFiles {
+    train: PathBuf,
+    held_out: PathBuf,
+    /// Empty where nothing is mixed in.
+    replay: PathBuf,
+    replay_held_out: PathBuf,
+}
+
+async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<RowFiles, Stop> {
     let rows = context.state.dataset_version(&spec.dataset)?.clone();
     let folder = context.folder();
-    let mut written = Vec::new();
-    for (part, name) in [(Part::Train, "rows.jsonl"), (Part::HeldOut, "held-out.jsonl")] {
-        context.progress("phase.export", 0, rows.rows).await;
-        let path = folder.join(name);
-        let paths = Paths::none().read(&context.places.blobs).write(&folder);
-        let mut line = context.child(Program::Daemon("data"), paths).await?;
-        let task = ExportTask {
-            folder: context.places.blobs.display().to_string(),
-            segments: rows.segments.clone(),
-            split: spec.split,
-            part,
-            rows_max: 0,
-            path: path.display().to_string(),
-        };
-        line.send(&ToWorker::Export(task)).await?;
-        match context.next(&mut line).await? {
-            FromWorker::Exported { rows: 0 } if part == Part::Train => {
-                let message = "no rows are left to train on after holding some out";
-                return Err(Failure::new(FailureCode::NoRows, message).at("held_out_percent").into());
+    let files = RowFiles {
+        train: folder.join("rows.jsonl"),
+        held_out: folder.join("held-out.jsonl"),
+        replay: folder.join("replay.jsonl"),
+        replay_held_out: folder.join("replay-held-out.jsonl"),
+    };
+    let train = export(context, &rows, spec.split, Part::Train, 0, &files.train).await?;
+    if train == 0 {
+        let message = "no rows are left to train on after holding some out";
+        return Err(Failure::new(FailureCode::NoRows, message).at("held_out_percent").into());
+    }
+    export(context, &rows, spec.split, Part::HeldOut, 0, &files.held_out).await?;
+    match &spec.replay {
+        None => {
+            for path in [&files.replay, &files.replay_held_out] {
+                let made = tokio::fs::write(path, b"").await;
+                made.map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(path.display().to_string()))?;
             }
-            FromWorker::Exported { .. } => written.push(path),
-            other => return Err(unexpected(&other)),
+        }
+        Some(replay) => {
+            // Its held-out rows stay out, so that their loss measures what was not forgotten, not what was learnt.
+            let rows = context.state.dataset_version(&replay.dataset)?.clone();
+            let most = (train * u64::from(replay.percent)).div_ceil(100);
+            export(context, &rows, spec.split, Part::Train, most, &files.replay).await?;
+            export(context, &rows, spec.split, Part::HeldOut, REPLAY_HELD_OUT_MAX, &files.replay_held_out).await?;
         }
     }
-    let held_out = written.pop().unwrap_or_default();
-    Ok((written.pop().unwrap_or_default(), held_out))
+    Ok(files)
+}
+
+/// Writes a part of a dataset version; says how many rows that are. `rows_max` 0 is all.
+async fn export(
+    context: &mut Context,
+    rows: &DatasetVersionRecord,
+    split: Split,
+    part: Part,
+    rows_max: u64,
+    path: &Path,
+) -> Result<u64, Stop> {
+    context.progress("phase.export", 0, rows.rows).await;
+    let paths = Paths::none().read(&context.places.blobs).write(context.folder());
+    let mut line = context.child(Program::Daemon("data"), paths).await?;
+    let task = ExportTask {
+        folder: context.places.blobs.display().to_string(),
+        segments: rows.segments.clone(),
+        split,
+        part,
+        rows_max,
+        path: path.display().to_string(),
+    };
+    line.send(&ToWorker::Export(task)).await?;
+    match context.next(&mut line).await? {
+        FromWorker::Exported { rows } => Ok(rows),
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn task(
@@ -177,8 +260,7 @@ fn task(
     spec: &TrainSpec,
     base: &VersionRecord,
     model_path: &Path,
-    rows: &Path,
-    held_out: &Path,
+    rows: &RowFiles,
     plan_only: bool,
 ) -> TrainTask {
     let folder = context.folder();
@@ -195,8 +277,10 @@ fn task(
     TrainTask {
         model_path: model_path.display().to_string(),
         model_sha256: base.file.sha256,
-        rows_path: rows.display().to_string(),
-        held_out_path: held_out.display().to_string(),
+        rows_path: rows.train.display().to_string(),
+        replay_path: rows.replay.display().to_string(),
+        replay_held_out_path: rows.replay_held_out.display().to_string(),
+        held_out_path: rows.held_out.display().to_string(),
         folder: folder.display().to_string(),
         params,
         resume,
@@ -222,11 +306,9 @@ fn check_checkpoint(context: &Context) -> Result<(), Stop> {
     Ok(())
 }
 
-type Trained = (u64, u64, Metric, f64);
-
 /// Takes a trainer's reports until it is done. A wish to stop is passed on once; what was asked to write a
 /// checkpoint has [`STOP_MS`] for it.
-async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop> {
+async fn follow(context: &mut Context, line: &mut Line) -> Result<TrainResult, Stop> {
     let mut asked: Option<tokio::time::Instant> = None;
     let mut stop = context.stop.clone();
     loop {
@@ -259,13 +341,16 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<Trained, Stop>
                 context.fact(Fact::Planned(plan)).await;
             }
             FromWorker::Step(step) => context.fact(Fact::Step(step)).await,
-            FromWorker::Evaluated { step, loss } => context.fact(Fact::Evaluated { step, loss }).await,
+            FromWorker::Evaluated { step, loss, preference, replay_loss } => {
+                context.fact(Fact::Evaluated { step, loss, preference, replay_loss }).await;
+            }
             FromWorker::Checkpointed { step, folder, manifest_sha256 } => {
                 accept(context, Checkpoint { step, folder, manifest_sha256 }).await?;
             }
             FromWorker::Stopped => return Err(Stop::Wished),
-            FromWorker::Trained { steps, tokens, loss, tokens_per_s } => {
-                return Ok((steps, tokens, loss, tokens_per_s));
+            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s } => {
+                let kept_step = kept_step.min(steps);
+                return Ok(TrainResult { steps, kept_step, tokens, loss, tokens_per_s, version: None });
             }
             other => return Err(unexpected(&other)),
         }
@@ -379,8 +464,8 @@ pub async fn plan_without_starting(
 async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop> {
     let base = context.state.version(&spec.base)?.clone();
     let model_path = weights_path(&context.places, &base);
-    let (rows, held_out) = export_rows(context, spec).await?;
-    let task = task(context, spec, &base, &model_path, &rows, &held_out, true);
+    let rows = export_rows(context, spec).await?;
+    let task = task(context, spec, &base, &model_path, &rows, true);
     let mut line = context.child(Program::Worker("train"), trainer_paths(context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
     match context.next(&mut line).await? {

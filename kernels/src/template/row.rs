@@ -11,6 +11,8 @@ use crate::vocab::Vocab;
 pub enum LossOn {
     /// Every message of role `assistant`, and the end-of-turn token after each.
     AllAssistantTurns,
+    /// The last message and the end-of-turn token after it.
+    LastTurn,
 }
 
 /// One segment of a row with the tokens it became.
@@ -51,7 +53,6 @@ pub(super) fn build(
     segments: Vec<Segment>,
     loss_on: LossOn,
 ) -> Result<TrainingRow, TemplateError> {
-    let LossOn::AllAssistantTurns = loss_on;
     let mut row = TrainingRow::default();
     let mut after_answer = false;
     for segment in segments {
@@ -63,7 +64,10 @@ pub(super) fn build(
             row.tokens.push(bos);
             row.trained.push(false);
         }
-        let answer = segment.message.is_some_and(|i| messages[i].role == ASSISTANT);
+        let answer = segment.message.is_some_and(|i| match loss_on {
+            LossOn::AllAssistantTurns => messages[i].role == ASSISTANT,
+            LossOn::LastTurn => i + 1 == messages.len(),
+        });
         let ending = match after_answer && markup {
             true => ending_tokens(vocab, &tokens),
             false => 0,

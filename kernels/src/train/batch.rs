@@ -74,6 +74,8 @@ pub(crate) struct Inputs {
     pub(crate) labels_wide: Tensor,
     /// F32 [1, targets]: weight of each target in the loss, 0 for unused places.
     pub(crate) weights: Tensor,
+    /// I32 [2]: number of the pass, from which it is drawn what is dropped.
+    pub(crate) dropout_key: Tensor,
     /// F32 [1, targets], written by the graph: log-probability of each target.
     pub(crate) log_probs: Tensor,
     /// F32 [width, targets], written and read by the graph: gradient of what goes into the head.
@@ -108,6 +110,7 @@ impl Inputs {
             labels: context.tensor(I32, &[shape.targets]),
             labels_wide: context.tensor(I64, &[shape.targets]),
             weights: context.tensor(F32, &[1, shape.targets]),
+            dropout_key: context.tensor(I32, &[2]),
             log_probs: context.tensor(F32, &[1, shape.targets]),
             head_gradient: context.tensor(F32, &[config.width, shape.targets]),
             host: Host::new(shape),
@@ -121,11 +124,20 @@ impl Inputs {
         self.buffer.bytes()
     }
 
-    /// Writes one pass. Every target weighs `weight`.
-    pub(crate) fn fill(&mut self, rows: &[TokenRow], batch: &MicroBatch, config: &Config, shape: Shape, weight: f32) {
+    /// Writes one pass. Every target weighs `weight`; what is dropped is a function of `pass`.
+    pub(crate) fn fill(
+        &mut self,
+        rows: &[TokenRow],
+        batch: &MicroBatch,
+        config: &Config,
+        shape: Shape,
+        weight: f32,
+        pass: u64,
+    ) {
         let host = &mut self.host;
         host.fill(rows, batch, config.local.as_ref().map_or(usize::MAX, |local| local.keys));
         host.fill_targets(rows, batch, shape, config.vocab, weight);
+        self.dropout_key.write(&[pass as i32, (pass >> 32) as i32]);
         self.tokens.write(&host.tokens);
         self.positions.write(&host.positions);
         self.first_keys.write(&host.first_keys);
@@ -139,6 +151,16 @@ impl Inputs {
         self.labels.write(&host.labels);
         self.labels_wide.write(&host.labels_wide);
         self.weights.write(&host.weights);
+    }
+
+    /// Gives the targets of each row of the pass a weight of their own.
+    pub(crate) fn weigh(&mut self, batch: &MicroBatch, weight_of_row: impl Fn(usize) -> f32) {
+        let mut places = self.host.weights.iter_mut();
+        for piece in &batch.pieces {
+            let weight = weight_of_row(piece.document.row);
+            places.by_ref().take(piece.document.targets).for_each(|place| *place = weight);
+        }
+        self.weights.write(&self.host.weights);
     }
 
     /// Negative log-likelihood of each target of the last pass, in the order of pieces and positions.
@@ -230,7 +252,7 @@ mod tests {
                 .enumerate()
                 .map(|(id, &len)| TokenRow { row_id: id as u64, tokens: vec![id as i32 + 1; len], trained: vec![true; len] })
                 .collect();
-            let layout = Layout::new(&documents, 96);
+            let layout = Layout::new(&documents, 96, 1);
             let batches = pack(&documents, &shuffled(documents.len(), seed, 0), layout);
             let shape = Shape::of(layout, batches.iter());
             let mut host = Host::new(shape);

@@ -34,6 +34,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) lora: &'a Lora,
     pub(crate) inputs: &'a Inputs,
     pub(crate) shape: Shape,
+    /// Share of the adapters' inputs that is dropped in this pass, and the run's seed.
+    pub(crate) dropout: Option<(f32, u64)>,
 }
 
 impl Builder<'_> {
@@ -166,6 +168,8 @@ pub(crate) struct PassSpec<'a> {
     pub(crate) mode: Mode,
     /// See `TrainParams::recompute_every`.
     pub(crate) recompute_every: usize,
+    /// See `TrainParams::dropout`, with the seed of what is dropped; in [`Mode::Train`] only.
+    pub(crate) dropout: Option<(f32, u64)>,
 }
 
 impl Pass {
@@ -214,6 +218,7 @@ fn build(spec: &PassSpec<'_>) -> Result<(Graph, Option<Tensor>), BackendError> {
         lora: spec.lora,
         inputs: spec.inputs,
         shape: spec.shape,
+        dropout: spec.dropout.filter(|_| spec.mode == Mode::Train),
     };
     let mut x = graph.get_rows(spec.weights.embedding, spec.inputs.tokens);
     if config.embedding_scale != 1.0 {

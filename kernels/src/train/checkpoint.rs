@@ -13,9 +13,10 @@ use sha2::{Digest, Sha256};
 use super::divergence::Watch;
 use super::hex;
 use super::params::TrainParams;
+use super::patience::Patience;
 
 /// Raised when the files' meaning changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MANIFEST: &str = "manifest.json";
 /// Largest manifest that is read; a larger one is refused.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -78,6 +79,7 @@ pub(crate) struct State {
     pub(crate) steps_done: u64,
     pub(crate) steps_total: u64,
     pub(crate) watch: Watch,
+    pub(crate) patience: Patience,
     pub(crate) values: Vec<f32>,
     pub(crate) first_moment: Vec<f32>,
     pub(crate) second_moment: Vec<f32>,
@@ -96,6 +98,7 @@ struct Manifest {
     steps_done: u64,
     steps_total: u64,
     watch: Watch,
+    patience: Patience,
     params: TrainParams,
     identity: Identity,
     files: Vec<FileEntry>,
@@ -154,6 +157,7 @@ fn write_all(temporary: &Path, dir: &Path, params: &TrainParams, identity: &Iden
         steps_done: state.steps_done,
         steps_total: state.steps_total,
         watch: state.watch.clone(),
+        patience: state.patience.clone(),
         params: params.clone(),
         identity: identity.clone(),
         files,
@@ -203,6 +207,7 @@ pub(crate) fn read(
         steps_done: manifest.steps_done,
         steps_total: manifest.steps_total,
         watch: manifest.watch,
+        patience: manifest.patience,
         values: adapter,
         first_moment,
         second_moment,

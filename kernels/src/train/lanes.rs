@@ -154,7 +154,7 @@ mod tests {
         ) {
             let documents: Vec<Document> =
                 lengths.iter().enumerate().map(|(row, &len)| Document { row, len, targets: len - 1 }).collect();
-            let layout = Layout::new(&documents, 96);
+            let layout = Layout::new(&documents, 96, 1);
             let batches = pack(&documents, &shuffled(documents.len(), seed, 0), layout);
             let shape = Shape::of(layout, batches.iter());
             let mut places = Places::new(shape);

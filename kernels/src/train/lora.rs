@@ -51,6 +51,7 @@ impl GroupAdapters {
 #[derive(Debug, Clone)]
 pub(crate) struct LoraLayout {
     pub(crate) rank: usize,
+    /// The adapter's output is multiplied by this / rank, which is what llama.cpp does with the number in the file.
     pub(crate) alpha: f32,
     groups: Vec<[GroupAdapters; 4]>,
     /// Number of trained values.
@@ -85,7 +86,8 @@ impl LoraLayout {
                 GroupAdapters { members }
             }));
         }
-        LoraLayout { rank, alpha: params.alpha, groups, values }
+        let alpha = if params.rank_stabilised { params.alpha * (rank as f32).sqrt() } else { params.alpha };
+        LoraLayout { rank, alpha, groups, values }
     }
 
     pub(crate) fn group(&self, layer: usize, group: Group) -> &GroupAdapters {

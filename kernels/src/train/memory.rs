@@ -10,7 +10,7 @@ use crate::gguf::GgufFile;
 use super::TrainError;
 use super::batch::Shape;
 use super::lora::LoraLayout;
-use super::params::TrainParams;
+use super::params::{Objective, TrainParams};
 use super::plan::MemoryBytes;
 use super::weights::WeightForm;
 
@@ -37,6 +37,7 @@ pub(crate) fn arrange(
     shape: Shape,
     params: &TrainParams,
 ) -> Result<Arrangement, TrainError> {
+    let scored = params.objective != Objective::Likelihood;
     let forms = WeightForm::candidates(backend, params.weights, config);
     // 0 first, then from the longest segments to single layers.
     let segments: Vec<usize> = match params.recompute_every {
@@ -49,7 +50,7 @@ pub(crate) fn arrange(
         .map(|(form, every)| Arrangement {
             form,
             recompute_every: every,
-            memory: estimate(file, config, form, lora, shape, every),
+            memory: estimate(file, config, form, lora, shape, every, scored),
             cost: cost(config, form, shape, every),
         })
         .collect();
@@ -83,6 +84,7 @@ fn estimate(
     lora: &LoraLayout,
     shape: Shape,
     recompute_every: usize,
+    scored: bool,
 ) -> MemoryBytes {
     let of_layers = (0..config.layers).flat_map(|layer| {
         Group::ALL.into_iter().flat_map(move |group| {
@@ -109,10 +111,12 @@ fn estimate(
     let inputs = 4 * (segments - 1) * shape.tokens * config.width;
     let head = of_layers(last) + head_bytes(config, form, shape, head_kind(file, config));
     let layers = of_layers(segment) + layer_bytes(config, form, shape);
+    // The pass that judges pairs keeps nothing: what is most is at its head.
+    let score = if scored { head_bytes(config, form, shape, head_kind(file, config)) } else { 0 };
     MemoryBytes {
         weights: forward + transposed as u64,
         adapter: 6 * 4 * lora.padded() as u64,
-        activations: (inputs + head.max(layers)) as u64,
+        activations: (inputs + head.max(layers) + score) as u64,
     }
 }
 

@@ -49,25 +49,31 @@ pub(crate) struct Prepared {
     pub(crate) targets: u64,
 }
 
-/// Chooses the rows that take part. A row whose kept part has no target is left out and counted.
-pub(crate) fn prepare(rows: &[TokenRow], sequence_tokens: usize, long_rows: LongRows) -> Prepared {
+/// Chooses the rows that take part. A row whose kept part has no target is left out and counted. Where rows come in
+/// groups of `group`, a group takes part as a whole and counts once; documents of a group then follow each other.
+pub(crate) fn prepare(rows: &[TokenRow], sequence_tokens: usize, long_rows: LongRows, group: usize) -> Prepared {
     let mut prepared = Prepared::default();
-    for (index, row) in rows.iter().enumerate() {
-        let long = row.tokens.len() > sequence_tokens;
+    for (index, rows) in rows.chunks_exact(group).enumerate() {
+        let long = rows.iter().any(|row| row.tokens.len() > sequence_tokens);
         if long && long_rows == LongRows::Refuse {
             prepared.refused += 1;
             continue;
         }
-        let len = row.tokens.len().min(sequence_tokens);
-        let targets = row.trained[..len].iter().skip(1).filter(|&&trained| trained).count();
-        if targets == 0 {
+        let documents = rows.iter().zip(index * group..).map(|(row, index)| {
+            let len = row.tokens.len().min(sequence_tokens);
+            let targets = row.trained[..len].iter().skip(1).filter(|&&trained| trained).count();
+            Document { row: index, len, targets }
+        });
+        if documents.clone().any(|document| document.targets == 0) {
             prepared.without_target += 1;
             continue;
         }
         prepared.cut += usize::from(long);
-        prepared.tokens += len as u64;
-        prepared.targets += targets as u64;
-        prepared.documents.push(Document { row: index, len, targets });
+        for document in documents {
+            prepared.tokens += document.len as u64;
+            prepared.targets += document.targets as u64;
+            prepared.documents.push(document);
+        }
     }
     prepared
 }
@@ -82,18 +88,25 @@ pub(crate) struct Layout {
     pub(crate) capacity: usize,
     /// Tokens of a lane.
     pub(crate) lane_len: usize,
+    /// Documents that share a pass whatever happens.
+    pub(crate) group: usize,
 }
 
 impl Layout {
-    /// The layout for passes of `batch_tokens` tokens.
-    pub(crate) fn new(documents: &[Document], batch_tokens: usize) -> Layout {
+    /// The layout for passes of `batch_tokens` tokens with documents in groups of `group`.
+    pub(crate) fn new(documents: &[Document], batch_tokens: usize, group: usize) -> Layout {
         let longest = documents.iter().map(|document| document.len).max().unwrap_or(1);
+        let longest_group = documents.chunks(group).map(tokens_of).max().unwrap_or(1);
         let lane_len = longest.next_multiple_of(LANE_STEP);
         let exact = batch_tokens.is_multiple_of(lane_len) && documents.iter().all(|document| document.len == lane_len);
-        let flat_tokens = if exact || longest < batch_tokens { batch_tokens } else { batch_tokens + LANE_STEP };
+        let flat_tokens = if exact || longest_group < batch_tokens { batch_tokens } else { batch_tokens + LANE_STEP };
         let capacity = if exact { flat_tokens } else { flat_tokens - 1 };
-        Layout { flat_tokens, capacity, lane_len }
+        Layout { flat_tokens, capacity, lane_len, group }
     }
+}
+
+fn tokens_of(documents: &[Document]) -> usize {
+    documents.iter().map(|document| document.len).sum()
 }
 
 /// Where one row lies in a pass.
@@ -126,15 +139,16 @@ impl MicroBatch {
     }
 }
 
-/// The passes of one epoch in the order in which they run. `order` gives the documents' order.
+/// The passes of one epoch in the order in which they run. `order` gives the order of the documents' groups.
 pub(crate) fn pack(documents: &[Document], order: &[usize], layout: Layout) -> Vec<MicroBatch> {
     let mut open: Vec<Vec<Document>> = Vec::new();
     let mut used: Vec<usize> = Vec::new();
     let mut closed: Vec<Vec<Document>> = Vec::new();
     for &index in order {
-        let document = documents[index];
+        let group = &documents[index * layout.group..][..layout.group];
+        let tokens = tokens_of(group);
         // The fullest pass that still has room keeps the leftovers small.
-        let fits = (0..open.len()).filter(|&at| used[at] + document.len <= layout.capacity);
+        let fits = (0..open.len()).filter(|&at| used[at] + tokens <= layout.capacity);
         let best = fits.max_by_key(|&at| (used[at], std::cmp::Reverse(at)));
         let at = best.unwrap_or_else(|| {
             if open.len() == OPEN_BATCHES_MAX {
@@ -147,8 +161,8 @@ pub(crate) fn pack(documents: &[Document], order: &[usize], layout: Layout) -> V
             used.push(0);
             open.len() - 1
         });
-        open[at].push(document);
-        used[at] += document.len;
+        open[at].extend_from_slice(group);
+        used[at] += tokens;
     }
     closed.extend(open);
     closed.iter().map(|documents| lay_out(documents, layout)).collect()
@@ -245,19 +259,35 @@ mod tests {
     #[test]
     fn long_rows_and_rows_without_targets_are_counted() {
         let rows = [row(1, 10, 5), row(2, 30, 5), row(3, 30, 25), row(4, 8, 8), row(5, 1, 0)];
-        let refused = prepare(&rows, 20, LongRows::Refuse);
+        let refused = prepare(&rows, 20, LongRows::Refuse, 1);
         assert_eq!((refused.refused, refused.cut, refused.without_target), (2, 0, 2));
         assert_eq!((refused.tokens, refused.targets), (10, 5));
-        let cut = prepare(&rows, 20, LongRows::Cut);
+        let cut = prepare(&rows, 20, LongRows::Cut, 1);
         assert_eq!((cut.refused, cut.cut, cut.without_target), (0, 1, 3));
         assert_eq!(cut.documents[1], Document { row: 1, len: 20, targets: 15 });
     }
 
     #[test]
+    fn pairs_take_part_whole_and_stay_together() {
+        let lengths = [12, 9, 30, 5, 20, 20, 7, 6];
+        let rows: Vec<TokenRow> = lengths.iter().enumerate().map(|(at, &len)| row(at as u64 / 2, len, 2)).collect();
+        let prepared = prepare(&rows, 20, LongRows::Refuse, 2);
+        assert_eq!((prepared.refused, prepared.cut, prepared.without_target), (1, 0, 0));
+        assert_eq!(prepared.documents.iter().map(|d| d.row).collect::<Vec<_>>(), [0, 1, 4, 5, 6, 7]);
+        assert_eq!(prepare(&rows, 20, LongRows::Cut, 2).cut, 1);
+        let layout = Layout::new(&prepared.documents, 40, 2);
+        assert!(layout.capacity >= 40, "the longest pair fits");
+        let batches = pack(&prepared.documents, &[2, 0, 1], layout);
+        let found: Vec<Vec<usize>> =
+            batches.iter().map(|batch| batch.pieces.iter().map(|piece| piece.document.row).collect()).collect();
+        assert_eq!(found, [vec![6, 7, 0, 1], vec![4, 5]]);
+    }
+
+    #[test]
     fn exact_rows_need_no_spare_token() {
         let documents = vec![Document { row: 0, len: 128, targets: 1 }; 9];
-        let layout = Layout::new(&documents, 512);
-        assert_eq!(layout, Layout { flat_tokens: 512, capacity: 512, lane_len: 128 });
+        let layout = Layout::new(&documents, 512, 1);
+        assert_eq!(layout, Layout { flat_tokens: 512, capacity: 512, lane_len: 128, group: 1 });
         let order: Vec<usize> = (0..9).collect();
         let batches = pack(&documents, &order, layout);
         assert_eq!(batches.iter().map(|batch| batch.tokens).collect::<Vec<_>>(), [512, 512, 128]);
@@ -267,7 +297,7 @@ mod tests {
     #[test]
     fn a_row_as_long_as_the_pass_still_fits() {
         let documents = [Document { row: 0, len: 50, targets: 1 }, Document { row: 1, len: 3, targets: 1 }];
-        let layout = Layout::new(&documents, 50);
+        let layout = Layout::new(&documents, 50, 1);
         assert!(layout.capacity >= 50 && layout.flat_tokens > layout.capacity);
         assert!(pack(&documents, &[0, 1], layout).iter().all(|batch| batch.tokens <= layout.capacity));
     }
@@ -287,7 +317,7 @@ mod tests {
                 .enumerate()
                 .map(|(row, &len)| Document { row, len, targets: len - 1 })
                 .collect();
-            let layout = Layout::new(&documents, batch_tokens);
+            let layout = Layout::new(&documents, batch_tokens, 1);
             let order = shuffled(documents.len(), seed, epoch);
             let batches = pack(&documents, &order, layout);
             prop_assert_eq!(&batches, &pack(&documents, &shuffled(documents.len(), seed, epoch), layout));

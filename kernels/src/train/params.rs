@@ -17,6 +17,10 @@ pub const ACCUMULATION_MAX: u32 = 1_024;
 pub const EPOCHS_MAX: u32 = 1_000;
 /// Most threads; a larger setting is refused.
 pub const THREADS_MAX: u32 = 256;
+/// Largest dropout; a larger setting is refused.
+pub const DROPOUT_MAX: f32 = 0.9;
+/// Largest beta of preferences; a larger setting is refused.
+pub const BETA_MAX: f32 = 10.0;
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +32,34 @@ pub enum Schedule {
     Cosine,
     /// Not at all.
     Constant,
+    /// Not at all until the last `decay_ratio` of the steps, then to zero in a straight line (warm-up, stable, decay;
+    /// <https://arxiv.org/abs/2404.06395>).
+    Wsd,
+}
+
+/// What a run makes smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Objective {
+    /// The negative log-likelihood of the target tokens.
+    Likelihood,
+    /// Direct preference optimisation (<https://arxiv.org/abs/2305.18290>); rows come in pairs, chosen then rejected.
+    Dpo {
+        /// How far the run may go from the base: the factor on log-probability ratios.
+        beta: f32,
+    },
+    /// Odds ratio preference optimisation (<https://arxiv.org/abs/2403.07691>); rows come in pairs, chosen then rejected.
+    Orpo {
+        /// Weight of the odds ratio beside the likelihood of chosen rows.
+        beta: f32,
+    },
+}
+
+impl Objective {
+    /// Rows that are judged together.
+    pub fn rows_per_group(self) -> usize {
+        if self == Objective::Likelihood { 1 } else { 2 }
+    }
 }
 
 /// What happens to a row that is longer than `sequence_tokens`.
@@ -55,16 +87,26 @@ pub enum Weights {
 /// Settings of a LoRA training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainParams {
+    /// What is made smaller.
+    pub objective: Objective,
     /// Rank of the adapters.
     pub rank: u32,
     /// The adapter's output is multiplied by alpha / rank.
     pub alpha: f32,
+    /// Instead by alpha / sqrt(rank), so that a high rank learns as fast as a low one (rsLoRA,
+    /// <https://arxiv.org/abs/2312.03732>).
+    pub rank_stabilised: bool,
+    /// Share of what goes into the adapters that is set to zero, anew for every pass, 0 to below 1; the rest is made larger
+    /// to make up for it. Not with pairs of rows, whose two passes would see different adapters.
+    pub dropout: f32,
     /// Which matrices get an adapter.
     pub targets: Vec<Projection>,
     /// Peak learning rate of AdamW.
     pub learning_rate: f32,
     /// How it falls.
     pub schedule: Schedule,
+    /// Share of all steps in which [`Schedule::Wsd`] falls, above 0 to 1.
+    pub decay_ratio: f32,
     /// Share of all steps in which the rate climbs from zero to the peak, 0 to 1.
     pub warmup_ratio: f32,
     /// Passes over the rows.
@@ -73,7 +115,8 @@ pub struct TrainParams {
     pub max_steps: Option<u64>,
     /// Longest row in tokens.
     pub sequence_tokens: u32,
-    /// One pass computes `batch_windows * sequence_tokens` tokens, filled with as many rows as fit.
+    /// One pass computes `batch_windows * sequence_tokens` tokens, filled with as many rows as fit; twice as many where rows
+    /// come in pairs.
     pub batch_windows: u32,
     /// Passes per update; the loss is the mean over the target tokens of all of them.
     pub accumulation: u32,
@@ -90,6 +133,8 @@ pub struct TrainParams {
     pub recompute_every: Option<u32>,
     /// Memory that weights, adapter and activations keep below together; `None`: as much as the fastest run takes.
     pub memory_max_bytes: Option<u64>,
+    /// Evaluations in a row without a lower loss after which the run ends; 0: it goes on to its end.
+    pub patience: u32,
     /// What happens to rows longer than `sequence_tokens`.
     pub long_rows: LongRows,
     /// How the frozen weights are kept.
@@ -99,11 +144,15 @@ pub struct TrainParams {
 impl Default for TrainParams {
     fn default() -> TrainParams {
         TrainParams {
+            objective: Objective::Likelihood,
             rank: 8,
             alpha: 16.0,
+            rank_stabilised: false,
+            dropout: 0.0,
             targets: Projection::ALL.to_vec(),
             learning_rate: 1e-3,
             schedule: Schedule::Linear,
+            decay_ratio: 0.2,
             warmup_ratio: 0.05,
             epochs: 1,
             max_steps: None,
@@ -116,6 +165,7 @@ impl Default for TrainParams {
             threads: 2,
             recompute_every: None,
             memory_max_bytes: None,
+            patience: 0,
             long_rows: LongRows::Refuse,
             weights: Weights::Auto,
         }
@@ -154,6 +204,8 @@ impl TrainParams {
             ("weight_decay", self.weight_decay, 1.0),
             ("clip_norm", self.clip_norm, 1e6),
             ("warmup_ratio", self.warmup_ratio, 1.0),
+            ("decay_ratio", self.decay_ratio, 1.0),
+            ("dropout", self.dropout, DROPOUT_MAX),
         ] {
             if !(value >= 0.0 && value <= most) {
                 return fail(field, format!("{value} is outside 0 to {most}"));
@@ -164,6 +216,20 @@ impl TrainParams {
         }
         if self.learning_rate == 0.0 {
             return fail("learning_rate", "0 would learn nothing".to_owned());
+        }
+        match self.objective {
+            Objective::Dpo { beta } | Objective::Orpo { beta } => {
+                if !(beta > 0.0 && beta <= BETA_MAX) {
+                    return fail("beta", format!("{beta} is outside above 0 to {BETA_MAX}"));
+                }
+                if self.dropout > 0.0 {
+                    return fail("dropout", "must be 0 for rows in pairs: it would blur what is compared".to_owned());
+                }
+            }
+            Objective::Likelihood => {}
+        }
+        if self.schedule == Schedule::Wsd && self.decay_ratio == 0.0 {
+            return fail("decay_ratio", "0 would never let the rate fall; choose constant for that".to_owned());
         }
         if self.max_steps == Some(0) {
             return fail("max_steps", "0 steps train nothing; leave it out for no limit".to_owned());
@@ -183,7 +249,7 @@ impl TrainParams {
 
     /// Tokens that one pass computes.
     pub fn batch_tokens(&self) -> usize {
-        self.batch_windows as usize * self.sequence_tokens as usize
+        self.batch_windows as usize * self.sequence_tokens as usize * self.objective.rows_per_group()
     }
 
     /// Learning rate of update `step` (0-based) of `total`: it climbs linearly through the warm-up, whose last step
@@ -200,6 +266,10 @@ impl TrainParams {
             Schedule::Constant => 1.0,
             Schedule::Linear => 1.0 - done,
             Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            Schedule::Wsd => {
+                let falling = (f64::from(self.decay_ratio) * total as f64).max(1.0);
+                ((total - step) as f64 / falling).min(1.0)
+            }
         };
         (peak * factor) as f32
     }
@@ -212,7 +282,11 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         type Spoil = fn(&mut TrainParams);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 14] = [
+            ("dropout", |p| p.dropout = 0.95),
+            ("dropout", |p| (p.objective, p.dropout) = (Objective::Dpo { beta: 0.1 }, 0.1)),
+            ("beta", |p| p.objective = Objective::Orpo { beta: 0.0 }),
+            ("decay_ratio", |p| (p.schedule, p.decay_ratio) = (Schedule::Wsd, 0.0)),
             ("rank", |p| p.rank = 0),
             ("alpha", |p| p.alpha = f32::NAN),
             ("learning_rate", |p| p.learning_rate = 0.0),
@@ -244,6 +318,9 @@ mod tests {
         assert!((params.learning_rate_at(55, 100) - 0.5).abs() < 1e-6);
         params.schedule = Schedule::Constant;
         assert_eq!(params.learning_rate_at(99, 100), 1.0);
+        (params.schedule, params.decay_ratio) = (Schedule::Wsd, 0.2);
+        let rates: Vec<f32> = (0..100).map(|step| params.learning_rate_at(step, 100)).collect();
+        assert_eq!((rates[0], rates[10], rates[80], rates[90], rates[99]), (0.1, 1.0, 1.0, 0.5, 0.05));
         params.warmup_ratio = 0.0;
         assert_eq!(params.learning_rate_at(0, 1), 1.0);
     }

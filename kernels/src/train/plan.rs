@@ -17,7 +17,7 @@ use super::stream::Stream;
 /// What a run will do.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Rows that take part.
+    /// Rows that take part; pairs count once.
     pub rows: usize,
     /// Their tokens, once.
     pub tokens: u64,
@@ -84,10 +84,15 @@ pub(super) fn admit(rows: &[TokenRow], params: &TrainParams, config: &Config) ->
         }
     }
     check_targets(params, config)?;
-    let prepared = packing::prepare(rows, params.sequence_tokens as usize, params.long_rows);
+    let group = params.objective.rows_per_group();
+    if !rows.len().is_multiple_of(group) {
+        let problem = format!("wants rows in groups of {group}, and {} were given", rows.len());
+        return Err(ParamsError { field: "objective", problem }.into());
+    }
+    let prepared = packing::prepare(rows, params.sequence_tokens as usize, params.long_rows, group);
     if prepared.documents.is_empty() {
         return Err(TrainError::NoRows {
-            rows: rows.len(),
+            rows: rows.len() / group,
             refused: prepared.refused,
             without_target: prepared.without_target,
         });
@@ -120,7 +125,7 @@ pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> 
     let backend = Backend::cpu(params.threads as usize)?;
     let layout = LoraLayout::new(&config, params);
     let arrangement = memory::arrange(&backend, &file, &config, &layout, stream.shape, params)?;
-    Ok(plan_of(&prepared, &stream, &layout, &arrangement, arrangement.memory))
+    Ok(plan_of(&prepared, &stream, &layout, &arrangement, arrangement.memory, params.objective.rows_per_group()))
 }
 
 pub(super) fn plan_of(
@@ -129,9 +134,10 @@ pub(super) fn plan_of(
     layout: &LoraLayout,
     arrangement: &Arrangement,
     memory: MemoryBytes,
+    group: usize,
 ) -> Plan {
     Plan {
-        rows: prepared.documents.len(),
+        rows: prepared.documents.len() / group,
         tokens: prepared.tokens,
         targets: prepared.targets,
         cut: prepared.cut,

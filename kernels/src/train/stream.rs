@@ -23,7 +23,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(documents: Vec<Document>, params: &TrainParams) -> Stream {
-        let layout = Layout::new(&documents, params.batch_tokens());
+        let layout = Layout::new(&documents, params.batch_tokens(), params.objective.rows_per_group());
         let per_step = u64::from(params.accumulation);
         let most = params.max_steps.map_or(u64::MAX, |steps| steps.saturating_mul(per_step));
         let mut stream = Stream {
@@ -53,7 +53,7 @@ impl Stream {
     }
 
     fn pack(&self, epoch: usize) -> Vec<MicroBatch> {
-        let order = packing::shuffled(self.documents.len(), self.seed, epoch as u64);
+        let order = packing::shuffled(self.documents.len() / self.layout.group, self.seed, epoch as u64);
         packing::pack(&self.documents, &order, self.layout)
     }
 

@@ -1,9 +1,10 @@
-//! A run: load, step, evaluate, save. The graph and all memory of a step are made when the run is made; a step takes
+//! A run: load, step, save. The graph and all memory of a step are made when the run is made; a step takes
 //! none. Which rows a step sees is a pure function of settings and step number, so the step number is the whole cursor.
 //!
-//! Loss of a step: the mean negative log-likelihood over the target tokens of all its passes together. Every target
-//! weighs 1 / (targets of the step), so a pass with few targets counts for few, whatever the accumulation.
+//! Loss of a step: the mean negative log-likelihood over the target tokens of all its passes together, or the mean over its
+//! pairs of rows. Every target, or pair, weighs the same, so a pass with few counts for few, whatever the accumulation.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,16 +16,18 @@ use crate::arch::{self, Arch, Config};
 use crate::ggml::Backend;
 use crate::gguf::{GgufError, GgufFile, GgufWriter, Value};
 
-use super::batch::{Inputs, Shape};
+use super::batch::Inputs;
 use super::blocks::{Mode, Pass, PassSpec};
 use super::checkpoint::{self, Identity, State};
 use super::divergence::{Rise, Watch};
 use super::lora::{Lora, LoraLayout};
 use super::measure::{Comparison, Kernel, ProductsGraph};
 use super::memory::{self, Arrangement};
-use super::packing::{self, Layout, Prepared, TokenRow};
-use super::params::TrainParams;
+use super::packing::{self, MicroBatch, Prepared, TokenRow};
+use super::params::{Objective, TrainParams};
+use super::patience::Patience;
 use super::plan::{MemoryBytes, Plan, admit, plan_of};
+use super::preference::{Answer, Pairs, PreferenceMetrics};
 use super::stream::Stream;
 use super::weights::ModelWeights;
 use super::{TrainError, hex};
@@ -42,7 +45,7 @@ const GRADIENT_SCALE: f32 = 256.0;
 pub struct StepMetrics {
     /// The update, 1-based.
     pub step: u64,
-    /// Mean negative log-likelihood per target token, before the update.
+    /// Mean negative log-likelihood per target token, or mean loss per pair, before the update.
     pub loss: f64,
     /// Euclidean norm of the gradient before clipping.
     pub grad_norm: f64,
@@ -58,6 +61,8 @@ pub struct StepMetrics {
     pub step_ms: f64,
     /// `tokens` per second of wall time.
     pub tokens_per_s: f64,
+    /// What pairs came to, before the update.
+    pub preference: Option<PreferenceMetrics>,
 }
 
 /// How a call of [`Trainer::step`] ended.
@@ -67,69 +72,36 @@ pub enum StepOutcome {
     Updated(StepMetrics),
     /// The stop check asked to stop; nothing was updated and the step will be repeated.
     Stopped,
-    /// All updates had been made before.
+    /// All updates had been made before, or the run was out of patience.
     Finished,
-}
-
-/// Loss of one row.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowLoss {
-    /// The row.
-    pub row_id: u64,
-    /// Sum of its targets' negative log-likelihoods.
-    pub loss_sum: f64,
-    /// Its targets.
-    pub targets: u64,
-}
-
-/// Losses without an update.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    /// Sum over all targets.
-    pub loss_sum: f64,
-    /// Targets.
-    pub targets: u64,
-    /// Each row that took part, in the order given.
-    pub rows: Vec<RowLoss>,
-    /// Rows cut to `sequence_tokens`.
-    pub cut: usize,
-    /// Rows left out because they are longer than `sequence_tokens`.
-    pub refused: usize,
-    /// Rows left out because they have no target.
-    pub without_target: usize,
-}
-
-impl Evaluation {
-    /// Mean loss per target token.
-    pub fn loss(&self) -> f64 {
-        self.loss_sum / self.targets as f64
-    }
-
-    /// exp(loss).
-    pub fn perplexity(&self) -> f64 {
-        self.loss().exp()
-    }
 }
 
 /// A training run.
 pub struct Trainer {
-    params: TrainParams,
-    rows: Vec<TokenRow>,
-    prepared: Prepared,
-    stream: Stream,
-    identity: Identity,
-    steps_done: u64,
-    watch: Watch,
-    note: Option<String>,
-    file: GgufFile,
-    arch: &'static Arch,
-    config: Config,
-    arrangement: Arrangement,
-    pass: Pass,
-    inputs: Inputs,
-    lora: Lora,
-    weights: ModelWeights,
-    backend: Backend,
+    pub(super) params: TrainParams,
+    pub(super) rows: Vec<TokenRow>,
+    pub(super) prepared: Prepared,
+    pub(super) stream: Stream,
+    pub(super) identity: Identity,
+    pub(super) steps_done: u64,
+    pub(super) watch: Watch,
+    pub(super) patience: Patience,
+    pub(super) note: Option<String>,
+    pub(super) file: GgufFile,
+    pub(super) arch: &'static Arch,
+    pub(super) config: Config,
+    pub(super) arrangement: Arrangement,
+    pub(super) pass: Pass,
+    /// The same without gradients, where pairs are judged before their gradient.
+    pub(super) score: Option<Pass>,
+    /// What the base makes of each row, by its place among them; empty until it was asked for.
+    pub(super) reference: Vec<f64>,
+    /// The same of the rows that were evaluated last, with their hash.
+    pub(super) held_out_reference: Option<(String, Vec<f64>)>,
+    pub(super) inputs: Inputs,
+    pub(super) lora: Lora,
+    pub(super) weights: ModelWeights,
+    pub(super) backend: Backend,
 }
 
 impl Trainer {
@@ -162,8 +134,11 @@ impl Trainer {
             shape: stream.shape,
             mode: Mode::Train,
             recompute_every: arrangement.recompute_every,
+            dropout: (params.dropout > 0.0).then_some((params.dropout, params.seed)),
         };
         let pass = Pass::new(&backend, &spec)?;
+        let scored = params.objective != Objective::Likelihood;
+        let score = scored.then(|| Pass::new(&backend, &PassSpec { mode: Mode::Evaluate, ..spec })).transpose()?;
         Ok(Trainer {
             params,
             rows,
@@ -172,12 +147,16 @@ impl Trainer {
             identity,
             steps_done: 0,
             watch: Watch::default(),
+            patience: Patience::default(),
             note: None,
             file,
             arch,
             config,
             arrangement,
             pass,
+            score,
+            reference: Vec::new(),
+            held_out_reference: None,
             inputs,
             lora,
             weights,
@@ -201,6 +180,7 @@ impl Trainer {
         trainer.lora.second_moment.write(&loaded.state.second_moment);
         trainer.steps_done = loaded.state.steps_done;
         trainer.watch = loaded.state.watch;
+        trainer.patience = loaded.state.patience;
         trainer.note = loaded.note;
         Ok(trainer)
     }
@@ -220,6 +200,17 @@ impl Trainer {
         self.steps_done
     }
 
+    /// Takes the loss of an evaluation after the last update into account; says whether the state is now the one to keep: the
+    /// lowest loss so far of a run that may end early.
+    pub fn note_evaluation(&mut self, loss: f64) -> bool {
+        self.patience.see(self.steps_done, loss) && self.params.patience > 0
+    }
+
+    /// The step of the state to keep, where that need not be the last.
+    pub fn best_step(&self) -> Option<u64> {
+        self.patience.best_step().filter(|_| self.params.patience > 0)
+    }
+
     /// SHA-256 of the model file.
     pub fn model_sha256(&self) -> &str {
         &self.identity.model_sha256
@@ -230,27 +221,31 @@ impl Trainer {
         let memory = MemoryBytes {
             weights: self.weights.bytes() as u64,
             adapter: self.lora.bytes() as u64,
-            activations: (self.pass.bytes() + self.inputs.bytes()) as u64,
+            activations: (self.pass.bytes() + self.score.as_ref().map_or(0, Pass::bytes) + self.inputs.bytes()) as u64,
         };
-        plan_of(&self.prepared, &self.stream, &self.lora.layout, &self.arrangement, memory)
+        let group = self.params.objective.rows_per_group();
+        plan_of(&self.prepared, &self.stream, &self.lora.layout, &self.arrangement, memory, group)
     }
 
     /// One update. `stop` is asked before every pass; when it says yes, nothing is updated.
     pub fn step(&mut self, stop: &dyn Fn() -> bool) -> Result<StepOutcome, TrainError> {
-        if self.steps_done == self.stream.steps {
+        if self.steps_done == self.stream.steps || self.patience.ended(self.params.patience) {
             return Ok(StepOutcome::Finished);
+        }
+        if !self.prepare(stop)? {
+            return Ok(StepOutcome::Stopped);
         }
         let started = Instant::now();
         let first = self.steps_done * u64::from(self.params.accumulation);
         let passes = first..(first + u64::from(self.params.accumulation)).min(self.stream.passes);
         let Some(sums) = self.accumulate(passes.clone(), stop)? else { return Ok(StepOutcome::Stopped) };
         let step = self.steps_done + 1;
-        let loss = sums.loss / sums.targets as f64;
+        let loss = sums.mean_loss();
         self.require_finite(step, "the loss", loss)?;
-        let mean = 1.0 / (f64::from(GRADIENT_SCALE) * sums.targets as f64);
+        let mean = 1.0 / (f64::from(GRADIENT_SCALE) * sums.weight() as f64);
         let grad_norm = self.lora.gradient_norm() * mean;
         self.require_finite(step, "the gradient norm", grad_norm)?;
-        if let Some(Rise { mean, lowest }) = self.watch.see(loss, sums.targets) {
+        if let Some(Rise { mean, lowest }) = self.watch.see(loss, sums.weight()) {
             return Err(TrainError::Diverged { step: self.steps_done, mean, lowest });
         }
         let learning_rate = self.params.learning_rate_at(self.steps_done, self.stream.steps);
@@ -267,21 +262,17 @@ impl Trainer {
             epoch: self.stream.epochs_done(passes.end),
             step_ms: seconds * 1e3,
             tokens_per_s: sums.tokens as f64 / seconds,
+            preference: sums.pairs.metrics(),
         }))
     }
 
-    /// Losses and the gradient of some passes; every target weighs `GRADIENT_SCALE`.
+    /// Losses and the gradient of some passes; every target, or pair, weighs `GRADIENT_SCALE`.
     fn accumulate(
         &mut self,
         passes: std::ops::Range<u64>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<Sums>, TrainError> {
         let mut sums = Sums::default();
-        for index in passes.clone() {
-            let batch = self.stream.pass(index);
-            sums.targets += batch.targets as u64;
-            sums.tokens += batch.tokens as u64;
-        }
         let shape = self.stream.shape;
         self.lora.gradient.clear();
         for index in passes {
@@ -289,7 +280,14 @@ impl Trainer {
                 return Ok(None);
             }
             let batch = self.stream.pass(index);
-            self.inputs.fill(&self.rows, batch, &self.config, shape, GRADIENT_SCALE);
+            sums.targets += batch.targets as u64;
+            sums.tokens += batch.tokens as u64;
+            self.inputs.fill(&self.rows, batch, &self.config, shape, GRADIENT_SCALE, index);
+            if let Some(score) = &self.score {
+                score.compute(&self.backend)?;
+                let judged = judge(self.params.objective, batch, &mut self.inputs, &self.reference, &mut sums.pairs);
+                self.inputs.weigh(batch, |row| GRADIENT_SCALE * judged[&row] as f32);
+            }
             self.pass.compute(&self.backend)?;
             sums.loss += self.inputs.target_losses(batch.targets).sum::<f64>();
         }
@@ -300,83 +298,13 @@ impl Trainer {
         if value.is_finite() { Ok(()) } else { Err(TrainError::NotFinite { step, what, value }) }
     }
 
-    /// Losses of `rows` under the adapter as it is, without an update; `None` when `stop`, asked before every pass,
-    /// said yes. The settings' `sequence_tokens` and `long_rows` apply.
-    pub fn evaluate(&self, rows: &[TokenRow], stop: &dyn Fn() -> bool) -> Result<Option<Evaluation>, TrainError> {
-        let prepared = admit(rows, &self.params, &self.config)?;
-        let layout = Layout::new(&prepared.documents, self.params.batch_tokens());
-        let order: Vec<usize> = (0..prepared.documents.len()).collect();
-        let batches = packing::pack(&prepared.documents, &order, layout);
-        let shape = Shape::of(layout, batches.iter());
-        let (mut inputs, pass) = self.side_pass(shape, Mode::Evaluate)?;
-        let mut by_row: Vec<Option<RowLoss>> = vec![None; rows.len()];
-        for batch in &batches {
-            if stop() {
-                return Ok(None);
-            }
-            inputs.fill(rows, batch, &self.config, shape, 1.0);
-            pass.compute(&self.backend)?;
-            let mut losses = inputs.target_losses(batch.targets);
-            for piece in &batch.pieces {
-                let document = piece.document;
-                by_row[document.row] = Some(RowLoss {
-                    row_id: rows[document.row].row_id,
-                    loss_sum: losses.by_ref().take(document.targets).sum(),
-                    targets: document.targets as u64,
-                });
-            }
-        }
-        let rows: Vec<RowLoss> = by_row.into_iter().flatten().collect();
-        Ok(Some(Evaluation {
-            loss_sum: rows.iter().map(|row| row.loss_sum).sum(),
-            targets: rows.iter().map(|row| row.targets).sum(),
-            rows,
-            cut: prepared.cut,
-            refused: prepared.refused,
-            without_target: prepared.without_target,
-        }))
-    }
-
-    /// Logits of one row under the adapter as it is: `vocab` values for each position but the last.
-    pub fn logits(&self, tokens: &[i32]) -> Result<Vec<f32>, TrainError> {
-        let row = TokenRow { row_id: 0, tokens: tokens.to_vec(), trained: vec![true; tokens.len()] };
-        let params = TrainParams {
-            sequence_tokens: self.params.sequence_tokens.max(tokens.len() as u32),
-            ..self.params.clone()
-        };
-        let rows = [row];
-        let prepared = admit(&rows, &params, &self.config)?;
-        let layout = Layout::new(&prepared.documents, tokens.len());
-        let batches = packing::pack(&prepared.documents, &[0], layout);
-        let shape = Shape::of(layout, batches.iter());
-        let (mut inputs, pass) = self.side_pass(shape, Mode::Logits)?;
-        inputs.fill(&rows, &batches[0], &self.config, shape, 1.0);
-        pass.compute(&self.backend)?;
-        Ok(pass.logits().expect("a pass in this mode has logits"))
-    }
-
-    /// Inputs and graph of a pass beside the run's own.
-    fn side_pass(&self, shape: Shape, mode: Mode) -> Result<(Inputs, Pass), TrainError> {
-        let inputs = Inputs::new(&self.backend, &self.config, shape, !self.weights.packed)?;
-        let spec = PassSpec {
-            config: &self.config,
-            weights: &self.weights,
-            lora: &self.lora,
-            inputs: &inputs,
-            shape,
-            mode,
-            recompute_every: 0,
-        };
-        let pass = Pass::new(&self.backend, &spec)?;
-        Ok((inputs, pass))
-    }
-
     /// Writes the run's state into the new folder `dir`: afterwards it is complete there or absent.
     pub fn checkpoint(&self, dir: &Path) -> Result<(), TrainError> {
         let state = State {
             steps_done: self.steps_done,
             steps_total: self.stream.steps,
             watch: self.watch.clone(),
+            patience: self.patience.clone(),
             values: self.lora.values.to_vec(),
             first_moment: self.lora.first_moment.to_vec(),
             second_moment: self.lora.second_moment.to_vec(),
@@ -463,11 +391,12 @@ impl Trainer {
     /// Loss and gradient of the first step, without an update.
     #[cfg(test)]
     pub(super) fn loss_and_gradient(&mut self) -> (f64, Vec<f32>) {
+        assert!(self.prepare(&|| false).unwrap());
         let last = u64::from(self.params.accumulation).min(self.stream.passes);
         let sums = self.accumulate(0..last, &|| false).unwrap().unwrap();
-        let mean = 1.0 / (GRADIENT_SCALE * sums.targets as f32);
+        let mean = 1.0 / (GRADIENT_SCALE * sums.weight() as f32);
         let gradient = self.lora.gradient.to_vec::<f32>();
-        (sums.loss / sums.targets as f64, gradient.into_iter().map(|value| value * mean).collect())
+        (sums.mean_loss(), gradient.into_iter().map(|value| value * mean).collect())
     }
 }
 
@@ -476,6 +405,43 @@ struct Sums {
     loss: f64,
     targets: u64,
     tokens: u64,
+    pairs: Pairs,
+}
+
+impl Sums {
+    /// What the step's mean is over: pairs, or else targets.
+    fn weight(&self) -> u64 {
+        if self.pairs.count > 0 { self.pairs.count } else { self.targets }
+    }
+
+    fn mean_loss(&self) -> f64 {
+        let sum = if self.pairs.count > 0 { self.pairs.loss } else { self.loss };
+        sum / self.weight() as f64
+    }
+}
+
+/// Judges the pairs of a pass that was scored: the weight of the targets of each row.
+fn judge(
+    objective: Objective,
+    batch: &MicroBatch,
+    inputs: &mut Inputs,
+    reference: &[f64],
+    pairs: &mut Pairs,
+) -> HashMap<usize, f64> {
+    let mut losses = inputs.target_losses(batch.targets);
+    let mut weights = HashMap::new();
+    for pair in batch.pieces.chunks_exact(2) {
+        let rows = [pair[0].document, pair[1].document];
+        let answers = rows.map(|document| Answer {
+            log_prob: -losses.by_ref().take(document.targets).sum::<f64>(),
+            targets: document.targets as u64,
+        });
+        let base = rows.map(|document| reference.get(document.row).copied().unwrap_or(0.0));
+        let judged = objective.judge(answers, base);
+        weights.extend(rows.map(|document| document.row).into_iter().zip(judged.weights));
+        pairs.add(judged);
+    }
+    weights
 }
 
 fn file_sha256(path: &Path) -> Result<String, GgufError> {

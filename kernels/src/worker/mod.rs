@@ -9,6 +9,7 @@
 pub mod child;
 mod facts;
 mod inspect;
+mod rows;
 mod serve;
 mod tokenize;
 mod train;

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use hone_protocol::dataset::{RenderedRow, RenderedToken, Row};
+use hone_protocol::dataset::{RenderedRow, RenderedToken, Row, Shape};
 use hone_protocol::failure::Failure;
 use hone_protocol::worker::{FromWorker, ToWorker};
 
 use super::child::{Channel, resident_bytes};
+use super::rows::Renderer;
 use super::{facts, wrong_task};
 use crate::inspect;
-use crate::template::{ChatTemplate, LossOn, SegmentKind};
+use crate::template::{LossOn, SegmentKind, TrainingRow};
 use crate::vocab::Vocab;
 
 pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
@@ -20,8 +21,7 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     work.progress("phase.load", 0, 0);
     let path = Path::new(&model_path);
     let found = inspect::inspect(path).map_err(facts::of_inspect)?;
-    let vocab = Vocab::load(path).map_err(facts::of_vocab)?;
-    let template = facts::template(&found, &vocab)?;
+    let renderer = Renderer::new(&found, Vocab::load(path).map_err(facts::of_vocab)?);
     channel.send(&FromWorker::Ready { memory_bytes: resident_bytes(), facts: Box::new(facts::of_file(&found)) });
     drop(work);
     while let Some(message) = channel.recv() {
@@ -29,18 +29,39 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
             return Err(wrong_task("tokenize"));
         };
         let _work = channel.work();
-        let row = render(&vocab, &template, &row);
+        let row = render(&renderer, &row).map_err(|failure| failure.arg("row_id", row.row_id));
         channel.send(&FromWorker::Rendered { request, row });
     }
     Ok(())
 }
 
-fn render(vocab: &Vocab, template: &ChatTemplate, row: &Row) -> Result<RenderedRow, Failure> {
-    let messages = facts::messages(&row.messages);
-    let rendered = template
-        .training_row(vocab, &messages, LossOn::AllAssistantTurns)
-        .map_err(|e| facts::of_template(e).arg("row_id", row.row_id))?;
-    let mut tokens = Vec::with_capacity(rendered.tokens.len());
+fn render(renderer: &Renderer, row: &Row) -> Result<RenderedRow, Failure> {
+    let vocab = renderer.vocab();
+    let mut tokens = Vec::new();
+    match row.shape() {
+        Shape::Preference => {
+            for rendered in renderer.pair(&row.messages)? {
+                show(vocab, &rendered, &mut tokens);
+            }
+        }
+        Shape::Text => {
+            let text = renderer.text(&row.messages[0].content)?;
+            tokens.extend(text.iter().map(|&id| RenderedToken {
+                id,
+                text: shown(&vocab.piece(id, true)),
+                trained: true,
+                markup: vocab.is_control(id),
+            }));
+        }
+        Shape::Chat | Shape::Prompt => {
+            show(vocab, &renderer.chat(&row.messages, LossOn::AllAssistantTurns)?, &mut tokens);
+        }
+    }
+    let trained = tokens.iter().filter(|token| token.trained).count() as u32;
+    Ok(RenderedRow { row_id: row.row_id, trained, tokens })
+}
+
+fn show(vocab: &Vocab, rendered: &TrainingRow, tokens: &mut Vec<RenderedToken>) {
     for (index, (&id, &trained)) in rendered.tokens.iter().zip(&rendered.trained).enumerate() {
         // A begin token in front of all parts is markup too.
         let content = rendered.parts.iter().any(|p| {
@@ -48,7 +69,6 @@ fn render(vocab: &Vocab, template: &ChatTemplate, row: &Row) -> Result<RenderedR
         });
         tokens.push(RenderedToken { id, text: shown(&vocab.piece(id, true)), trained, markup: !content });
     }
-    Ok(RenderedRow { row_id: row.row_id, trained: rendered.trained_count() as u32, tokens })
 }
 
 /// Bytes as text; those that are no UTF-8 on their own as `\xNN`.

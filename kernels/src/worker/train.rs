@@ -8,12 +8,9 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use hone_protocol::dataset::Row;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::train as wire;
 use hone_protocol::value::{Hash, Metric};
@@ -21,16 +18,20 @@ use hone_protocol::worker::{FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
 use super::child::{Busy, Channel};
+use super::rows::Renderer;
 use super::{facts, wrong_task};
 use crate::arch::Projection;
 use crate::inspect::{self, BASE_KEY, TEMPLATE_KEY};
 use crate::serve::threads::physical_cores;
-use crate::template::{ChatTemplate, LossOn};
-use crate::train::{LongRows, Plan, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, preflight};
+use crate::train::{
+    LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, preflight,
+};
 use crate::vocab::Vocab;
 
-/// Longest line of a rows file; a longer one ends the job.
-const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// The result's name in the attempt's folder.
+const ADAPTER: &str = "adapter.gguf";
+/// The best state so far of a run that may end early.
+const BEST_ADAPTER: &str = "best.gguf";
 /// Steps whose mean loss stands for the run's result.
 const LAST_STEPS: usize = 10;
 
@@ -42,10 +43,12 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     work.progress("phase.tokenize", 0, 0);
     let path = Path::new(&task.model_path);
     let found = inspect::inspect(path).map_err(facts::of_inspect)?;
-    let vocab = Vocab::load(path).map_err(facts::of_vocab)?;
-    let template = facts::template(&found, &vocab)?;
-    let rows = read_rows(Path::new(&task.rows_path), &vocab, &template, &mut work)?;
-    let held_out = read_rows(Path::new(&task.held_out_path), &vocab, &template, &mut work)?;
+    let renderer = Renderer::new(&found, Vocab::load(path).map_err(facts::of_vocab)?);
+    let window_tokens = task.params.sequence_tokens as usize;
+    let mut read = |path: &str| renderer.read(Path::new(path), window_tokens, &mut work);
+    let (mut rows, held_out) = (read(&task.rows_path)?, read(&task.held_out_path)?);
+    rows.extend(read(&task.replay_path)?);
+    let replay_held_out = read(&task.replay_held_out_path)?;
     let params = TrainParams {
         memory_max_bytes: (task.memory_max_bytes > 0).then_some(task.memory_max_bytes),
         ..params(&task.params)
@@ -75,9 +78,10 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     Run {
         channel,
         task: &task,
-        template_sha256: Hash(template.sha256()),
+        template_sha256: renderer.template_sha256().map(Hash),
         trainer,
         held_out,
+        replay_held_out,
         checkpoints,
         saved_at,
         saved_time: Instant::now(),
@@ -92,9 +96,10 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
 struct Run<'c> {
     channel: &'c Channel,
     task: &'c TrainTask,
-    template_sha256: Hash,
+    template_sha256: Option<Hash>,
     trainer: Trainer,
     held_out: Vec<TokenRow>,
+    replay_held_out: Vec<TokenRow>,
     checkpoints: PathBuf,
     /// Step of the newest checkpoint.
     saved_at: u64,
@@ -110,6 +115,13 @@ struct Run<'c> {
 impl Run<'_> {
     fn finish(mut self, work: &mut Busy<'_>) -> Result<(), Failure> {
         let total = self.trainer.steps_total();
+        if !self.prepare(work)? {
+            self.channel.send(&FromWorker::Stopped);
+            return Ok(());
+        }
+        if self.trainer.steps_done() == 0 {
+            self.evaluate(0, work)?;
+        }
         loop {
             work.progress("phase.train", self.trainer.steps_done(), total);
             let (channel, stop, moving) = (self.channel, &self.stop, &*work);
@@ -139,15 +151,11 @@ impl Run<'_> {
         }
         self.checkpoint(work)?;
         work.progress("phase.save", 0, 0);
-        let meta = [
-            (BASE_KEY.to_owned(), self.task.model_sha256.to_string()),
-            (TEMPLATE_KEY.to_owned(), self.template_sha256.to_string()),
-        ];
-        let adapter = Path::new(&self.task.folder).join("adapter.gguf");
-        self.trainer.save_adapter(&adapter, &self.task.name, &meta).map_err(facts::of_train)?;
+        let kept_step = self.keep_adapter()?;
         let (loss, targets) = self.last.iter().fold((0.0, 0), |(loss, targets), (l, t)| (loss + l, targets + t));
         self.channel.send(&FromWorker::Trained {
             steps: self.trainer.steps_done(),
+            kept_step,
             tokens: self.tokens,
             loss: Metric::from(loss / targets as f64),
             tokens_per_s: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
@@ -155,10 +163,42 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What the base makes of the rows, where the method compares with it; no when a stop was asked for.
+    fn prepare(&mut self, work: &mut Busy<'_>) -> Result<bool, Failure> {
+        work.progress("phase.reference", 0, 0);
+        let (channel, stop, moving) = (self.channel, &self.stop, &*work);
+        let asked = || {
+            moving.tick();
+            stop_asked(channel, stop)
+        };
+        self.trainer.prepare(&asked).map_err(facts::of_train)
+    }
+
+    /// Writes `adapter.gguf`: the last state, or the best that an evaluation saw where the run may end early. Says of which step.
+    fn keep_adapter(&self) -> Result<u64, Failure> {
+        let folder = Path::new(&self.task.folder);
+        let (adapter, best) = (folder.join(ADAPTER), folder.join(BEST_ADAPTER));
+        if let Some(step) = self.trainer.best_step() {
+            std::fs::rename(&best, &adapter).map_err(|e| unreadable(&best, &e))?;
+            return Ok(step);
+        }
+        self.save_adapter(&adapter)?;
+        Ok(self.trainer.steps_done())
+    }
+
+    fn save_adapter(&self, path: &Path) -> Result<(), Failure> {
+        let base = (BASE_KEY.to_owned(), self.task.model_sha256.to_string());
+        let template = self.template_sha256.map(|hash| (TEMPLATE_KEY.to_owned(), hash.to_string()));
+        let meta: Vec<(String, String)> = [base].into_iter().chain(template).collect();
+        self.trainer.save_adapter(path, &self.task.name, &meta).map_err(facts::of_train)
+    }
+
     fn report(&mut self, step: &crate::train::StepMetrics) {
         self.tokens += step.tokens;
         self.seconds += step.step_ms / 1e3;
-        self.last.push_back((step.loss * step.target_tokens as f64, step.target_tokens));
+        // Pairs weigh the same, tokens are counted.
+        let weight = if step.preference.is_some() { 1 } else { step.target_tokens };
+        self.last.push_back((step.loss * weight as f64, weight));
         if self.last.len() > LAST_STEPS {
             self.last.pop_front();
         }
@@ -171,11 +211,12 @@ impl Run<'_> {
             target_tokens: step.target_tokens,
             epoch: step.epoch,
             step_ms: step.step_ms,
+            preference: step.preference.map(preference),
         }));
     }
 
-    /// Held-out loss every `evaluate_steps` and after the last step, where there are rows for it.
-    fn evaluate(&self, step: u64, work: &Busy<'_>) -> Result<(), Failure> {
+    /// Held-out loss before the first step, every `evaluate_steps` and after the last step, where there are rows for it.
+    fn evaluate(&mut self, step: u64, work: &Busy<'_>) -> Result<(), Failure> {
         let every = self.task.params.evaluate_steps;
         let last = step == self.trainer.steps_total();
         if every == 0 || self.held_out.is_empty() || !(step.is_multiple_of(every) || last) {
@@ -187,8 +228,22 @@ impl Run<'_> {
             stop_asked(channel, stop)
         };
         let evaluation = self.trainer.evaluate(&self.held_out, &asked).map_err(facts::of_train)?;
-        if let Some(evaluation) = evaluation {
-            self.channel.send(&FromWorker::Evaluated { step, loss: Metric::from(evaluation.loss()) });
+        let Some(evaluation) = evaluation else { return Ok(()) };
+        let replay_loss = match self.replay_held_out.is_empty() {
+            true => None,
+            false => match self.trainer.evaluate(&self.replay_held_out, &asked).map_err(facts::of_train)? {
+                None => return Ok(()),
+                Some(replay) => Some(Metric::from(replay.loss())),
+            },
+        };
+        let (loss, preference) = (Metric::from(evaluation.loss()), evaluation.preference.map(preference));
+        self.channel.send(&FromWorker::Evaluated { step, loss, preference, replay_loss });
+        if self.trainer.note_evaluation(evaluation.loss()) {
+            // Complete under its name or absent, so that a crash leaves the one before.
+            let best = Path::new(&self.task.folder).join(BEST_ADAPTER);
+            let next = best.with_extension("next");
+            self.save_adapter(&next)?;
+            std::fs::rename(&next, &best).map_err(|e| unreadable(&best, &e))?;
         }
         Ok(())
     }
@@ -252,57 +307,26 @@ fn clear_leftovers(folder: &Path, kept: Option<u64>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Rows of a JSONL file as tokens.
-fn read_rows(
-    path: &Path,
-    vocab: &Vocab,
-    template: &ChatTemplate,
-    work: &mut Busy<'_>,
-) -> Result<Vec<TokenRow>, Failure> {
-    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
-    let total = file.metadata().map_err(|e| unreadable(path, &e))?.len();
-    let mut reader = BufReader::new(file);
-    let (mut rows, mut line, mut number, mut done) = (Vec::new(), Vec::new(), 0_u64, 0);
-    loop {
-        line.clear();
-        number += 1;
-        let place = || format!("{}:{number}", path.display());
-        let read =
-            reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| unreadable(path, &e))?;
-        if read == 0 {
-            return Ok(rows);
-        }
-        done += read as u64;
-        if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-            let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-            return Err(Failure::new(FailureCode::BadFile, message).at(place()));
-        }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let row: Row =
-            serde_json::from_slice(&line).map_err(|e| Failure::new(FailureCode::BadFile, e.to_string()).at(place()))?;
-        let rendered =
-            template.training_row(vocab, &facts::messages(&row.messages), LossOn::AllAssistantTurns).map_err(|e| {
-                let failure = facts::of_template(e).arg("row_id", row.row_id);
-                let place = format!("row {} ({})", row.row_id, failure.place);
-                failure.at(place)
-            })?;
-        rows.push(TokenRow { row_id: row.row_id, tokens: rendered.tokens, trained: rendered.trained });
-        work.progress("phase.tokenize", done, total);
-    }
-}
-
 fn params(wanted: &wire::TrainParams) -> TrainParams {
     TrainParams {
+        objective: match wanted.method {
+            wire::Method::Sft | wire::Method::Pretrain => Objective::Likelihood,
+            wire::Method::Dpo => Objective::Dpo { beta: wanted.beta },
+            wire::Method::Orpo => Objective::Orpo { beta: wanted.beta },
+        },
         rank: wanted.rank,
         alpha: wanted.alpha,
+        rank_stabilised: wanted.scaling == wire::Scaling::RootRank,
+        dropout: wanted.dropout,
+        decay_ratio: wanted.decay_ratio,
+        patience: wanted.patience,
         targets: wanted.targets.iter().map(|t| projection(*t)).collect(),
         learning_rate: wanted.learning_rate,
         schedule: match wanted.schedule {
             wire::Schedule::Linear => Schedule::Linear,
             wire::Schedule::Cosine => Schedule::Cosine,
             wire::Schedule::Constant => Schedule::Constant,
+            wire::Schedule::Wsd => Schedule::Wsd,
         },
         warmup_ratio: wanted.warmup_ratio,
         epochs: wanted.epochs,
@@ -323,6 +347,10 @@ fn params(wanted: &wire::TrainParams) -> TrainParams {
         },
         ..TrainParams::default()
     }
+}
+
+fn preference(found: PreferenceMetrics) -> wire::PreferenceMetrics {
+    wire::PreferenceMetrics { margin: Metric::from(found.margin), accuracy: Metric::from(found.accuracy) }
 }
 
 fn projection(target: wire::Target) -> Projection {

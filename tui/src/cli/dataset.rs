@@ -83,7 +83,8 @@ impl Show {
 /// Bring rows in and wait until they are there.
 ///
 /// Every line that is not kept is counted and named with its field and reason. `preset:support-desk` is a chat set
-/// that comes with hone; a PATH is a JSONL file with OpenAI messages, ShareGPT conversations or Alpaca instructions.
+/// that comes with hone; a PATH is a JSONL file with chats (OpenAI messages, ShareGPT conversations,
+/// Alpaca instructions), preference pairs, or texts.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai"
@@ -113,6 +114,10 @@ enum Format {
     Sharegpt,
     /// {"instruction","input","output"}
     Alpaca,
+    /// {"prompt","chosen","rejected"}
+    Preference,
+    /// {"text"}
+    Text,
 }
 
 impl Import {
@@ -130,6 +135,8 @@ impl Import {
             Format::Openai => RowFormat::OpenAi,
             Format::Sharegpt => RowFormat::ShareGpt,
             Format::Alpaca => RowFormat::Alpaca,
+            Format::Preference => RowFormat::Preference,
+            Format::Text => RowFormat::Text,
         };
         let mut link = context.link()?;
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };

@@ -390,8 +390,14 @@ pub(super) mod tests {
         insta::assert_snapshot!("job-list", table(Language::En, &jobs, now).render(false));
         insta::assert_snapshot!("job-list-zh", table(Language::Zh, &jobs, now).render(false));
         insta::assert_snapshot!("job-show", details(Language::En, &failed));
-        let result =
-            TrainResult { steps: 80, tokens: 40_000, loss: Metric::Finite(1.25), tokens_per_s: 244.6, version: None };
+        let result = TrainResult {
+            steps: 80,
+            kept_step: 80,
+            tokens: 40_000,
+            loss: Metric::Finite(1.25),
+            tokens_per_s: 244.6,
+            version: None,
+        };
         let events = [
             JobEventKind::Submitted,
             JobEventKind::Started { attempt: 2, from_step: Some(40) },

@@ -9,13 +9,15 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::Split;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form::{self, Both, Field, FieldKind, PartOfForm, TRAIN_FORM};
-use hone_protocol::train::{Register, TrainParams, TrainSpec};
+use hone_protocol::train::{Register, Replay, TrainParams, TrainSpec};
 use serde_json::{Value, json};
 
 use super::dataset::{HELD_OUT_PERCENT, SPLIT_SEED};
 
 /// Keys beside the form's: they have no field there, and are text or whole numbers.
 const BESIDE_THE_FORM: [&str; 3] = ["alias", "split_seed", "threads"];
+/// Share of mixed-in rows when none is written.
+const REPLAY_PERCENT: u32 = 10;
 /// Tables of a run file; they only group, a key means the same in each and outside.
 const TABLES: [&str; 4] = ["basics", "training", "data", "register"];
 
@@ -192,12 +194,14 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     }
     let mut params = serde_json::to_value(TrainParams::default()).unwrap_or_else(|_| json!({}));
     let mut split = Split { held_out_percent: HELD_OUT_PERCENT, seed: SPLIT_SEED };
+    let mut percent = REPLAY_PERCENT;
     for (key, written) in values {
         let value = value(key, written)?;
         match key.as_str() {
             "held_out_percent" => {
                 split.held_out_percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
             }
+            "replay_percent" => percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             "split_seed" => split.seed = value.as_u64().unwrap_or(SPLIT_SEED),
             _ => {
                 if let Some(slot) = params.get_mut(key) {
@@ -224,7 +228,12 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
         }
         model => Some(Register { model, alias: text("alias"), publish: text("publish") }),
     };
-    Ok(TrainSpec { base: text("base"), params, dataset: text("dataset"), split, register })
+    let replay = Some(text("replay")).filter(|name| !name.is_empty()).map(|dataset| Replay { dataset, percent });
+    if let (None, Some(written)) = (&replay, values.get("replay_percent")) {
+        let message = "nothing is mixed in; name a dataset with --replay NAME too";
+        return Err(Failure::field("replay", message).at(written.place.clone()));
+    }
+    Ok(TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, register })
 }
 
 /// One value, checked against its field's kind and range.
@@ -338,7 +347,7 @@ mod tests {
             FieldKind::Choice(words) => words.iter().find(|w| **w != field.default).unwrap().to_string(),
             FieldKind::Several(words) => words[0].to_owned(),
         };
-        let basic = [("base", "a"), ("dataset", "b"), ("model", "m")];
+        let basic = [("base", "a"), ("dataset", "b"), ("model", "m"), ("replay", "r"), ("evaluate_steps", "5")];
         let default = spec(&written(&basic)).unwrap();
         for (key, text) in TRAIN_FORM.iter().map(|f| (f.key, other(f))).chain(BESIDE_THE_FORM.map(|k| (k, "7".into())))
         {

@@ -274,6 +274,7 @@ mod tests {
             params: TrainParams::default(),
             dataset: "support-desk@1".into(),
             split: Split { held_out_percent: 15, seed: 42 },
+            replay: None,
             register: Some(Register { model: "support".into(), alias: String::new(), publish: "desk".into() }),
         };
         let mut view = job::tests::job();

@@ -32,7 +32,7 @@ const WINDOW: u32 = 150;
 /// The preset that comes with hone.
 pub(super) const PRESET: &str = "support-desk";
 const SOURCES: &[&str] = &["preset", "file"];
-const FORMATS: &[&str] = &["detect", "openai", "sharegpt", "alpaca"];
+const FORMATS: &[&str] = &["detect", "openai", "sharegpt", "alpaca", "preference", "text"];
 
 #[derive(Default, PartialEq, Eq)]
 enum Level {
@@ -157,6 +157,8 @@ impl Datasets {
             "openai" => RowFormat::OpenAi,
             "sharegpt" => RowFormat::ShareGpt,
             "alpaca" => RowFormat::Alpaca,
+            "preference" => RowFormat::Preference,
+            "text" => RowFormat::Text,
             _ => RowFormat::Detect,
         };
         let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };

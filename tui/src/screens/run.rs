@@ -22,7 +22,17 @@ use crate::widgets::page::Page;
 /// Points of a series that are asked for at first; spread evenly, more than any screen has columns.
 const POINTS: u32 = 1000;
 /// Series that are shown.
-const SERIES: [&str; 5] = ["loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_s"];
+const SERIES: [&str; 9] = [
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_s",
+    "margin",
+    "accuracy",
+    "eval_margin",
+    "eval_accuracy",
+];
 /// Smoothing that `~` goes through.
 const SMOOTHING: [f64; 4] = [0.9, 0.99, 0.0, 0.6];
 
@@ -303,7 +313,9 @@ impl RunView {
         let small = area.height / 3;
         let main = Rect { height: area.height - small, ..area };
         self.draw_curve(canvas, main, view, job);
-        let charts = [(2, "run.rate"), (4, "run.speed"), (3, "run.grad_norm")];
+        // What preferences are about is their margin; the rate they share with all others.
+        let first = if self.compares() { (5, "run.margin") } else { (2, "run.rate") };
+        let charts = [first, (4, "run.speed"), (3, "run.grad_norm")];
         let shown = if view.class == Class::Xl { 3 } else { 2 };
         let part = area.width / shown as u16;
         for (i, (series, key)) in charts.into_iter().take(shown).enumerate() {
@@ -313,7 +325,7 @@ impl RunView {
             let plane = Rect { x, y: main.bottom() + 1, width, height: small.saturating_sub(1) };
             let chart = Chart {
                 raw: &self.series[series].points,
-                marks: &[],
+                marks: if series == 5 { &self.series[7].points } else { &[] },
                 smoothing: 0.0,
                 log: false,
                 x_end: self.x_end,
@@ -353,6 +365,11 @@ impl RunView {
             let column = (cursor / self.x_end * f64::from(self.columns.max(2) - 1)).round() as u16;
             canvas.cursor_at(area.x + 6 + column, plane.bottom().saturating_sub(3));
         }
+    }
+
+    /// Whether it learns from pairs.
+    fn compares(&self) -> bool {
+        !self.series[5].points.is_empty()
     }
 
     fn end(&self) -> f64 {
@@ -431,6 +448,14 @@ impl RunView {
         page.fact(view.t("run.lr"), value(2).map_or_else(dash, number::figure));
         page.fact(view.t("run.grad"), value(3).map_or_else(dash, |v| format!("{v:.3}")));
         page.fact(view.t("unit.tokens_per_s"), value(4).map_or_else(dash, |v| format!("{v:.0}")));
+        if self.compares() {
+            let pair = |margin: usize, ahead: usize| match (value(margin), value(ahead)) {
+                (Some(margin), Some(ahead)) => format!("{margin:.3}  {}", number::percent(ahead)),
+                _ => dash(),
+            };
+            page.fact(view.t("run.margin"), pair(5, 6));
+            page.fact_as(view.t("run.eval_margin"), pair(7, 8), Token::SeriesSecond);
+        }
         if let Some((step, best)) = best(&self.series[1].points) {
             page.fact(view.t("run.best_eval"), format!("{best:.4} @ {step:.0}"));
         }

@@ -29,6 +29,8 @@ pub(crate) enum Rule {
     Name,
     /// One of the options.
     OneOf,
+    /// One of the options, or empty.
+    OneOfOrEmpty,
 }
 
 /// One field.
@@ -62,6 +64,8 @@ pub(crate) struct FormField {
     pub(crate) last_good: String,
     /// Rarely matters: hidden until asked for.
     pub(crate) folded: bool,
+    /// It means something only where that other field has one of these values.
+    pub(crate) only: Option<(&'static str, &'static [&'static str])>,
 }
 
 /// Both languages of a catalogue key.
@@ -95,6 +99,7 @@ impl FormField {
             options: Vec::new(),
             last_good: String::new(),
             folded: false,
+            only: None,
         }
     }
 
@@ -166,10 +171,12 @@ impl FormField {
             }
             FieldKind::Text => match self.rule {
                 Rule::Free => None,
-                Rule::NameOrEmpty if value.is_empty() => None,
+                Rule::NameOrEmpty | Rule::OneOfOrEmpty if value.is_empty() => None,
                 Rule::Name | Rule::NameOrEmpty => (!is_name(value)).then(|| view.t("form.name").to_owned()),
                 Rule::OneOf if value.is_empty() => Some(view.t("form.required").to_owned()),
-                Rule::OneOf => (!self.options.iter().any(|o| o == value)).then(|| view.t("form.choose").to_owned()),
+                Rule::OneOf | Rule::OneOfOrEmpty => {
+                    (!self.options.iter().any(|o| o == value)).then(|| view.t("form.choose").to_owned())
+                }
             },
         }
     }

@@ -117,12 +117,19 @@ impl Form {
         self.fields.iter().filter(|f| self.problem(f, view).is_some()).count()
     }
 
+    /// Whether a field means something beside the others' values.
+    pub(crate) fn concerns(&self, field: &FormField) -> bool {
+        field.only.is_none_or(|(key, values)| values.contains(&self.value(key)))
+    }
+
     fn problem(&self, field: &FormField, view: &View<'_>) -> Option<String> {
-        field.problem(view).or_else(|| self.remote.get(field.key).cloned())
+        let own = field.problem(view).filter(|_| self.concerns(field));
+        own.or_else(|| self.remote.get(field.key).cloned())
     }
 
     fn is_visible(&self, index: usize) -> bool {
-        self.unfolded || !self.fields[index].folded || index == self.focus
+        let field = &self.fields[index];
+        index == self.focus || self.concerns(field) && (self.unfolded || !field.folded)
     }
 
     fn step_focus(&mut self, down: bool) {
@@ -391,8 +398,9 @@ impl Form {
                 }
             }
             let last_of_section = self.fields.get(i + 1).is_none_or(|next| next.section != section);
-            let hidden =
-                self.fields.iter().enumerate().filter(|(n, f)| f.section == section && !self.is_visible(*n)).count();
+            let hidden = (self.fields.iter().enumerate())
+                .filter(|(n, f)| f.section == section && self.concerns(f) && !self.is_visible(*n))
+                .count();
             if last_of_section && hidden > 0 {
                 rows.push(FieldRow::More(hidden));
             }

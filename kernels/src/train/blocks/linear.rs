@@ -1,11 +1,13 @@
 //! Matrices that read the same input, frozen, each with its adapter: y = W x + s B A x. A group's A matrices lie one
-//! after the other, so one product serves all of them.
+//! after the other, so one product serves all of them. With dropout the adapters read m x instead of x, m being zero or
+//! 1 / (1 - p) for each value; m is drawn again wherever it is needed.
 
 use crate::arch::{Group, Matrix};
 use crate::cpu::{self, Term, Width};
 use crate::ggml::Tensor;
 
 use super::super::lora::Adapter;
+use super::super::packing::SplitMix;
 use super::Builder;
 
 /// Outputs in the order of the group's projections, and the adapters' inner values for the backward.
@@ -35,6 +37,19 @@ impl Builder<'_> {
         } else {
             g.add_inplace(into, g.out_prod(m, x))
         });
+    }
+
+    /// What the adapters of a group read of `x`, or what flows back to it: all of it, or what this pass does not drop.
+    fn kept(&self, layer: usize, group: Group, x: Tensor) -> Tensor {
+        let Some((share, seed)) = self.dropout else { return x };
+        let site = layer * Group::ALL.len() + group as usize;
+        cpu::dropped(
+            self.graph,
+            x,
+            self.inputs.dropout_key,
+            share,
+            SplitMix::new(seed.wrapping_add(site as u64)).next(),
+        )
     }
 
     /// The part [rank, T] of the inner values that belongs to the adapted member at `position`.
@@ -73,8 +88,10 @@ fn join<'a>(b: &'a Builder<'_>, group: Group, gradients: &'a [Tensor]) -> impl I
 pub(crate) fn forward(b: &Builder<'_>, layer: usize, group: Group, x: Tensor, start: Option<Tensor>) -> GroupForward {
     let g = b.graph;
     let adapters = b.lora.layout.group(layer, group);
-    let inner = (!adapters.members.is_empty())
-        .then(|| g.scale(g.mul_mat(b.a_of(b.lora.values, &adapters.members), x), b.lora.layout.scale()));
+    let inner = (!adapters.members.is_empty()).then(|| {
+        let product = g.mul_mat(b.a_of(b.lora.values, &adapters.members), b.kept(layer, group, x));
+        g.scale(product, b.lora.layout.scale())
+    });
     let mut stored: Vec<(Width, Tensor)> = Vec::new();
     let outputs = b.config.group(group).iter().flat_map(|&kind| {
         let frozen = b.layer(layer).matrix(kind);
@@ -126,7 +143,7 @@ pub(crate) fn backward(
     }
     let inner_gradient = inner_gradient.map(|gradient| g.scale(gradient, b.lora.layout.scale()));
     if let Some(du) = inner_gradient {
-        b.add_outer(b.a_of(b.lora.gradient, &adapters.members), x, du);
+        b.add_outer(b.a_of(b.lora.gradient, &adapters.members), b.kept(layer, group, x), du);
     }
     if !input_needed {
         return None;
@@ -138,10 +155,13 @@ pub(crate) fn backward(
     });
     let adapter = inner_gradient.map(|du| Term { matrix: b.a_of(b.lora.values, &adapters.members), columns: du });
     if b.weights.packed {
-        let terms: Vec<Term> = frozen.chain(adapter).collect();
-        return Some(cpu::sum_of_products(g, x.dims(), None, &terms));
+        // What is dropped of the adapters' part is not dropped of the frozen one's, so they cannot be one sum.
+        let apart = adapter.filter(|_| b.dropout.is_some());
+        let start = apart.map(|term| b.kept(layer, group, cpu::sum_of_products(g, x.dims(), None, &[term])));
+        let terms: Vec<Term> = frozen.chain(adapter.filter(|_| apart.is_none())).collect();
+        return Some(cpu::sum_of_products(g, x.dims(), start, &terms));
     }
     let frozen = frozen.map(|term| g.mul_mat(term.matrix, term.columns));
-    let adapter = adapter.map(|term| g.out_prod(term.matrix, g.transpose(term.columns)));
+    let adapter = adapter.map(|term| b.kept(layer, group, g.out_prod(term.matrix, g.transpose(term.columns))));
     frozen.chain(adapter).reduce(|sum, part| g.add(sum, part))
 }

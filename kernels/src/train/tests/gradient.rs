@@ -10,7 +10,7 @@ use crate::gguf::GgufFile;
 use crate::reference::{AdapterValues, Adapters, Reference};
 use crate::train::lora::Adapter;
 use crate::train::packing::SplitMix;
-use crate::train::{StepOutcome, TokenRow, TrainParams, Trainer, Weights};
+use crate::train::{Objective, StepOutcome, TokenRow, TrainParams, Trainer, Weights};
 
 /// Step of the central difference; F64 leaves its error near 1e-9.
 const STEP: f64 = 1e-4;
@@ -48,7 +48,26 @@ fn adapters_of(trainer: &mut Trainer, values: &[f32]) -> Adapters {
     entries.collect()
 }
 
-fn naive_loss(reference: &Reference, adapters: &Adapters, rows: &[TokenRow]) -> f64 {
+fn naive_loss(reference: &Reference, adapters: &Adapters, rows: &[TokenRow], objective: Objective) -> f64 {
+    let log_prob = |adapters: &Adapters, row: &TokenRow| {
+        let (loss, targets) = reference.loss(adapters, &row.tokens, &row.trained);
+        (-loss, targets as f64)
+    };
+    let pairs = rows.chunks(2).map(|pair| match objective {
+        Objective::Dpo { beta } => {
+            let rewards = [0, 1].map(|at| log_prob(adapters, &pair[at]).0 - log_prob(&Adapters::new(), &pair[at]).0);
+            (1.0 + (-f64::from(beta) * (rewards[0] - rewards[1])).exp()).ln()
+        }
+        Objective::Orpo { beta } => {
+            let means = [0, 1].map(|at| log_prob(adapters, &pair[at])).map(|(sum, targets)| sum / targets);
+            let odds = means.map(|mean| (mean.exp() / (1.0 - mean.exp())).ln());
+            f64::from(beta) * (1.0 + (odds[1] - odds[0]).exp()).ln() - means[0]
+        }
+        Objective::Likelihood => 0.0,
+    });
+    if objective != Objective::Likelihood {
+        return pairs.sum::<f64>() / (rows.len() / 2) as f64;
+    }
     let sums = rows.iter().map(|row| reference.loss(adapters, &row.tokens, &row.trained));
     let (loss, count) = sums.fold((0.0, 0), |(loss, count), (more, targets)| (loss + more, count + targets));
     loss / count as f64
@@ -57,12 +76,13 @@ fn naive_loss(reference: &Reference, adapters: &Adapters, rows: &[TokenRow]) -> 
 /// Checks the loss and, for every adapted matrix, the slope along its own gradient and its largest entry's. The packed
 /// form computes another model, off by the rounding of its weights, so it may be off by that.
 fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
+    let objective = params.objective;
     let (loss_gap, gap_max) = if params.weights == Weights::Exact { (1e-5, 1e-3) } else { (3e-4, 3e-2) };
     let (mut trainer, values) = shaken(model, rows, params, 0.05);
     let (loss, gradient) = trainer.loss_and_gradient();
     let reference = Reference::load(&GgufFile::open(model).unwrap());
     let adapters = adapters_of(&mut trainer, &values);
-    let naive = naive_loss(&reference, &adapters, rows);
+    let naive = naive_loss(&reference, &adapters, rows, objective);
     assert!((loss - naive).abs() < loss_gap * naive, "loss {loss}, naive {naive}");
     let layout = trainer.parts().0.layout.clone();
     let mut worst = 0.0f64;
@@ -79,7 +99,7 @@ fn check(model: &Path, rows: &[TokenRow], params: TrainParams) {
                     let entry = moved.get_mut(&(adapter.layer, adapter.matrix)).unwrap();
                     let part = if is_b { &mut entry.b } else { &mut entry.a };
                     part.iter_mut().enumerate().for_each(|(index, value)| *value += step * direction(index));
-                    naive_loss(&reference, &moved, rows)
+                    naive_loss(&reference, &moved, rows, objective)
                 };
                 (at(STEP) - at(-STEP)) / (2.0 * STEP)
             };
@@ -104,6 +124,47 @@ fn the_gradient_is_the_slope_of_the_loss() {
         println!("{}", arch.name);
         check(&model, &rows, TrainParams { accumulation: 2, ..params(Weights::Exact) });
         for_each_isa(|_| check(&model, &rows, TrainParams { accumulation: 2, ..params(Weights::Auto) }));
+    }
+}
+
+#[test]
+fn the_gradient_of_pairs_is_the_slope_of_what_they_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 13);
+    // Two passes, whose pairs weigh the same although their rows do not.
+    let rows = tiny_rows(&[17, 30, 9, 23, 28, 11], 8);
+    for objective in [Objective::Dpo { beta: 0.4 }, Objective::Orpo { beta: 0.7 }] {
+        let of = |weights| TrainParams { objective, accumulation: 2, batch_windows: 1, ..params(weights) };
+        check(&model, &rows, of(Weights::Exact));
+        for_each_isa(|_| check(&model, &rows, of(Weights::Auto)));
+    }
+}
+
+#[test]
+fn with_dropout_the_gradient_is_the_slope_of_the_loss_that_was_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 14);
+    let rows = tiny_rows(&[17, 30, 9, 23], 8);
+    for weights in [Weights::Exact, Weights::Auto] {
+        for recompute_every in [0, 1] {
+            let params = TrainParams { dropout: 0.3, recompute_every: Some(recompute_every), ..params(weights) };
+            let (mut trainer, values) = shaken(&model, &rows, params.clone(), 0.3);
+            let (loss, gradient) = trainer.loss_and_gradient();
+            let (plain, _) = shaken(&model, &rows, TrainParams { dropout: 0.0, ..params }, 0.3);
+            let without = { plain }.loss_and_gradient().0;
+            assert!((loss - without).abs() > 1e-4, "{loss} {without}: something was dropped");
+            let norm = gradient.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let mut at = |step: f32| {
+                let moved: Vec<f32> =
+                    values.iter().zip(&gradient).map(|(value, slope)| value + step * slope / norm).collect();
+                trainer.parts().0.values.write(&moved);
+                trainer.loss_and_gradient().0
+            };
+            let slope = (at(0.02) - at(-0.02)) / 0.04;
+            let gap = (slope - f64::from(norm)).abs() / f64::from(norm);
+            println!("{weights:?} {recompute_every}: norm {norm}, slope {slope}");
+            assert!(gap < if weights == Weights::Exact { 0.01 } else { 0.05 }, "{norm} {slope}");
+        }
     }
 }
 

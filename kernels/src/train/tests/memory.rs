@@ -2,7 +2,7 @@
 //! anything is loaded.
 
 use super::models::{params as base, starter, tiny, tiny_rows};
-use crate::train::{StepOutcome, TrainError, TrainParams, Trainer, Weights, preflight};
+use crate::train::{Objective, StepOutcome, TrainError, TrainParams, Trainer, Weights, preflight};
 
 const MIB: u64 = 1 << 20;
 
@@ -48,6 +48,20 @@ fn the_plan_keeps_below_the_limit_and_is_true() {
     assert_eq!(plans[0], (false, 0), "without a limit the fastest");
     assert!(plans[1].1 > 0, "then what is computed again: {plans:?}");
     assert!(plans[2].0 && plans[2].1 > 0, "then also what is made on the way: {plans:?}");
+}
+
+#[test]
+fn the_plan_of_pairs_counts_the_pass_that_judges_them() {
+    let model = starter();
+    let rows = tiny_rows(&[120; 8], 3);
+    for objective in [Objective::Dpo { beta: 0.1 }, Objective::Orpo { beta: 0.1 }] {
+        let params = TrainParams { objective, sequence_tokens: 128, batch_windows: 2, max_steps: Some(1), ..base() };
+        let plan = preflight(&model, &rows, &params).unwrap();
+        let taken = Trainer::new(&model, rows.clone(), params).unwrap().plan();
+        let ratio = taken.memory.total() as f64 / plan.memory.total() as f64;
+        println!("{objective:?}: {:?}, {:?}, taken over predicted {ratio:.3}", plan.memory, taken.memory);
+        assert!((0.95..1.05).contains(&ratio), "{:?} {:?}", plan.memory, taken.memory);
+    }
 }
 
 #[test]

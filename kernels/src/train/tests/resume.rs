@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::models::{tiny, tiny_rows};
-use crate::train::{StepOutcome, TrainParams, Trainer};
+use crate::train::{Objective, StepOutcome, TrainParams, Trainer};
 
 fn params() -> TrainParams {
     TrainParams {
@@ -33,22 +33,32 @@ fn values(trainer: &mut Trainer) -> Vec<u32> {
 fn a_resumed_run_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let model = tiny(folder.path(), 21);
-    let rows = tiny_rows(&[20, 31, 9, 12, 27, 18, 30, 22, 11, 16, 25], 4);
-    let mut whole = Trainer::new(&model, rows.clone(), params()).unwrap();
+    let rows = tiny_rows(&[20, 31, 9, 12, 27, 18, 30, 22, 11, 16, 25, 14], 4);
+    for (name, params) in [
+        ("plain", params()),
+        ("dropout", TrainParams { dropout: 0.2, rank_stabilised: true, ..params() }),
+        ("dpo", TrainParams { objective: Objective::Dpo { beta: 0.2 }, batch_windows: 1, accumulation: 1, ..params() }),
+    ] {
+        resumes(&model, &rows, params, &folder.path().join(name));
+    }
+}
+
+fn resumes(model: &Path, rows: &[crate::train::TokenRow], params: TrainParams, saved: &Path) {
+    let rows = rows.to_vec();
+    let mut whole = Trainer::new(model, rows.clone(), params.clone()).unwrap();
     let total = whole.steps_total() as usize;
     assert!(total >= 6, "the test spans epochs: {total} steps");
     let expected = steps(&mut whole, total);
     assert_eq!(whole.step(&|| false).unwrap(), StepOutcome::Finished);
 
-    let mut first = Trainer::new(&model, rows.clone(), params()).unwrap();
+    let mut first = Trainer::new(model, rows.clone(), params.clone()).unwrap();
     let mut losses = steps(&mut first, 3);
     // A stopped step changes nothing, and neither does an evaluation.
     assert_eq!(first.step(&|| true).unwrap(), StepOutcome::Stopped);
     first.evaluate(&rows, &|| false).unwrap().unwrap();
-    let saved = folder.path().join("step-3");
-    first.checkpoint(&saved).unwrap();
+    first.checkpoint(saved).unwrap();
     drop(first);
-    let mut second = Trainer::resume(&model, rows, params(), &saved).unwrap();
+    let mut second = Trainer::resume(model, rows, params, saved).unwrap();
     assert_eq!((second.steps_done(), second.resume_note()), (3, None));
     losses.extend(steps(&mut second, total - 3));
     assert_eq!(losses, expected);

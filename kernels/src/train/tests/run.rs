@@ -1,7 +1,9 @@
 //! Runs as a caller sees them: plans, losses that fall, evaluation, and errors that name their cause.
 
 use super::models::{chat_row, params as base, starter, tiny, tiny_rows};
-use crate::train::{LongRows, StepMetrics, StepOutcome, TokenRow, TrainError, TrainParams, Trainer, preflight};
+use crate::train::{
+    LongRows, Objective, StepMetrics, StepOutcome, TokenRow, TrainError, TrainParams, Trainer, preflight,
+};
 
 fn run(trainer: &mut Trainer) -> Vec<StepMetrics> {
     let mut metrics = Vec::new();
@@ -50,6 +52,60 @@ fn training_lowers_the_loss_and_evaluation_sees_it() {
     let sum: f64 = before.rows.iter().map(|row| row.loss_sum).sum();
     assert!((sum - before.loss_sum).abs() < 1e-9);
     assert_eq!(trainer.evaluate(&rows, &|| true).unwrap(), None);
+}
+
+#[test]
+fn pairs_move_apart_and_evaluation_sees_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 47);
+    let rows = tiny_rows(&[30, 26, 19, 30, 22, 23, 12, 28], 4);
+    for objective in [Objective::Dpo { beta: 0.1 }, Objective::Orpo { beta: 0.5 }] {
+        let params =
+            TrainParams { objective, sequence_tokens: 32, batch_windows: 2, epochs: 20, learning_rate: 1e-2, ..base() };
+        let mut trainer = Trainer::new(&model, rows.clone(), params).unwrap();
+        let plan = trainer.plan();
+        assert_eq!((plan.rows, plan.epoch_passes), (4, 2));
+        let before = trainer.evaluate(&rows, &|| false).unwrap().unwrap();
+        let metrics = run(&mut trainer);
+        let after = trainer.evaluate(&rows, &|| false).unwrap().unwrap();
+        let (first, last) = (before.preference.unwrap(), after.preference.unwrap());
+        println!(
+            "{objective:?}: loss {} to {}, margin {} to {}",
+            before.loss(),
+            after.loss(),
+            first.margin,
+            last.margin
+        );
+        if matches!(objective, Objective::Dpo { .. }) {
+            // At its beginning a run is its own reference.
+            assert!((before.loss() - 2f64.ln()).abs() < 1e-4 && first.margin.abs() < 1e-4);
+            assert!((metrics[0].loss - 2f64.ln()).abs() < 1e-4);
+        }
+        assert_eq!(before.targets, 4, "pairs count, not tokens");
+        assert!(last.margin > first.margin + 0.5 && last.accuracy == 1.0, "{last:?}");
+        assert!(after.loss() < 0.6 * before.loss());
+        assert!(metrics.iter().all(|step| step.preference.is_some()));
+    }
+}
+
+#[test]
+fn a_run_out_of_patience_ends_and_names_its_best_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny(folder.path(), 48);
+    let rows = tiny_rows(&[30; 4], 4);
+    let params = TrainParams { sequence_tokens: 32, batch_windows: 4, epochs: 9, patience: 2, ..base() };
+    let mut trainer = Trainer::new(&model, rows.clone(), params.clone()).unwrap();
+    let saved = folder.path().join("saved");
+    for (loss, lowest) in [(3.0, true), (2.0, true), (2.5, false)] {
+        assert!(matches!(trainer.step(&|| false).unwrap(), StepOutcome::Updated(_)));
+        assert_eq!(trainer.note_evaluation(loss), lowest);
+    }
+    trainer.checkpoint(&saved).unwrap();
+    let mut trainer = Trainer::resume(&model, rows, params, &saved).unwrap();
+    assert!(matches!(trainer.step(&|| false).unwrap(), StepOutcome::Updated(_)));
+    assert!(!trainer.note_evaluation(2.2));
+    assert_eq!(trainer.step(&|| false).unwrap(), StepOutcome::Finished);
+    assert_eq!((trainer.steps_done(), trainer.best_step()), (4, Some(2)));
 }
 
 #[test]

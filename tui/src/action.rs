@@ -187,6 +187,10 @@ actions! {
     Smooth, "act.smooth";
     /// Logarithmic axis.
     LogAxis, "act.log_axis";
+    /// Mark it, or take the mark away.
+    Mark, "act.mark";
+    /// Compare what is marked.
+    Compare, "act.compare";
     /// Running jobs as an overlay.
     Jobs, "act.jobs";
     /// What this screen is and which keys work now.

@@ -16,6 +16,7 @@ mod service;
 mod shell;
 mod status;
 mod train;
+mod train_export;
 mod tree;
 mod wait;
 mod watch;

@@ -321,7 +321,7 @@ impl Draft {
 }
 
 /// A specification as the form's values.
-fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
+pub(crate) fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
     let p = &spec.params;
     let real = |v: f32| typed(f64::from(v));
     let targets: Vec<&str> = p.targets.iter().map(|t| t.word()).collect();

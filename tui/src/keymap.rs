@@ -53,6 +53,8 @@ const KEYS: &[(Action, &[&str])] = &[
     (Action::Follow, &["F"]),
     (Action::Smooth, &["~"]),
     (Action::LogAxis, &["Y"]),
+    (Action::Mark, &["Space"]),
+    (Action::Compare, &["v"]),
     (Action::Jobs, &["!"]),
     (Action::Help, &["?", "F1"]),
     (Action::Palette, &[":", "Ctrl-P"]),
@@ -97,6 +99,7 @@ pub(crate) fn written(key: KeyEvent) -> String {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         KeyCode::Char(c) if control => format!("Ctrl-{}", c.to_ascii_uppercase()),
+        KeyCode::Char(' ' | '　') => "Space".into(),
         KeyCode::Char(c) => plain(c).to_string(),
         KeyCode::Enter => "Enter".into(),
         KeyCode::Esc => "Esc".into(),
@@ -160,6 +163,7 @@ pub(crate) fn press(action: Action) -> KeyEvent {
         "PgDn" => KeyCode::PageDown,
         "Home" => KeyCode::Home,
         "End" => KeyCode::End,
+        "Space" => KeyCode::Char(' '),
         other => match other.strip_prefix("Ctrl-") {
             Some(letter) => {
                 let c = letter.chars().next().unwrap_or(' ').to_ascii_lowercase();

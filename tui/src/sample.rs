@@ -215,9 +215,14 @@ fn jobs() -> Vec<JobView> {
         tokens_per_s: 244.0,
         version: Some(VersionId::from_bytes([32; 16])),
     };
+    let with = |change: fn(&mut TrainParams)| {
+        let mut spec = spec();
+        change(&mut spec.params);
+        JobSpec::Train(Box::new(spec))
+    };
     let mut done = job(
         15,
-        JobSpec::Train(Box::new(spec())),
+        with(|params| (params.rank, params.learning_rate) = (16, 1e-3)),
         JobState::Succeeded(JobResult::Train(result)),
         ShownState::Succeeded,
         60,
@@ -227,7 +232,8 @@ fn jobs() -> Vec<JobView> {
     let failure = Failure::new(FailureCode::DoesNotFit, "the run needs 25.1 G and the pool has 18.0 G")
         .at("batch_windows")
         .hint(HintCode::ReduceMemory);
-    let failed = job(14, JobSpec::Train(Box::new(spec())), JobState::Failed(failure), ShownState::Failed, 70);
+    let large = with(|params| (params.batch_windows, params.sequence_tokens) = (64, 2048));
+    let failed = job(14, large, JobState::Failed(failure), ShownState::Failed, 70);
     let import = job(
         12,
         JobSpec::ImportModel { source: ModelSource::Starter, name: "smollm2".into() },

@@ -45,6 +45,8 @@ pub(crate) enum Token {
     Series,
     /// The second line of a chart.
     SeriesSecond,
+    /// One of several lines of a chart that are compared, from 0; a letter stands on each as well.
+    Compared(u8),
     /// Raw points behind a smoothed line, grid lines.
     Raw,
     /// An irreversible question.
@@ -87,6 +89,7 @@ pub(crate) struct Theme {
 }
 
 /// One token's renderings.
+#[derive(Clone, Copy)]
 struct Look {
     dark: u32,
     light: u32,
@@ -100,6 +103,18 @@ const PLAIN: Modifier = Modifier::empty();
 const fn look(dark: u32, light: u32, sixteen: Color, modifier: Modifier, mono: Modifier) -> Look {
     Look { dark, light, sixteen, modifier, mono }
 }
+
+/// Okabe and Ito's colours for people of all kinds of sight, made readable on both backgrounds.
+const COMPARED: [Look; 8] = [
+    look(0x56B4E9, 0x0072B2, Color::Cyan, PLAIN, PLAIN),
+    look(0xE69F00, 0x9A5B00, Color::Yellow, PLAIN, PLAIN),
+    look(0x2FBF93, 0x00704F, Color::Green, PLAIN, PLAIN),
+    look(0xF0764A, 0xB34700, Color::Red, PLAIN, PLAIN),
+    look(0xDDA0C4, 0x9C4A7C, Color::Magenta, PLAIN, PLAIN),
+    look(0xF0E442, 0x6F6800, Color::LightYellow, PLAIN, PLAIN),
+    look(0x6AA5E8, 0x2F4B9B, Color::LightBlue, PLAIN, PLAIN),
+    look(0xB8C0CC, 0x4B5563, Color::Reset, PLAIN, PLAIN),
+];
 
 const fn of(token: Token) -> Look {
     use Modifier as M;
@@ -123,6 +138,7 @@ const fn of(token: Token) -> Look {
         Token::Model => look(0xC9A6FF, 0x6B3FA0, Color::Magenta, PLAIN, M::UNDERLINED),
         Token::Series => look(0x56B4E9, 0x0072B2, Color::Cyan, PLAIN, PLAIN),
         Token::SeriesSecond => look(0xE69F00, 0x9A5B00, Color::Yellow, PLAIN, M::BOLD),
+        Token::Compared(line) => COMPARED[line as usize % COMPARED.len()],
         Token::Raw => look(0x7D8896, 0x6A737D, Color::DarkGray, PLAIN, M::DIM),
         Token::Danger => look(0xFF7A70, 0xB42318, Color::Red, M::BOLD, M::BOLD),
     }
@@ -191,7 +207,7 @@ fn nearest_indexed(hex: u32) -> u8 {
 mod tests {
     use super::*;
 
-    const ALL: [Token; 21] = [
+    const ALL: [Token; 29] = [
         Token::Text,
         Token::Muted,
         Token::Faint,
@@ -213,6 +229,14 @@ mod tests {
         Token::SeriesSecond,
         Token::Raw,
         Token::Danger,
+        Token::Compared(0),
+        Token::Compared(1),
+        Token::Compared(2),
+        Token::Compared(3),
+        Token::Compared(4),
+        Token::Compared(5),
+        Token::Compared(6),
+        Token::Compared(7),
     ];
 
     /// Relative luminance, WCAG 2.2.

@@ -36,6 +36,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("act.follow", "follow the live end", "跟随最新"),
     ("act.smooth", "another smoothing", "切换平滑程度"),
     ("act.log_axis", "logarithmic axis", "对数坐标"),
+    ("act.mark", "mark or unmark", "标记或取消"),
+    ("act.compare", "compare what is marked", "比较已标记的"),
     ("act.jobs", "running jobs", "进行中的任务"),
     ("act.help", "this help", "帮助"),
     ("act.palette", "find and run anything", "查找并执行任意操作"),

@@ -10,7 +10,7 @@ use hone_protocol::train::{Point, SERIES, TrainPlan, TrainSpec};
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
-use super::{job, model, wait};
+use super::{job, model, train_export, wait};
 use crate::print::{self, Cell, Outcome, Table};
 
 /// Training runs.
@@ -20,6 +20,7 @@ pub(super) enum Verb {
     Plan(Plan),
     Show(Show),
     Metrics(Metrics),
+    Export(train_export::Export),
 }
 
 impl Verb {
@@ -29,6 +30,7 @@ impl Verb {
             Verb::Plan(verb) => verb.run(context),
             Verb::Show(verb) => verb.run(context),
             Verb::Metrics(verb) => verb.run(context),
+            Verb::Export(verb) => verb.run(context),
         }
     }
 }
@@ -235,6 +237,10 @@ fn show_text(language: Language, view: &JobView, spec: &TrainSpec) -> String {
         ("split_seed", spec.split.seed.to_string()),
         ("targets", targets.join(",")),
     ];
+    if let Some(replay) = &spec.replay {
+        settings.push(("replay", replay.dataset.clone()));
+        settings.push(("replay_percent", replay.percent.to_string()));
+    }
     if let Some(register) = &spec.register {
         settings.push(("model", register.model.clone()));
         settings.push(("alias", register.alias.clone()));

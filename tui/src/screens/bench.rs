@@ -155,8 +155,14 @@ pub(super) fn curve(series: &str) -> Vec<Point> {
 
 pub(super) fn answer_metrics(bench: &mut Bench) {
     for (id, request) in bench.asks() {
-        if let Request::Metrics { series, .. } = request {
-            bench.answer(id, Answer::Metrics(curve(&series)));
+        if let Request::Metrics { series, job, .. } = request {
+            // Each run of the sample lies a little above the one after it.
+            let above = f64::from(17u8.saturating_sub(job.bytes()[0])) * 0.12;
+            let points = curve(&series).into_iter().map(|point| match series.as_str() {
+                "loss" | "eval_loss" => Point { value: Metric::from(point.value.value() + above), ..point },
+                _ => point,
+            });
+            bench.answer(id, Answer::Metrics(points.collect()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The twelve areas: the trait they implement, the one table they stand in, and what they may see and wish for.
 //! Never here: keys, threads, or the shell around a screen.
 
+mod compare;
 mod datasets;
 mod empty;
 mod evaluation;
@@ -158,6 +159,8 @@ pub(crate) enum Errand {
     Log,
     /// A series of a run.
     Series(&'static str),
+    /// The series that is shown of a compared run, by its place among them.
+    Compared(u8),
     /// What a run would do.
     Plan,
     /// A chat answer.

@@ -34,18 +34,55 @@ const SERIES: [&str; 9] = [
     "eval_accuracy",
 ];
 /// Smoothing that `~` goes through.
-const SMOOTHING: [f64; 4] = [0.9, 0.99, 0.0, 0.6];
+pub(super) const SMOOTHING: [f64; 4] = [0.9, 0.99, 0.0, 0.6];
 
 /// Rows of the log below the charts, with its rule.
 const TAIL_ROWS: u16 = 11;
 
 /// Points of one series as they came.
 #[derive(Default)]
-struct Series {
-    points: Vec<(f64, f64)>,
+pub(super) struct Series {
+    pub(super) points: Vec<(f64, f64)>,
     /// The progress at which it was asked last; none when it must be asked.
     asked_at: Option<(u32, u64, ShownState)>,
     waiting: bool,
+}
+
+impl Series {
+    /// Asks for what came since, if anything can have.
+    pub(super) fn ask(&mut self, name: &'static str, errand: Errand, job: &JobView, desk: &mut Desk<'_>) {
+        let done = job.progress.as_ref().map_or(0, |p| p.done);
+        let now = (job.record.attempt, done, job.shown);
+        let new_attempt = self.asked_at.is_some_and(|(attempt, ..)| attempt != job.record.attempt);
+        if self.waiting || self.asked_at == Some(now) || desk.view.away {
+            return;
+        }
+        // Another attempt goes on from its checkpoint: later steps were taken back.
+        if new_attempt {
+            self.points.clear();
+        }
+        let from_step = self.points.last().map_or(0, |(x, _)| *x as u64 + 1);
+        self.asked_at = Some(now);
+        self.waiting = true;
+        let request = Request::Metrics { job: job.record.id, series: name.to_owned(), from_step, points: POINTS };
+        desk.ask(errand, request);
+    }
+
+    /// Takes an answer.
+    pub(super) fn take(&mut self, answer: Result<Answer, Failure>) {
+        self.waiting = false;
+        if let Ok(Answer::Metrics(points)) = answer {
+            let last = self.points.last().map_or(-1.0, |(x, _)| *x);
+            let new = points.iter().map(|Point { step, value }| (*step as f64, value.value()));
+            self.points.extend(new.filter(|(x, _)| *x > last));
+        }
+    }
+
+    /// Everything may have changed: ask again.
+    pub(super) fn forget(&mut self) {
+        self.asked_at = None;
+        self.waiting = false;
+    }
 }
 
 /// The view of a run.
@@ -181,22 +218,8 @@ impl RunView {
 
     fn ask_series(&mut self, desk: &mut Desk<'_>) {
         let Some(job) = self.view(&desk.view) else { return };
-        let done = job.progress.as_ref().map_or(0, |p| p.done);
-        let now = (job.record.attempt, done, job.shown);
         for (name, series) in SERIES.iter().zip(&mut self.series) {
-            let new_attempt = series.asked_at.is_some_and(|(attempt, ..)| attempt != job.record.attempt);
-            if series.waiting || series.asked_at == Some(now) || desk.view.away {
-                continue;
-            }
-            // Another attempt goes on from its checkpoint: later steps were taken back.
-            if new_attempt {
-                series.points.clear();
-            }
-            let from_step = series.points.last().map_or(0, |(x, _)| *x as u64 + 1);
-            series.asked_at = Some(now);
-            series.waiting = true;
-            let request = Request::Metrics { job: self.job, series: (*name).to_owned(), from_step, points: POINTS };
-            desk.ask(Errand::Series(name), request);
+            series.ask(name, Errand::Series(name), job, desk);
         }
     }
 
@@ -204,13 +227,7 @@ impl RunView {
         match (errand, answer) {
             (Errand::Series(name), answer) => {
                 let Some(at) = SERIES.iter().position(|s| *s == name) else { return };
-                let series = &mut self.series[at];
-                series.waiting = false;
-                if let Ok(Answer::Metrics(points)) = answer {
-                    let last = series.points.last().map_or(-1.0, |(x, _)| *x);
-                    let new = points.iter().map(|Point { step, value }| (*step as f64, value.value()));
-                    series.points.extend(new.filter(|(x, _)| *x > last));
-                }
+                self.series[at].take(answer);
             }
             (Errand::Log, answer) => {
                 self.log.as_mut().unwrap_or(&mut self.tail).answer(answer, desk);
@@ -220,10 +237,7 @@ impl RunView {
     }
 
     pub(super) fn forget(&mut self) {
-        for series in &mut self.series {
-            series.asked_at = None;
-            series.waiting = false;
-        }
+        self.series.iter_mut().for_each(Series::forget);
         self.tail.forget();
         if let Some(log) = &mut self.log {
             log.forget();
@@ -504,13 +518,13 @@ impl RunView {
 }
 
 /// The value at a step, or the last one before it.
-fn at_step(points: &[(f64, f64)], step: f64) -> Option<f64> {
+pub(super) fn at_step(points: &[(f64, f64)], step: f64) -> Option<f64> {
     let after = points.partition_point(|(x, _)| *x <= step);
     after.checked_sub(1).map(|i| points[i].1)
 }
 
 /// The lowest finite value with its step.
-fn best(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+pub(super) fn best(points: &[(f64, f64)]) -> Option<(f64, f64)> {
     points.iter().copied().filter(|(_, v)| v.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1))
 }
 

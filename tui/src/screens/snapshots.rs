@@ -49,6 +49,19 @@ fn forms_the_curve_and_overlays() {
             bench.press(Action::Left);
             bench.press(Action::Left);
             keep(name("run_live"), &bench.picture(size));
+            bench.press(Action::Out);
+            bench.go(Area::Training);
+            for _ in 0..3 {
+                bench.press(Action::Mark);
+                bench.press(Action::Down);
+            }
+            bench.press(Action::Compare);
+            bench.app.update(Event::Tick, NOW_MS);
+            answer_metrics(&mut bench);
+            bench.press(Action::Left);
+            keep(name("compare"), &bench.picture(size));
+            bench.press(Action::Out);
+            bench.app.open(Place::Run(run));
             bench.press(Action::Stop);
             keep(name("question"), &bench.picture(size));
             bench.press(Action::Out);

@@ -3,11 +3,13 @@
 
 use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
+use hone_protocol::id::JobId;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{TrainPlan, TrainSpec};
 use ratatui::layout::Rect;
 
+use super::compare::{CompareView, RUNS_MAX};
 use super::panes::{draw_empty, panes};
 use super::run::RunView;
 use super::tables::{self, job_progress, job_state, job_subject};
@@ -19,6 +21,7 @@ use crate::keymap::Context;
 use crate::layers::{Layer, Sheet};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, piece};
+use crate::widgets::chart::letter;
 use crate::widgets::form::FormReply;
 use crate::widgets::list::{Listing, Row, cell, column};
 use crate::widgets::number;
@@ -37,6 +40,8 @@ enum Level {
     Form,
     /// One run.
     Run(Box<RunView>),
+    /// Several runs.
+    Compare(Box<CompareView>),
 }
 
 /// The area.
@@ -44,6 +49,8 @@ enum Level {
 pub(crate) struct Training {
     level: Level,
     runs: Listing,
+    /// Runs to compare, in the order in which they were marked.
+    marked: Vec<JobId>,
     draft: Draft,
     plan: Window<TrainSpec, TrainPlan>,
     changed_at_ms: i64,
@@ -51,7 +58,7 @@ pub(crate) struct Training {
     side: Option<RunView>,
 }
 
-fn rows(view: &View<'_>) -> Vec<Row> {
+fn rows(view: &View<'_>, marked: &[JobId]) -> Vec<Row> {
     let row = |job: &JobView| {
         let JobSpec::Train(spec) = &job.record.spec else { return None };
         let loss = tables::job_loss(job).map(|l| format!("{l:.3}")).unwrap_or_default();
@@ -59,7 +66,10 @@ fn rows(view: &View<'_>) -> Vec<Row> {
         Some(Row {
             key: job.record.id.to_string(),
             cells: vec![
-                piece(cell(&job_subject(job)), Token::Text),
+                match marked.iter().position(|id| *id == job.record.id) {
+                    Some(at) => piece(format!("{} {}", letter(at), cell(&job_subject(job))), Token::Compared(at as u8)),
+                    None => piece(cell(&job_subject(job)), Token::Text),
+                },
                 state,
                 piece(loss, Token::Text),
                 piece(cell(&job_progress(view, job)), Token::Muted),
@@ -72,7 +82,7 @@ fn rows(view: &View<'_>) -> Vec<Row> {
 
 impl Training {
     fn selected<'a>(&mut self, view: &View<'a>) -> Option<&'a JobView> {
-        let rows = self.runs.passing(rows(view));
+        let rows = self.runs.passing(rows(view, &self.marked));
         let key = self.runs.selected(&rows)?;
         view.mirror.runs().find(|j| j.record.id.to_string() == key)
     }
@@ -116,11 +126,16 @@ impl Training {
     }
 
     fn act_on_list(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
-        let rows = self.runs.passing(rows(&desk.view));
+        let rows = self.runs.passing(rows(&desk.view, &self.marked));
         if self.runs.act(action, &rows) {
             return true;
         }
         match (action, self.selected(&desk.view)) {
+            (Action::Mark, Some(job)) => self.mark(job.record.id, desk),
+            (Action::Compare, _) if self.marked.len() < 2 => desk.warn(desk.view.t("compare.mark_two")),
+            (Action::Compare, _) => {
+                self.level = Level::Compare(Box::new(CompareView::new(self.marked.iter().copied())));
+            }
             (Action::New, _) => self.open_form(desk),
             (Action::Enter, None) => self.open_form(desk),
             (Action::Enter, Some(job)) => self.level = Level::Run(Box::new(RunView::new(job.record.id))),
@@ -137,8 +152,21 @@ impl Training {
         };
         let mut offers = vec![offer(Action::Enter, "training.open"), offer(Action::New, "training.new")];
         offers.extend(super::jobs::offers(job));
+        offers.push(offer(Action::Mark, "compare.mark"));
+        offers.push(offer(Action::Compare, "compare.compare"));
         offers.push(offer(Action::Filter, "hint_row.filter"));
         offers
+    }
+
+    /// Marks a run for comparing, or takes its mark away.
+    fn mark(&mut self, job: JobId, desk: &mut Desk<'_>) {
+        if let Some(at) = self.marked.iter().position(|id| *id == job) {
+            self.marked.remove(at);
+        } else if self.marked.len() == RUNS_MAX {
+            desk.warn(desk.view.t("compare.full"));
+        } else {
+            self.marked.push(job);
+        }
     }
 
     /// Problem of the pre-flight, or what it found.
@@ -252,6 +280,7 @@ impl Screen for Training {
             Level::Runs => Vec::new(),
             Level::Form => vec![view.t("training.new").to_owned()],
             Level::Run(run) => run.trail(view),
+            Level::Compare(compare) => compare.trail(view),
         }
     }
 
@@ -285,6 +314,7 @@ impl Screen for Training {
                 offer(Action::Out, "act.out"),
             ],
             Level::Run(run) => run.offers(view),
+            Level::Compare(compare) => compare.offers(),
         }
     }
 
@@ -302,6 +332,11 @@ impl Screen for Training {
                 }
                 false
             }
+            Level::Compare(_) if action == Action::Out => {
+                self.level = Level::Runs;
+                true
+            }
+            Level::Compare(compare) => compare.act(action),
         }
     }
 
@@ -314,6 +349,7 @@ impl Screen for Training {
                 }
             }
             Level::Run(run) => run.key(key),
+            Level::Compare(_) => {}
         }
     }
 
@@ -364,6 +400,7 @@ impl Screen for Training {
                 }
             }
             Level::Run(run) => run.needs(desk),
+            Level::Compare(compare) => compare.needs(desk),
         }
     }
 
@@ -383,6 +420,7 @@ impl Screen for Training {
             }
             (errand, answer) => match (&mut self.level, &mut self.side) {
                 (Level::Run(run), _) => run.answer(errand, answer, desk),
+                (Level::Compare(compare), _) => compare.answer(errand, answer),
                 (_, Some(side)) => side.answer(errand, answer, desk),
                 _ => {}
             },
@@ -391,8 +429,10 @@ impl Screen for Training {
 
     fn forget(&mut self) {
         self.plan.forget();
-        if let Level::Run(run) = &mut self.level {
-            run.forget();
+        match &mut self.level {
+            Level::Run(run) => run.forget(),
+            Level::Compare(compare) => compare.forget(),
+            Level::Runs | Level::Form => {}
         }
         self.side = None;
     }
@@ -406,8 +446,9 @@ impl Screen for Training {
         match &mut self.level {
             Level::Form => self.draw_form(canvas, area, view),
             Level::Run(run) => run.draw(canvas, area, view),
+            Level::Compare(compare) => compare.draw(canvas, area, view),
             Level::Runs => {
-                let all = rows(view);
+                let all = rows(view, &self.marked);
                 if all.is_empty() {
                     return draw_empty(canvas, area, view.t("training.empty"));
                 }

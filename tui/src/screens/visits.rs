@@ -14,9 +14,14 @@ pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
             Area::Models => &[&[], &[Action::New]],
             Area::Playground => &[&[], &[Action::NextPane], &[Action::Out]],
             Area::Datasets => &[&[], &[Action::Enter], &[Action::New]],
-            Area::Training => {
-                &[&[], &[Action::New], &[Action::Enter], &[Action::Down, Action::Down], &[Action::Enter, Action::Log]]
-            }
+            Area::Training => &[
+                &[],
+                &[Action::New],
+                &[Action::Enter],
+                &[Action::Down, Action::Down],
+                &[Action::Enter, Action::Log],
+                &[Action::Mark, Action::Down, Action::Mark, Action::Compare],
+            ],
             Area::Evaluation => &[&[], &[Action::Enter], &[Action::New]],
             Area::Services => {
                 &[&[], &[Action::New], &[Action::NextTab], &[Action::NextTab, Action::NextTab], &[Action::PreviousTab]]

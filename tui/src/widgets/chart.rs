@@ -199,6 +199,96 @@ impl Chart<'_> {
     }
 }
 
+/// Lines of one series from several runs in one plane. Each carries a letter, so that colour alone tells nothing.
+pub(crate) struct Overlay<'a> {
+    /// Points of each line, by step.
+    pub(crate) lines: Vec<&'a [(f64, f64)]>,
+    /// As in [`Chart`].
+    pub(crate) smoothing: f64,
+    /// As in [`Chart`].
+    pub(crate) log: bool,
+    /// Right end of the axis.
+    pub(crate) x_end: f64,
+    /// Step under the cursor.
+    pub(crate) cursor: Option<f64>,
+}
+
+/// The letter of a compared line.
+pub(crate) fn letter(line: usize) -> char {
+    char::from(b'a' + (line % 26) as u8)
+}
+
+impl Overlay<'_> {
+    /// Draws axes, lines and letters. Needs at least four rows.
+    pub(crate) fn draw(&self, canvas: &mut Canvas<'_>, area: Rect) {
+        if area.height < 4 || area.width < GUTTER + 4 {
+            return;
+        }
+        let plane = Rect { x: area.x + GUTTER, y: area.y, width: area.width - GUTTER, height: area.height - 2 };
+        let smooth: Vec<Vec<(f64, f64)>> = self.lines.iter().map(|points| average(points, self.smoothing)).collect();
+        let all: Vec<(f64, f64)> = smooth.iter().flatten().copied().collect();
+        let log = self.log && all.iter().all(|(_, v)| *v > 0.0);
+        let scale = |v: f64| if log { v.ln() } else { v };
+        let (low, high) = range(&all.iter().map(|(_, v)| scale(*v)).collect::<Vec<_>>());
+        let place = |(x, v): (f64, f64)| {
+            let px = x / self.x_end * f64::from(plane.width * 2 - 1);
+            let py = (high - scale(v)) / (high - low) * f64::from(plane.height * 4 - 1);
+            (px.round() as i64, py.round().clamp(0.0, f64::from(plane.height) * 4.0 - 1.0) as i64)
+        };
+        let axes = Chart { raw: &all, marks: &[], smoothing: 0.0, log, x_end: self.x_end, cursor: None };
+        axes.draw_axes(canvas, area, plane, if log { (low.exp(), high.exp()) } else { (low, high) });
+        if let Some(cursor) = self.cursor {
+            let column = plane.x + (cursor / self.x_end * f64::from(plane.width - 1)).round().max(0.0) as u16;
+            for y in plane.y..plane.bottom() {
+                canvas.put(column.min(plane.right() - 1), y, 1, canvas.glyphs.cursor, Token::Muted);
+            }
+        }
+        // Where lines cross, a cell shows the dots of all of them in the colour of the last.
+        let mut all_dots = Dots::new(plane);
+        for (index, points) in smooth.iter().enumerate() {
+            let mut dots = Dots::new(plane);
+            for pair in points.windows(2) {
+                dots.line(place(pair[0]), place(pair[1]));
+            }
+            draw_line(canvas, plane, &dots, &mut all_dots, index);
+        }
+        // Letters last, over all lines: in the middle and at the end of each.
+        for (index, points) in smooth.iter().enumerate() {
+            let middle = points.get(points.len() / 2).filter(|_| points.len() > 8);
+            for point in middle.into_iter().chain(points.last()) {
+                let (px, py) = place(*point);
+                let (x, y) = (plane.x + (px.max(0) / 2) as u16, plane.y + (py.max(0) / 4) as u16);
+                let token = Token::Compared(index as u8);
+                let sign = letter(index);
+                canvas.put(
+                    x.min(plane.right() - 1),
+                    y.min(plane.bottom() - 1),
+                    1,
+                    sign.encode_utf8(&mut [0; 4]),
+                    token,
+                );
+            }
+        }
+    }
+}
+
+fn draw_line(canvas: &mut Canvas<'_>, plane: Rect, dots: &Dots, all: &mut Dots, index: usize) {
+    for row in 0..plane.height {
+        for column in 0..plane.width {
+            let at = usize::from(row) * dots.width + usize::from(column);
+            if dots.bits[at] == 0 {
+                continue;
+            }
+            all.bits[at] |= dots.bits[at];
+            let bits = all.bits[at];
+            let braille = char::from_u32(0x2800 + u32::from(bits)).filter(|_| canvas.glyphs.braille);
+            let sign = braille.unwrap_or_else(|| letter(index));
+            let token = Token::Compared(index as u8);
+            canvas.put(plane.x + column, plane.y + row, 1, sign.encode_utf8(&mut [0; 4]), token);
+        }
+    }
+}
+
 fn draw_dots(canvas: &mut Canvas<'_>, plane: Rect, raw: &Dots, line: &Dots) {
     for row in 0..plane.height {
         for column in 0..plane.width {

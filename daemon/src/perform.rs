@@ -15,6 +15,10 @@ use crate::jobs::attempt::{self, Context, job_folder};
 use crate::store::Store;
 use crate::workers::serving::Keeper;
 
+/// What a training run leaves in its folder beside its log.
+const RUN_FILES: [&str; 6] =
+    ["rows.jsonl", "held-out.jsonl", "replay.jsonl", "replay-held-out.jsonl", "adapter.gguf", "best.gguf"];
+
 /// Carries out effects.
 pub(crate) struct Performer {
     /// Runs tasks.
@@ -90,7 +94,7 @@ impl Performer {
             for name in ["checkpoints", "fetched"] {
                 let _ = std::fs::remove_dir_all(folder.join(name));
             }
-            for name in ["rows.jsonl", "held-out.jsonl", "adapter.gguf"] {
+            for name in RUN_FILES {
                 let _ = std::fs::remove_file(folder.join(name));
             }
         });

@@ -25,6 +25,7 @@ mod panels;
 mod peak;
 #[cfg(target_arch = "x86_64")]
 mod product;
+mod scatter;
 
 use std::sync::OnceLock;
 
@@ -203,6 +204,11 @@ pub(crate) fn add_outer(graph: &Graph, into: Tensor, term: Term) -> Tensor {
 /// from `seed` and from `pass`, I32 [2]. On every processor.
 pub(crate) fn dropped(graph: &Graph, x: Tensor, pass: Tensor, share: f32, seed: u64) -> Tensor {
     graph.custom(x.dims(), &[x, pass], dropout::run, dropout::flags(share, seed))
+}
+
+/// `into` [width, rows] += `rows` [width, n], each where `numbers`, I32 [n], says. On every processor.
+pub(crate) fn add_rows(graph: &Graph, into: Tensor, rows: Tensor, numbers: Tensor) -> Tensor {
+    graph.custom_inplace(into, &[rows, numbers], scatter::add_rows, 0)
 }
 
 /// x / rms(x) * weight for rows of `x`.

@@ -114,6 +114,15 @@ impl Context {
         Tensor::wrap(unsafe { sys::ggml_new_tensor(self.0.as_ptr(), kind, 4, ne.as_ptr()) })
     }
 
+    /// Rows of `width` elements of `a`, which has memory, from element `first` on, one after the other.
+    pub(crate) fn view(&self, a: Tensor, width: usize, rows: usize, first: usize) -> Tensor {
+        let element = a.strides()[0];
+        // SAFETY: the context lives; ggml asserts that the view lies inside `a`.
+        Tensor::wrap(unsafe {
+            sys::ggml_view_2d(self.0.as_ptr(), a.as_ptr(), width as i64, rows as i64, width * element, first * element)
+        })
+    }
+
     fn as_ptr(&self) -> *mut sys::ggml_context {
         self.0.as_ptr()
     }

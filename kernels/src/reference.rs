@@ -43,6 +43,11 @@ impl Reference {
         Reference { config, tensors }
     }
 
+    /// A tensor's values, to be changed.
+    pub(crate) fn tensor_mut(&mut self, name: &str) -> &mut Vec<f64> {
+        self.tensors.get_mut(name).expect("the model has this tensor")
+    }
+
     fn tensor(&self, name: &str) -> &[f64] {
         &self.tensors[name]
     }

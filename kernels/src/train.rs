@@ -32,7 +32,7 @@ pub(crate) use packing::SplitMix;
 pub use packing::TokenRow;
 pub use params::{
     ACCUMULATION_MAX, BATCH_WINDOWS_MAX, BETA_MAX, DROPOUT_MAX, EPOCHS_MAX, LongRows, Objective, ParamsError, RANK_MAX,
-    SEQUENCE_TOKENS_MAX, Schedule, THREADS_MAX, TrainParams, Weights,
+    SEQUENCE_TOKENS_MAX, Schedule, THREADS_MAX, TrainParams, Tuning, Weights,
 };
 pub use plan::{MemoryBytes, Plan, preflight};
 pub use preference::PreferenceMetrics;

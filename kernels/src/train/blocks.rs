@@ -39,6 +39,11 @@ pub(crate) struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// Whether what goes into a layer has a gradient: below the first only the embedding can be trained.
+    fn input_needed(&self, layer: usize) -> bool {
+        layer > 0 || self.weights.trains_all()
+    }
+
     fn layer(&self, layer: usize) -> &LayerWeights {
         &self.weights.layers[layer]
     }
@@ -117,8 +122,19 @@ impl Builder<'_> {
         g.mul(gradient, g.scale_bias(g.mul(result, result), -1.0 / (cap * cap), 1.0))
     }
 
+    /// Where the whole model is trained: adds to the gradient of a norm's weight. With y = w x / rms(x): dw = sum of dy x / rms(x).
+    fn train_norm(&self, gradient: Tensor, x: Tensor, weight: Tensor) {
+        let Some(into) = self.weights.gradient(weight) else { return };
+        let g = self.graph;
+        let [width, ..] = x.dims();
+        let rows = x.elements() / width;
+        let products = g.reshape(g.mul(gradient, g.rms_norm(x, self.config.norm_eps)), [width, rows, 1, 1]);
+        self.add_outer(into, products, self.weights.ones(g, rows));
+    }
+
     /// Gradient of [`Builder::norm`] with respect to `x`.
     fn norm_back(&self, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor {
+        self.train_norm(gradient, x, weight);
         if self.weights.packed {
             return cpu::norm_back(self.graph, gradient, x, weight, None, self.config.norm_eps);
         }
@@ -128,6 +144,7 @@ impl Builder<'_> {
     /// The same added to `more`.
     fn norm_back_to(&self, more: Tensor, gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor {
         if self.weights.packed {
+            self.train_norm(gradient, x, weight);
             return cpu::norm_back(self.graph, gradient, x, weight, Some(more), self.config.norm_eps);
         }
         self.graph.add(more, self.norm_back(gradient, x, weight))
@@ -273,6 +290,11 @@ fn backward(b: &Builder<'_>, segment: usize, inputs: &[Tensor], mut saved: Vec<L
             let incoming = gradient.take().expect("only the first layer, which is the last to run, returns none");
             gradient = layer_backward(b, layer, &saved[layer - first], incoming);
         }
+    }
+    if let (Some(into), Some(gradient)) = (b.weights.gradient(b.weights.embedding), gradient) {
+        let scaled =
+            if b.config.embedding_scale == 1.0 { gradient } else { b.graph.scale(gradient, b.config.embedding_scale) };
+        b.graph.run(cpu::add_rows(b.graph, into, scaled, b.inputs.tokens));
     }
 }
 

@@ -1,13 +1,13 @@
-//! The trained parameters: every A and B^T of the run as views of one flat F32 buffer, with gradient and moments in
-//! the same layout. One optimiser operation and one norm serve them all, and a checkpoint is three flat files.
+//! The trained parameters: every A and B^T of the run, or every tensor of the model, as views of one flat F32 buffer, with
+//! gradient and moments in the same layout. One optimiser operation and one norm serve them all, and a checkpoint is three flat files.
 //!
 //! Layout, per layer: for each group of matrices that read the same input, the A matrices [input, rank] of its
 //! adapted members one after the other (so that one product serves the group), then their B^T matrices
 //! [output, rank]. The weight change is (alpha / rank) B A (<https://arxiv.org/abs/2106.09685>).
 
 use crate::arch::{Config, Group, Matrix};
-use crate::ggml::{Backend, BackendError, Buffer, Context, F32, Graph, GraphMemory, Tensor};
-use crate::gguf::{GgufWriter, Value};
+use crate::ggml::{self, Backend, BackendError, Buffer, Context, F16, F32, Graph, GraphMemory, Tensor};
+use crate::gguf::{GgufFile, GgufWriter, Value};
 
 use super::packing::SplitMix;
 use super::params::TrainParams;
@@ -47,13 +47,26 @@ impl GroupAdapters {
     }
 }
 
-/// Which matrices are adapted and where their values lie.
+/// A tensor of the model whose values are all trained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) name: String,
+    /// Fastest first.
+    pub(crate) dims: Vec<u64>,
+    /// First value in the flat buffers.
+    pub(crate) first: usize,
+    pub(crate) values: usize,
+}
+
+/// Which matrices are adapted, or which tensors are trained whole, and where their values lie.
 #[derive(Debug, Clone)]
 pub(crate) struct LoraLayout {
     pub(crate) rank: usize,
     /// The adapter's output is multiplied by this / rank, which is what llama.cpp does with the number in the file.
     pub(crate) alpha: f32,
     groups: Vec<[GroupAdapters; 4]>,
+    /// Every tensor of the model, in the file's order, where all of it is trained; then no group has adapters.
+    pub(crate) whole: Vec<Whole>,
     /// Number of trained values.
     pub(crate) values: usize,
 }
@@ -87,7 +100,29 @@ impl LoraLayout {
             }));
         }
         let alpha = if params.rank_stabilised { params.alpha * (rank as f32).sqrt() } else { params.alpha };
-        LoraLayout { rank, alpha, groups, values }
+        LoraLayout { rank, alpha, groups, whole: Vec::new(), values }
+    }
+
+    /// The layout of a run that trains every tensor of `file`, but for the fixed factors of the rotation.
+    pub(crate) fn full(file: &GgufFile, config: &Config) -> LoraLayout {
+        let mut values = 0;
+        let trained = file.tensors.iter().filter(|tensor| tensor.name != "rope_freqs.weight");
+        let whole = trained.map(|tensor| {
+            let count = tensor.elements() as usize;
+            let dims = tensor.dims.iter().copied().collect();
+            let whole = Whole { name: tensor.name.clone(), dims, first: values, values: count };
+            // Every tensor begins at a cache line, as vector instructions like it.
+            values += count.next_multiple_of(16);
+            whole
+        });
+        let whole = whole.collect();
+        let groups = (0..config.layers).map(|_| Default::default()).collect();
+        LoraLayout { rank: 1, alpha: 1.0, groups, whole, values }
+    }
+
+    /// Where a tensor that is trained whole lies.
+    pub(crate) fn whole_of(&self, name: &str) -> Option<&Whole> {
+        self.whole.iter().find(|whole| whole.name == name)
     }
 
     pub(crate) fn group(&self, layer: usize, group: Group) -> &GroupAdapters {
@@ -224,6 +259,22 @@ impl Lora {
             .meta("adapter.type", Value::Str("lora".to_owned()))
             .meta("adapter.lora.alpha", Value::F32(self.layout.alpha));
         self.describe_values(self.values, writer);
+    }
+
+    /// Adds the trained tensors of a whole model: matrices as F16, all else as F32.
+    pub(crate) fn describe_model(&self, writer: &mut GgufWriter) {
+        let values = self.values.to_vec::<f32>();
+        for whole in &self.layout.whole {
+            let values = &values[whole.first..][..whole.values];
+            if whole.dims.len() < 2 || whole.dims[1] == 1 {
+                writer.tensor_f32(&whole.name, &whole.dims, values);
+                continue;
+            }
+            let row = whole.dims[0] as usize;
+            let mut encoded = vec![0; ggml::row_bytes(F16, row) * (values.len() / row)];
+            ggml::encode(F16, values, row, &mut encoded);
+            writer.tensor(&whole.name, &whole.dims, F16, encoded);
+        }
     }
 
     /// Adds one of the flat buffers as tensors: `lora_a` [input, rank] and `lora_b` [rank, output], F32.

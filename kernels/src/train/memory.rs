@@ -38,7 +38,7 @@ pub(crate) fn arrange(
     params: &TrainParams,
 ) -> Result<Arrangement, TrainError> {
     let scored = params.objective != Objective::Likelihood;
-    let forms = WeightForm::candidates(backend, params.weights, config);
+    let forms = WeightForm::candidates(backend, params.weights, params.tuning, config);
     // 0 first, then from the longest segments to single layers.
     let segments: Vec<usize> = match params.recompute_every {
         Some(every) => vec![every as usize],
@@ -86,16 +86,20 @@ fn estimate(
     recompute_every: usize,
     scored: bool,
 ) -> MemoryBytes {
+    // Where the whole model is trained its values are counted with their gradient and moments, and there is no other form.
+    let whole = !lora.whole.is_empty();
+    let head_kind = if whole { F32 } else { head_kind(file, config) };
     let of_layers = (0..config.layers).flat_map(|layer| {
         Group::ALL.into_iter().flat_map(move |group| {
             config.group(group).iter().map(move |&matrix| {
                 let kind = file.tensor(&matrix.weight_name(layer)).map_or(F32, |tensor| tensor.type_id);
+                let kind = if whole { F32 } else { kind };
                 (config.matrix_dims(matrix), kind, Some(group))
             })
         })
     });
     let (forward, transposed) = of_layers
-        .chain([((config.width, config.vocab), head_kind(file, config), None)])
+        .chain([((config.width, config.vocab), head_kind, None)])
         .map(|(dims, kind, group)| form.matrix_bytes(dims, kind, group))
         .fold((Some(0), 0), |(forward, transposed), (more, turned)| {
             (forward.zip(more).map(|(sum, more)| sum + more), transposed + turned)
@@ -109,12 +113,12 @@ fn estimate(
     let last = config.layers - (segments - 1) * segment;
     let of_layers = |layers: usize| 4 * layers * kept_values(config, form, shape);
     let inputs = 4 * (segments - 1) * shape.tokens * config.width;
-    let head = of_layers(last) + head_bytes(config, form, shape, head_kind(file, config));
+    let head = of_layers(last) + head_bytes(config, form, shape, head_kind);
     let layers = of_layers(segment) + layer_bytes(config, form, shape);
     // The pass that judges pairs keeps nothing: what is most is at its head.
-    let score = if scored { head_bytes(config, form, shape, head_kind(file, config)) } else { 0 };
+    let score = if scored { head_bytes(config, form, shape, head_kind) } else { 0 };
     MemoryBytes {
-        weights: forward + transposed as u64,
+        weights: if whole { 4 * (shape.tokens * config.heads) as u64 } else { forward + transposed as u64 },
         adapter: 6 * 4 * lora.padded() as u64,
         activations: (inputs + head.max(layers) + score) as u64,
     }

@@ -55,6 +55,16 @@ pub enum Objective {
     },
 }
 
+/// Which values are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tuning {
+    /// Adapters beside frozen matrices; the result is an adapter.
+    Lora,
+    /// Every value of the model; the result is a model.
+    Full,
+}
+
 impl Objective {
     /// Rows that are judged together.
     pub fn rows_per_group(self) -> usize {
@@ -89,6 +99,8 @@ pub enum Weights {
 pub struct TrainParams {
     /// What is made smaller.
     pub objective: Objective,
+    /// Which values are trained. With [`Tuning::Full`] what is about adapters counts for nothing.
+    pub tuning: Tuning,
     /// Rank of the adapters.
     pub rank: u32,
     /// The adapter's output is multiplied by alpha / rank.
@@ -145,6 +157,7 @@ impl Default for TrainParams {
     fn default() -> TrainParams {
         TrainParams {
             objective: Objective::Likelihood,
+            tuning: Tuning::Lora,
             rank: 8,
             alpha: 16.0,
             rank_stabilised: false,
@@ -216,6 +229,14 @@ impl TrainParams {
         }
         if self.learning_rate == 0.0 {
             return fail("learning_rate", "0 would learn nothing".to_owned());
+        }
+        if self.tuning == Tuning::Full {
+            if self.objective != Objective::Likelihood {
+                return fail("tuning", "pairs of rows train adapters: the base must stay beside the run".to_owned());
+            }
+            if self.dropout > 0.0 {
+                return fail("dropout", "there are no adapters to drop the input of".to_owned());
+            }
         }
         match self.objective {
             Objective::Dpo { beta } | Objective::Orpo { beta } => {

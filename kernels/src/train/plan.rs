@@ -11,7 +11,7 @@ use super::checkpoint;
 use super::lora::LoraLayout;
 use super::memory::{self, Arrangement};
 use super::packing::{self, Prepared, TokenRow};
-use super::params::{ParamsError, TrainParams};
+use super::params::{ParamsError, TrainParams, Tuning};
 use super::stream::Stream;
 
 /// What a run will do.
@@ -123,7 +123,10 @@ pub fn preflight(model_path: &Path, rows: &[TokenRow], params: &TrainParams) -> 
     let prepared = admit(rows, params, &config)?;
     let stream = Stream::new(prepared.documents.clone(), params);
     let backend = Backend::cpu(params.threads as usize)?;
-    let layout = LoraLayout::new(&config, params);
+    let layout = match params.tuning {
+        Tuning::Lora => LoraLayout::new(&config, params),
+        Tuning::Full => LoraLayout::full(&file, &config),
+    };
     let arrangement = memory::arrange(&backend, &file, &config, &layout, stream.shape, params)?;
     Ok(plan_of(&prepared, &stream, &layout, &arrangement, arrangement.memory, params.objective.rows_per_group()))
 }
@@ -151,7 +154,8 @@ pub(super) fn plan_of(
         parameters: layout.values as u64,
         memory,
         checkpoint_bytes: checkpoint::bytes(layout.padded()),
-        adapter_bytes: (size_of::<f32>() * layout.values) as u64,
+        // A model's matrices are written in F16.
+        adapter_bytes: (if layout.whole.is_empty() { size_of::<f32>() } else { 2 } * layout.values) as u64,
         streamed: arrangement.form.streams(),
         recompute_every: arrangement.recompute_every as u32,
     }

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod forward;
+mod full;
 mod gradient;
 mod llama_cpp;
 mod memory;

@@ -24,16 +24,19 @@ use super::lora::{Lora, LoraLayout};
 use super::measure::{Comparison, Kernel, ProductsGraph};
 use super::memory::{self, Arrangement};
 use super::packing::{self, MicroBatch, Prepared, TokenRow};
-use super::params::{Objective, TrainParams};
+use super::params::{Objective, TrainParams, Tuning};
 use super::patience::Patience;
 use super::plan::{MemoryBytes, Plan, admit, plan_of};
 use super::preference::{Answer, Pairs, PreferenceMetrics};
 use super::stream::Stream;
-use super::weights::ModelWeights;
+use super::weights::{ModelWeights, WholeModel};
 use super::{TrainError, hex};
 
 /// Bytes of the model file that are hashed at a time.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
+
+/// llama.cpp's number for files whose matrices are mostly F16.
+const FILE_TYPE_F16: u32 = 1;
 
 /// Weight of every target while gradients flow back; the update divides by it and by the number of targets. Products
 /// with F16 copies round what flows through them to F16, whose smallest normal number is 6e-5: with the mean's weight
@@ -113,18 +116,24 @@ impl Trainer {
         let prepared = admit(&rows, &params, &config)?;
         let stream = Stream::new(prepared.documents.clone(), &params);
         let backend = Backend::cpu(params.threads as usize)?;
-        let layout = LoraLayout::new(&config, &params);
+        let layout = match params.tuning {
+            Tuning::Lora => LoraLayout::new(&config, &params),
+            Tuning::Full => LoraLayout::full(&file, &config),
+        };
         let arrangement = memory::arrange(&backend, &file, &config, &layout, stream.shape, &params)?;
         let form = arrangement.form;
+        let lora = Lora::new(&backend, layout, params.seed)?;
+        // Queries' norms have the most rows.
+        let rows_max = stream.shape.tokens * config.heads;
+        let whole = (params.tuning == Tuning::Full).then_some(WholeModel { lora: &lora, rows_max });
         // Hashing the file and building the copies both want its bytes; together they read it once from disk.
         let (model_sha256, weights) = thread::scope(|scope| {
             let hash = scope.spawn(|| file_sha256(&file.path));
-            let weights = ModelWeights::load(&backend, &file, &config, form, params.threads as usize);
+            let weights = ModelWeights::load(&backend, &file, &config, form, whole, params.threads as usize);
             (hash.join().expect("hashing does not panic"), weights)
         });
         let (model_sha256, weights) = (model_sha256?, weights?);
         let identity = Identity { model_sha256, rows_sha256: packing::rows_sha256(&rows), kernel_path: form.name() };
-        let lora = Lora::new(&backend, layout, params.seed)?;
         let inputs = Inputs::new(&backend, &config, stream.shape, form.ours().is_none())?;
         let spec = PassSpec {
             config: &config,
@@ -310,6 +319,23 @@ impl Trainer {
             second_moment: self.lora.second_moment.to_vec(),
         };
         Ok(checkpoint::write(dir, &self.params, &self.identity, &state)?)
+    }
+
+    /// Writes the trained model as a GGUF file with the metadata of the one that the run began from, matrices in F16; `meta`
+    /// replaces and adds entries. Only where the whole model is trained.
+    pub fn save_model(&self, path: &Path, meta: &[(String, String)]) -> Result<(), TrainError> {
+        let mut writer = GgufWriter::new();
+        for (key, value) in &self.file.metadata {
+            if key != "general.file_type" && meta.iter().all(|(known, _)| known != key) {
+                writer.meta(key, value.clone());
+            }
+        }
+        writer.meta("general.file_type", Value::U32(FILE_TYPE_F16));
+        for (key, value) in meta {
+            writer.meta(key, Value::Str(value.clone()));
+        }
+        self.lora.describe_model(&mut writer);
+        Ok(writer.write(path)?)
     }
 
     /// Writes the adapter as a GGUF file that llama.cpp loads over the same base. `meta` adds entries, for instance

@@ -1,5 +1,6 @@
-//! The frozen weights in the forms that the graph wants: forward as the file has them or as copies, and transposed for
-//! the gradient with respect to a layer's input. Built once at load, on all threads. Nothing here is trained.
+//! The weights in the forms that the graph wants: forward as the file has them or as copies, and transposed for
+//! the gradient with respect to a layer's input. Built once at load, on all threads. Where the whole model is trained they are views of
+//! the trained values, and every form is made anew in each pass.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,7 +14,8 @@ use crate::ggml::{self, BF16, Backend, Buffer, Context, F16, F32, Graph, Q8_0, T
 use crate::gguf::{GgufError, GgufFile, TensorInfo};
 
 use super::TrainError;
-use super::params::Weights;
+use super::lora::{Lora, Whole};
+use super::params::{Tuning, Weights};
 
 /// Edge of the square blocks in which a matrix is transposed, so that both sides stay in cache.
 const TRANSPOSE_BLOCK: usize = 32;
@@ -36,7 +38,7 @@ impl WeightForm {
     /// The forms for this CPU, the fastest first. Our kernels multiply integers, which is quicker than any product of ggml
     /// (docs/performance.md) and takes less memory than F16. Where they cannot run, F16 is ggml's
     /// quickest type with F16C, BF16 with AVX512-BF16, and without either only F32 is quick.
-    pub(crate) fn candidates(backend: &Backend, weights: Weights, config: &Config) -> Vec<WeightForm> {
+    pub(crate) fn candidates(backend: &Backend, weights: Weights, tuning: Tuning, config: &Config) -> Vec<WeightForm> {
         let has = |name| ggml::has_cpu_feature(backend, name);
         let packable = config
             .matrices()
@@ -52,6 +54,11 @@ impl WeightForm {
             None if has("AVX2") && has("F16C") => WeightForm::Ggml(Some(F16), F16),
             None => WeightForm::Ggml(Some(F32), F32),
         };
+        // Values that change have no copies: their panels are made anew in each pass.
+        if tuning == Tuning::Full {
+            let live = ours.map_or(WeightForm::Ggml(None, F32), WeightForm::Streamed);
+            return vec![if weights == Weights::Exact { WeightForm::Ggml(None, F32) } else { live }];
+        }
         match weights {
             Weights::Exact => vec![WeightForm::Ggml(Some(F32), F32)],
             Weights::Small => vec![small],
@@ -189,9 +196,27 @@ pub(crate) struct ModelWeights {
     pub(crate) packed: bool,
     /// Whether their panels are made on the way.
     streamed: bool,
+    /// Where the whole model is trained.
+    live: Option<Live>,
     pub(crate) layers: Vec<LayerWeights>,
     buffer: Buffer,
     _context: Context,
+}
+
+/// What the gradients of all values need.
+struct Live {
+    /// Of each weight, shaped like it.
+    gradients: Vec<(Tensor, Tensor)>,
+    /// F32 [1, n], n being the most rows of any norm: sums over rows are products with it.
+    ones: Tensor,
+}
+
+/// The trained values of a whole model.
+#[derive(Clone, Copy)]
+pub(crate) struct WholeModel<'a> {
+    pub(crate) lora: &'a Lora,
+    /// Most rows that a norm has in a pass.
+    pub(crate) rows_max: usize,
 }
 
 /// One tensor to be brought into its form.
@@ -212,6 +237,9 @@ struct Planner<'a> {
     file: &'a GgufFile,
     context: Context,
     jobs: Vec<Job<'a>>,
+    /// Where the whole model is trained.
+    whole: Option<WholeModel<'a>>,
+    gradients: Vec<(Tensor, Tensor)>,
 }
 
 impl<'a> Planner<'a> {
@@ -228,6 +256,9 @@ impl<'a> Planner<'a> {
     fn rows(&mut self, name: &str, kind: Option<Type>, transposed: bool) -> Result<Tensor, TrainError> {
         let info = self.info(name)?;
         let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
+        if let Some(whole) = self.whole.and_then(|whole| whole.lora.layout.whole_of(name).map(|of| (whole, of))) {
+            return Ok(self.trained(info, whole.0, whole.1));
+        }
         let (row, rows) = if transposed { (output, input) } else { (input, output) };
         let mut kind = kind.unwrap_or(info.type_id);
         if !row.is_multiple_of(ggml::block_elements(kind)) {
@@ -236,6 +267,16 @@ impl<'a> Planner<'a> {
         let tensor = self.context.tensor(kind, &[row, rows]);
         self.jobs.push(Job { info, tensor, form: Form::Rows { transposed } });
         Ok(tensor)
+    }
+
+    /// A view of the trained values, which are the file's at first, and one of their gradient.
+    fn trained(&mut self, info: &'a TensorInfo, whole: WholeModel<'a>, of: &Whole) -> Tensor {
+        let (input, output) = (info.dim(0) as usize, info.dim(1) as usize);
+        let view = |flat: Tensor| self.context.view(flat, input, output, of.first);
+        let (tensor, gradient) = (view(whole.lora.values), view(whole.lora.gradient));
+        self.gradients.push((tensor, gradient));
+        self.jobs.push(Job { info, tensor, form: Form::Rows { transposed: false } });
+        tensor
     }
 
     fn panels(&mut self, name: &str, width: Width, transposed: bool) -> Result<Tensor, TrainError> {
@@ -249,7 +290,12 @@ impl<'a> Planner<'a> {
     }
 
     fn frozen(&mut self, name: &str, group: Option<Group>, form: WeightForm) -> Result<Frozen, TrainError> {
-        let widths = form.widths(self.info(name)?.type_id, group);
+        let kind = if self.whole.is_some() { F32 } else { self.info(name)?.type_id };
+        let widths = form.widths(kind, group);
+        if self.whole.is_some() {
+            let rows = self.rows(name, None, false)?;
+            return Ok(Frozen { forward: rows, transposed: rows, widths });
+        }
         let (forward, transposed) = match (form, widths) {
             (WeightForm::Packed(_), Some(widths)) => {
                 (self.panels(name, widths.forward, false)?, self.panels(name, widths.transposed, true)?)
@@ -303,13 +349,19 @@ impl ModelWeights {
         file: &GgufFile,
         config: &Config,
         form: WeightForm,
+        whole: Option<WholeModel<'_>>,
         threads: usize,
     ) -> Result<ModelWeights, TrainError> {
-        let tensors = 8 + config.layers * (6 + 3 * Matrix::COUNT);
-        let mut planner = Planner { file, context: Context::new(tensors, 0)?, jobs: Vec::with_capacity(tensors) };
+        let tensors = 16 + 2 * config.layers * (6 + 3 * Matrix::COUNT);
+        let (context, jobs) = (Context::new(tensors, 0)?, Vec::with_capacity(tensors));
+        let mut planner = Planner { file, context, jobs, whole, gradients: Vec::new() };
+        let ones = whole.map(|whole| planner.context.tensor(F32, &[1, whole.rows_max]));
         let embedding = planner.rows("token_embd.weight", None, false)?;
         let output_norm = planner.rows("output_norm.weight", Some(F32), false)?;
         let head = match form {
+            _ if config.tied_head && whole.is_some() => {
+                Frozen { forward: embedding, transposed: embedding, widths: form.widths(F32, None) }
+            }
             WeightForm::Streamed(_) if config.tied_head => {
                 let widths = form.widths(embedding.kind(), None);
                 Frozen { forward: embedding, transposed: embedding, widths }
@@ -326,9 +378,13 @@ impl ModelWeights {
         for layer in 0..config.layers {
             layers.push(planner.layer(config, layer, form)?);
         }
-        let Planner { context, jobs, .. } = planner;
+        let Planner { context, jobs, gradients, .. } = planner;
         let buffer = backend.allocate(&context, "the frozen weights")?;
         build(file, &jobs, threads)?;
+        let live = ones.map(|ones| {
+            ones.write(&vec![1.0f32; ones.elements()]);
+            Live { gradients, ones }
+        });
         Ok(ModelWeights {
             embedding,
             output_norm,
@@ -336,6 +392,7 @@ impl ModelWeights {
             rope_factors,
             packed: form.ours().is_some(),
             streamed: form.streams(),
+            live,
             layers,
             buffer,
             _context: context,
@@ -354,8 +411,32 @@ impl ModelWeights {
     pub(crate) fn transposed(&self, graph: &Graph, frozen: Frozen) -> Tensor {
         match frozen.widths {
             Some(widths) if self.streamed => cpu::packed(graph, frozen.transposed, widths.transposed, true),
+            // A copy would be of values that are no more.
+            _ if self.live.is_some() => graph.cont(graph.transpose(frozen.transposed)),
             _ => frozen.transposed,
         }
+    }
+
+    /// Where the whole model is trained: the gradient of a weight, shaped like it, to add to.
+    pub(crate) fn gradient(&self, weight: Tensor) -> Option<Tensor> {
+        let live = self.live.as_ref()?;
+        live.gradients.iter().find(|(known, _)| *known == weight).map(|(_, gradient)| *gradient)
+    }
+
+    /// The same of a matrix.
+    pub(crate) fn matrix_gradient(&self, matrix: Frozen) -> Option<Tensor> {
+        self.gradient(matrix.forward)
+    }
+
+    /// F32 [1, rows] of ones; only where the whole model is trained.
+    pub(crate) fn ones(&self, graph: &Graph, rows: usize) -> Tensor {
+        let live = self.live.as_ref().expect("asked for beside a gradient");
+        graph.view_2d(live.ones, 1, rows, 1, 0)
+    }
+
+    /// Whether the whole model is trained.
+    pub(crate) fn trains_all(&self) -> bool {
+        self.live.is_some()
     }
 
     /// Bytes of memory taken.

@@ -122,7 +122,7 @@ pub(crate) fn backward(b: &Builder<'_>, layer: usize, saved: &Saved, gradient: T
     let (dq, dk) = (unrotate(dq, 0, heads), unrotate(dk, 1, kv_heads));
     let dv = g.reshape(dv, [head_dim * kv_heads, tokens, 1, 1]);
     let h = b.norm(saved.x, b.layer(layer).attention_norm);
-    let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, h, &[dq, dk, dv], layer > 0)?;
+    let dh = linear::backward(b, layer, Group::AttentionInput, &saved.input, h, &[dq, dk, dv], b.input_needed(layer))?;
     let dx = b.norm_back_to(d_residual, dh, saved.x, b.layer(layer).attention_norm);
     g.run(dx);
     Some(dx)

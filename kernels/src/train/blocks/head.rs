@@ -38,6 +38,10 @@ pub(crate) fn forward_backward(b: &Builder<'_>, x: Tensor) -> Tensor {
         let d_logits = g.reshape(d_logits, [vocab, chunk.len, 1, 1]);
         let d_logits = b.capped_back(d_logits, logits, b.config.logit_cap);
         let weights = g.view_2d(b.inputs.weights, 1, chunk.len, 1, chunk.first);
+        if let Some(into) = b.weights.matrix_gradient(b.weights.head) {
+            let x = g.view_2d(normed, b.config.width, chunk.len, b.config.width, chunk.first * b.config.width);
+            b.add_outer(into, g.mul(x, weights), d_logits);
+        }
         let part = g.mul(b.frozen_backward(b.weights.head, b.config.width, d_logits), weights);
         let width = b.config.width;
         g.run(g.copy(part, g.view_2d(b.inputs.head_gradient, width, chunk.len, width, chunk.first * width)));

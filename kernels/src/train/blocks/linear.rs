@@ -30,7 +30,7 @@ impl Builder<'_> {
     }
 
     /// Adds M X^T to a part of the flat gradient, M [outputs, T], X [columns, T].
-    fn add_outer(&self, into: Tensor, m: Tensor, x: Tensor) {
+    pub(super) fn add_outer(&self, into: Tensor, m: Tensor, x: Tensor) {
         let g = self.graph;
         g.run(if self.weights.packed {
             cpu::add_outer(g, into, Term { matrix: m, columns: x })
@@ -135,6 +135,12 @@ pub(crate) fn backward(
     let mut inner_gradient: Option<Tensor> = None;
     let gradients: Vec<(Matrix, Tensor)> = join(b, group, gradients).collect();
     for &(matrix, dy) in &gradients {
+        if let Some(into) = b.weights.matrix_gradient(b.layer(layer).matrix(matrix)) {
+            b.add_outer(into, x, dy);
+        }
+        if let Some(into) = b.layer(layer).bias(matrix).and_then(|bias| b.weights.gradient(bias)) {
+            b.add_outer(into, dy, b.weights.ones(g, dy.dims()[1]));
+        }
         let (Some(inner), Some(position)) = (saved.inner, adapters.position(matrix)) else { continue };
         let adapter = adapters.members[position];
         b.add_outer(b.b_of(b.lora.gradient, adapter), dy, b.inner_of(inner, position));

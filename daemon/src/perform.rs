@@ -17,7 +17,7 @@ use crate::workers::serving::Keeper;
 
 /// What a training run leaves in its folder beside its log.
 const RUN_FILES: [&str; 6] =
-    ["rows.jsonl", "held-out.jsonl", "replay.jsonl", "replay-held-out.jsonl", "adapter.gguf", "best.gguf"];
+    ["rows.jsonl", "held-out.jsonl", "replay.jsonl", "replay-held-out.jsonl", "trained.gguf", "best.gguf"];
 
 /// Carries out effects.
 pub(crate) struct Performer {

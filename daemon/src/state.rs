@@ -312,6 +312,13 @@ pub fn train_bytes_estimate(facts: &ModelFacts, window_tokens: u64) -> Need {
     }
 }
 
+/// The same where the whole model is trained: values, gradient, two moments, the host's copy and the update's, in F32.
+pub fn full_train_bytes_estimate(facts: &ModelFacts, window_tokens: u64) -> Need {
+    let lora = train_bytes_estimate(facts, window_tokens);
+    let values = 6 * 4 * facts.parameters;
+    Need { least: lora.least + values - facts.size_bytes.min(lora.least), wish: lora.wish + values }
+}
+
 /// Memory of an attempt in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {

@@ -21,6 +21,8 @@ pub const TOKEN_BYTES_MAX: usize = 64 * 1024;
 pub const TEMPLATE_KEY: &str = "hone.template.sha256";
 /// Key in an adapter for the SHA-256 of the base file it was trained on.
 pub const BASE_KEY: &str = "hone.base.sha256";
+/// Key in a model for the SHA-256 of the file whose values its training began with.
+pub const PARENT_KEY: &str = "hone.parent.sha256";
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -405,7 +405,7 @@ fn training_plans_checkpoints_stops_resumes_and_its_adapter_serves() {
     assert!(trained.1 > 0 && trained.2 > 0.0 && trained.3 > 0.0);
     assert!(losses[5] < losses[0], "{losses:?}");
     assert_eq!(worker.exit_code(), Some(0));
-    the_adapter_serves(&folder.path().join("adapter.gguf"));
+    the_adapter_serves(&folder.path().join("trained.gguf"));
 }
 
 fn hash(bytes: &[u8]) -> Hash {

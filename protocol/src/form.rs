@@ -1,7 +1,8 @@
 //! The training form as static data: used by the screens, `--help` and the docs alike, so that a field is
 //! described once. Never here: drawing, or the meaning of a value beyond its range.
 
-use crate::train::TrainParams;
+use crate::dataset::Shape;
+use crate::train::{TrainParams, Tuning};
 
 /// Which part of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,14 +70,14 @@ pub struct Field {
     pub too_high: Both,
     /// The default, as it is typed.
     pub default: &'static str,
-    /// Methods that it means something for, by their words; empty: all.
-    pub methods: &'static [&'static str],
+    /// It means something only where each of these other fields has one of its values.
+    pub only: &'static [(&'static str, &'static [&'static str])],
 }
 
 impl Field {
-    /// Whether it means something for a method.
-    pub fn concerns(&self, method: &str) -> bool {
-        self.methods.is_empty() || self.methods.contains(&method)
+    /// Whether it means something beside the values of other fields.
+    pub fn concerns<'v>(&self, value_of: impl Fn(&str) -> &'v str) -> bool {
+        self.only.iter().all(|(key, values)| values.contains(&value_of(key)))
     }
 }
 
@@ -99,7 +100,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "method",
@@ -113,7 +114,21 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "sft",
-        methods: &[],
+        only: &[],
+    },
+    Field {
+        key: "tuning",
+        part: PartOfForm::Basics,
+        kind: FieldKind::Choice(&["lora", "full"]),
+        label: both("tuning", "训练范围"),
+        about: both(
+            "lora trains an adapter beside the base; full trains every value and makes a model of its own, in 24 bytes a value.",
+            "lora 在基础模型旁训练适配器；full 训练全部参数并得到独立的模型，每个参数占用 24 字节。",
+        ),
+        too_low: NONE,
+        too_high: NONE,
+        default: "lora",
+        only: &[("method", &["sft", "pretrain"])],
     },
     Field {
         key: "beta",
@@ -130,7 +145,7 @@ pub const TRAIN_FORM: &[Field] = &[
         ),
         too_high: both("dpo hardly moves; orpo unlearns speech", "dpo 几乎不动；orpo 会损害表达"),
         default: "0.1",
-        methods: &["dpo", "orpo"],
+        only: &[("method", &["dpo", "orpo"])],
     },
     Field {
         key: "rank",
@@ -141,7 +156,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("cannot take on the style or facts", "学不会风格或事实"),
         too_high: both("more memory and time, and it learns rows by heart", "占用更多内存和时间，并且会死记各行"),
         default: "8",
-        methods: &[],
+        only: &[("tuning", &["lora"])],
     },
     Field {
         key: "alpha",
@@ -155,7 +170,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the adapter hardly speaks", "适配器几乎不起作用"),
         too_high: both("answers fall apart", "回答会变得混乱"),
         default: "16",
-        methods: &[],
+        only: &[("tuning", &["lora"])],
     },
     Field {
         key: "scaling",
@@ -169,7 +184,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "rank",
-        methods: &[],
+        only: &[("tuning", &["lora"])],
     },
     Field {
         key: "dropout",
@@ -183,7 +198,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("none is fine for most sets", "多数数据集不用也可以"),
         too_high: both("learning becomes slow", "学习变慢"),
         default: "0",
-        methods: &["sft", "pretrain"],
+        only: &[("method", &["sft", "pretrain"]), ("tuning", &["lora"])],
     },
     Field {
         key: "targets",
@@ -197,7 +212,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("learns less", "学到的更少"),
         too_high: both("all is the most there is", "全选即为上限"),
         default: "q,k,v,o,gate,up,down",
-        methods: &[],
+        only: &[("tuning", &["lora"])],
     },
     Field {
         key: "learning_rate",
@@ -211,7 +226,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the loss hardly moves", "损失几乎不动"),
         too_high: both("the loss jumps or becomes NaN", "损失跳动或变成 NaN"),
         default: "2e-4",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "schedule",
@@ -225,7 +240,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "cosine",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "warmup_ratio",
@@ -236,7 +251,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the first steps may do harm", "最初几步可能有害"),
         too_high: both("little time is left at the full rate", "留给全速训练的时间太少"),
         default: "0.05",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "decay_ratio",
@@ -250,7 +265,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("the rate drops at once", "学习率骤降"),
         too_high: both("no stable part is left", "没有稳定阶段"),
         default: "0.2",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "epochs",
@@ -261,7 +276,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("not learnt yet", "还没学会"),
         too_high: both("rows are learnt by heart", "会死记各行"),
         default: "2",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "steps_max",
@@ -275,7 +290,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("stops before it has learnt", "没学会就停了"),
         too_high: both("the epochs decide", "由轮数决定"),
         default: "0",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "sequence_tokens",
@@ -289,7 +304,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("longer rows are left out or cut", "较长的行会被舍弃或截断"),
         too_high: both("memory and time grow", "内存和时间增加"),
         default: "512",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "too_long",
@@ -303,7 +318,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "leave_out",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "batch_windows",
@@ -317,7 +332,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("noisy steps", "每步噪声大"),
         too_high: both("memory runs out", "内存不足"),
         default: "1",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "accumulation",
@@ -331,7 +346,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("noisy steps", "每步噪声大"),
         too_high: both("fewer updates", "更新次数变少"),
         default: "1",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "weight_decay",
@@ -345,7 +360,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("none is fine for short runs", "短训练不用也可以"),
         too_high: both("nothing is kept", "什么也留不住"),
         default: "0",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "clip_norm",
@@ -356,7 +371,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("learning slows down", "学习变慢"),
         too_high: both("no protection", "没有保护"),
         default: "1",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "seed",
@@ -370,7 +385,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "42",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "dataset",
@@ -384,7 +399,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "replay",
@@ -398,7 +413,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
-        methods: &["sft", "pretrain"],
+        only: &[("method", &["sft", "pretrain"])],
     },
     Field {
         key: "replay_percent",
@@ -412,7 +427,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("more is forgotten", "遗忘更多"),
         too_high: both("less is learnt of the dataset", "对数据集学得更少"),
         default: "10",
-        methods: &["sft", "pretrain"],
+        only: &[("method", &["sft", "pretrain"])],
     },
     Field {
         key: "held_out_percent",
@@ -426,7 +441,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("nothing to measure with", "没有可用于衡量的行"),
         too_high: both("little to learn from", "可学的行太少"),
         default: "15",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "evaluate_steps",
@@ -437,7 +452,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("time goes into measuring", "时间都花在测量上"),
         too_high: both("overfitting is seen late", "过拟合发现得晚"),
         default: "0",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "patience",
@@ -451,7 +466,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("a chance rise ends the run", "一次偶然上升就会结束"),
         too_high: both("overfitting goes on", "继续过拟合"),
         default: "0",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "checkpoint_steps",
@@ -462,7 +477,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: both("time goes into saving", "时间都花在保存上"),
         too_high: both("more work is lost in a crash", "崩溃时损失更多"),
         default: "0",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "model",
@@ -476,7 +491,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
-        methods: &[],
+        only: &[],
     },
     Field {
         key: "publish",
@@ -490,7 +505,7 @@ pub const TRAIN_FORM: &[Field] = &[
         too_low: NONE,
         too_high: NONE,
         default: "",
-        methods: &[],
+        only: &[],
     },
 ];
 
@@ -533,11 +548,18 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
             return Err((key, format!("{key} is {value}; it must be between {low} and {high}")));
         }
     }
-    if params.dropout > 0.0 && !field("dropout").is_some_and(|f| f.concerns(params.method.word())) {
+    let pairs = params.method.shape() == Shape::Preference;
+    if params.tuning == Tuning::Full && pairs {
+        return Err(("tuning", format!("{} trains adapters: the base must stay beside the run", params.method.word())));
+    }
+    if params.dropout > 0.0 && pairs {
         return Err((
             "dropout",
             format!("dropout must be 0 for {}: it would blur what is compared", params.method.word()),
         ));
+    }
+    if params.dropout > 0.0 && params.tuning == Tuning::Full {
+        return Err(("dropout", "dropout is of adapters; it must be 0 where the whole model is trained".into()));
     }
     if params.patience > 0 && params.evaluate_steps == 0 {
         return Err(("patience", "patience counts looks at the held-out loss; set evaluate_steps above 0".into()));

@@ -48,6 +48,8 @@ pub struct Register {
 pub struct TrainParams {
     /// What is learnt from the rows.
     pub method: Method,
+    /// Which values are trained.
+    pub tuning: Tuning,
     /// LoRA rank.
     pub rank: u32,
     /// LoRA alpha; the scale is alpha / rank.
@@ -127,6 +129,26 @@ impl Method {
             Method::Pretrain => "pretrain",
             Method::Dpo => "dpo",
             Method::Orpo => "orpo",
+        }
+    }
+}
+
+/// Which values are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tuning {
+    /// An adapter beside the base, which stays as it is.
+    Lora,
+    /// Every value of the model; the result is a model of its own.
+    Full,
+}
+
+impl Tuning {
+    /// The word on the wire and in the form.
+    pub fn word(self) -> &'static str {
+        match self {
+            Tuning::Lora => "lora",
+            Tuning::Full => "full",
         }
     }
 }
@@ -327,6 +349,7 @@ impl Default for TrainParams {
     fn default() -> Self {
         TrainParams {
             method: Method::Sft,
+            tuning: Tuning::Lora,
             rank: 8,
             alpha: 16.0,
             scaling: Scaling::Rank,

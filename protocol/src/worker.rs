@@ -98,7 +98,7 @@ pub struct TrainTask {
     pub replay_held_out_path: String,
     /// Absolute path of held-out rows for `evaluate_steps`; may be the path of an empty file.
     pub held_out_path: String,
-    /// The attempt's own folder: checkpoints go to `checkpoints/STEP`, the result to `adapter.gguf`.
+    /// The attempt's own folder: checkpoints go to `checkpoints/STEP`, the result to `trained.gguf`.
     pub folder: String,
     /// How.
     pub params: TrainParams,
@@ -344,11 +344,11 @@ pub enum FromWorker {
     },
     /// Ended at a checkpoint, as wished.
     Stopped,
-    /// The run is done; `adapter.gguf` is complete in the folder.
+    /// The run is done; `trained.gguf` is complete in the folder.
     Trained {
         /// Steps done.
         steps: u64,
-        /// The step whose state `adapter.gguf` holds.
+        /// The step whose state `trained.gguf` holds.
         kept_step: u64,
         /// Tokens trained on.
         tokens: u64,

@@ -23,7 +23,7 @@ PARAMS = {
     "rank": 8, "alpha": 16.0, "targets": ["q", "k", "v", "o", "gate", "up", "down"], "learning_rate": 0.002,
     "schedule": "cosine", "warmup_ratio": 0.05, "epochs": 1, "steps_max": 48, "sequence_tokens": 256,
     "too_long": "leave_out", "batch_windows": 2, "accumulation": 1, "weight_decay": 0.0, "clip_norm": 1.0,
-    "method": "sft", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
+    "method": "sft", "tuning": "lora", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
     "evaluate_steps": 0, "checkpoint_steps": 20, "seed": 42, "threads": 0,
 }
 START = time.monotonic()

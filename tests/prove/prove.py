@@ -29,7 +29,7 @@ PARAMS = {
     "rank": 4, "alpha": 8.0, "targets": ["q", "v"], "learning_rate": 0.001, "schedule": "constant", "warmup_ratio": 0.0,
     "epochs": 1000, "steps_max": 0, "sequence_tokens": 64, "too_long": "leave_out", "batch_windows": 1, "accumulation": 1,
     "weight_decay": 0.0, "clip_norm": 1.0, "evaluate_steps": 0, "checkpoint_steps": 3, "seed": 42, "threads": 1,
-    "method": "sft", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
+    "method": "sft", "tuning": "lora", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
 }
 
 

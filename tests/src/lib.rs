@@ -245,7 +245,7 @@ pub fn train_spec(steps: u64, register: Value) -> Value {
     json!({"train": {
         "base": "starter", "dataset": "desk", "split": {"held_out_percent": 15, "seed": 7}, "replay": null, "register": register,
         "params": {
-            "method": "sft", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
+            "method": "sft", "tuning": "lora", "scaling": "rank", "dropout": 0.0, "beta": 0.1, "decay_ratio": 0.2, "patience": 0,
             "rank": 4, "alpha": 8.0, "targets": ["q", "v"], "learning_rate": 0.001, "schedule": "constant",
             "warmup_ratio": 0.0, "epochs": 1, "steps_max": steps, "sequence_tokens": 128, "too_long": "leave_out",
             "batch_windows": 1, "accumulation": 1, "weight_decay": 0.0, "clip_norm": 1.0, "evaluate_steps": 0,

@@ -98,6 +98,38 @@ fn preferred_answers_pull_ahead_on_pairs_that_were_held_out() {
 }
 
 #[test]
+fn a_whole_model_is_trained_and_registered_as_a_model_of_its_own() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.import_starter();
+    client.import_rows();
+    let mut spec = train_spec(12, json!({"model": "whole", "alias": "", "publish": ""}));
+    let changes = json!({"tuning": "full", "learning_rate": 0.0001, "evaluate_steps": 12, "batch_windows": 2,
+        "threads": 1, "checkpoint_steps": 0, "schedule": "wsd"});
+    for (key, value) in changes.as_object().unwrap() {
+        spec["train"]["params"][key] = value.clone();
+    }
+    let job = client.submit(spec);
+    let view = client.finish(&job);
+    assert!(!view["record"]["state"]["succeeded"].is_null(), "{}", view["record"]["state"]);
+    let losses = client.ask(json!({"metrics": {"job": job, "series": "eval_loss", "from_step": 0, "points": 0}}));
+    println!("whole model, held-out loss: {losses}");
+    let [first, last] = [0, 1].map(|at: usize| losses[at]["value"].as_f64().unwrap());
+    assert!(last < first - 0.3, "{losses}");
+    let models = client.ask(json!("models"));
+    let whole = models.as_array().unwrap().iter().find(|model| model["record"]["name"] == "whole").unwrap();
+    let version = &whole["versions"][0];
+    assert_eq!(version["record"]["weights"], "base");
+    assert_eq!(version["record"]["facts"]["tensor_types"][0][0], "F16", "{version}");
+    assert_eq!(version["record"]["lineage"]["source"], "trained on starter@1");
+    // It stands on its own: the next run trains an adapter over it.
+    let mut next = train_spec(1, Value::Null);
+    next["train"]["base"] = json!("whole");
+    next["train"]["params"]["threads"] = json!(1);
+    client.job(next);
+}
+
+#[test]
 fn texts_are_learnt_and_what_the_base_knew_is_kept() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();

@@ -4,7 +4,9 @@
 use hone_protocol::dataset::Split;
 use hone_protocol::form::{FieldKind, PartOfForm, TRAIN_FORM};
 use hone_protocol::job::{JobSpec, ShownState};
-use hone_protocol::train::{Method, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec};
+use hone_protocol::train::{
+    Method, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec, Tuning,
+};
 
 use crate::screens::View;
 use crate::widgets::form::{Form, FormField, Rule, Stride};
@@ -102,6 +104,17 @@ pub(crate) const PRESETS: &[Preset] = &[
             ("evaluate_steps", "20"),
         ],
     },
+    Preset {
+        name: "preset.full",
+        values: &[
+            ("tuning", "full"),
+            ("learning_rate", "5e-5"),
+            ("epochs", "2"),
+            ("sequence_tokens", "256"),
+            ("batch_windows", "2"),
+            ("evaluate_steps", "25"),
+        ],
+    },
     Preset { name: "preset.defaults", values: &[] },
 ];
 
@@ -165,7 +178,7 @@ impl Default for Draft {
             options: Vec::new(),
             last_good: String::new(),
             folded: FOLDED.contains(&field.key),
-            only: (!field.methods.is_empty()).then_some(("method", field.methods)),
+            only: field.only,
         });
         let mut draft = Draft {
             form: Form::new(fields.collect()),
@@ -274,6 +287,7 @@ impl Draft {
                 "orpo" => Method::Orpo,
                 _ => Method::Sft,
             },
+            tuning: if concerns("tuning") && form.value("tuning") == "full" { Tuning::Full } else { Tuning::Lora },
             scaling: if form.value("scaling") == "root_rank" { Scaling::RootRank } else { Scaling::Rank },
             dropout: if concerns("dropout") { form.number("dropout")? } else { 0.0 },
             beta: if concerns("beta") { form.number("beta")? } else { TrainParams::default().beta },
@@ -344,6 +358,7 @@ pub(crate) fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
     vec![
         ("base", spec.base.clone()),
         ("method", p.method.word().to_owned()),
+        ("tuning", p.tuning.word().to_owned()),
         ("beta", real(p.beta)),
         ("rank", p.rank.to_string()),
         ("alpha", real(p.alpha)),

@@ -9,7 +9,7 @@ use hone_protocol::id::{JobId, ModelId, VersionId};
 use hone_protocol::job::{JobRecord, JobResult, JobSpec, JobState};
 use hone_protocol::model::{Lineage, ModelFacts, ModelRecord, VersionRecord, Weights, WeightsFile};
 use hone_protocol::service::Price;
-use hone_protocol::train::{TrainResult, TrainSpec};
+use hone_protocol::train::{TrainResult, TrainSpec, Tuning};
 
 use super::event::Produced;
 use super::{Decider, Subject};
@@ -177,7 +177,10 @@ impl Decider {
                 source: format!("trained on {}", spec.base),
             };
             let (rank, alpha) = (spec.params.rank, spec.params.alpha_over_rank());
-            let weights = Weights::Adapter { base: base.id, rank, alpha };
+            let weights = match spec.params.tuning {
+                Tuning::Lora => Weights::Adapter { base: base.id, rank, alpha },
+                Tuning::Full => Weights::Base,
+            };
             let new = NewVersion { id, weights, file, facts, lineage };
             result.version = Some(self.add_version(&job.person, &register.model, &licence, new));
             self.after_register(job, spec, id);

@@ -11,7 +11,7 @@ use hone_protocol::id::VersionId;
 use hone_protocol::job::{Checkpoint, JobSpec};
 use hone_protocol::model::{VersionRecord, Weights};
 use hone_protocol::paths::is_name;
-use hone_protocol::train::{CHECKPOINTS_KEPT, Method, TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::train::{CHECKPOINTS_KEPT, Method, TrainPlan, TrainResult, TrainSpec, Tuning};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
@@ -24,7 +24,7 @@ use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{Fact, Produced};
 use crate::machine;
 use crate::sandbox::Paths;
-use crate::state::{Need, State, train_bytes_estimate};
+use crate::state::{Need, State, full_train_bytes_estimate, train_bytes_estimate};
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
 
@@ -146,7 +146,10 @@ fn memory(state: &State, spec: &JobSpec) -> Need {
     let Ok(spec) = spec_of(spec) else { return none };
     let Ok(base) = state.version(&spec.base) else { return none };
     let tokens = u64::from(spec.params.sequence_tokens) * u64::from(spec.params.batch_windows);
-    train_bytes_estimate(&base.facts, tokens)
+    match spec.params.tuning {
+        Tuning::Lora => train_bytes_estimate(&base.facts, tokens),
+        Tuning::Full => full_train_bytes_estimate(&base.facts, tokens),
+    }
 }
 
 fn run(context: Context) -> Work {
@@ -176,7 +179,7 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     drop(line);
     let version = match &spec.register {
         None => None,
-        Some(_) => Some(keep_adapter(&mut context).await?),
+        Some(_) => Some(keep_result(&mut context).await?),
     };
     Ok(Produced::Adapter { version, result })
 }
@@ -406,10 +409,10 @@ async fn accept(context: &Context, checkpoint: Checkpoint) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn keep_adapter(
+async fn keep_result(
     context: &mut Context,
 ) -> Result<(VersionId, hone_protocol::model::WeightsFile, hone_protocol::model::ModelFacts), Stop> {
-    let path = context.folder().join("adapter.gguf");
+    let path = context.folder().join("trained.gguf");
     let (facts, sha256) = import_model::inspect(context, &path).await?;
     let version: VersionId = new_id();
     let (models, name) = (context.places.models.clone(), format!("{version}.gguf"));

@@ -21,17 +21,18 @@ use super::child::{Busy, Channel};
 use super::rows::Renderer;
 use super::{facts, wrong_task};
 use crate::arch::Projection;
-use crate::inspect::{self, BASE_KEY, TEMPLATE_KEY};
+use crate::inspect::{self, BASE_KEY, PARENT_KEY, TEMPLATE_KEY};
 use crate::serve::threads::physical_cores;
 use crate::train::{
-    LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, preflight,
+    LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, Tuning,
+    preflight,
 };
 use crate::vocab::Vocab;
 
 /// The result's name in the attempt's folder.
-const ADAPTER: &str = "adapter.gguf";
+const RESULT: &str = "trained.gguf";
 /// The best state so far of a run that may end early.
-const BEST_ADAPTER: &str = "best.gguf";
+const BEST: &str = "best.gguf";
 /// Steps whose mean loss stands for the run's result.
 const LAST_STEPS: usize = 10;
 
@@ -151,7 +152,7 @@ impl Run<'_> {
         }
         self.checkpoint(work)?;
         work.progress("phase.save", 0, 0);
-        let kept_step = self.keep_adapter()?;
+        let kept_step = self.keep_result()?;
         let (loss, targets) = self.last.iter().fold((0.0, 0), |(loss, targets), (l, t)| (loss + l, targets + t));
         self.channel.send(&FromWorker::Trained {
             steps: self.trainer.steps_done(),
@@ -174,19 +175,25 @@ impl Run<'_> {
         self.trainer.prepare(&asked).map_err(facts::of_train)
     }
 
-    /// Writes `adapter.gguf`: the last state, or the best that an evaluation saw where the run may end early. Says of which step.
-    fn keep_adapter(&self) -> Result<u64, Failure> {
+    /// Writes `trained.gguf`: the last state, or the best that an evaluation saw where the run may end early. Says of which step.
+    fn keep_result(&self) -> Result<u64, Failure> {
         let folder = Path::new(&self.task.folder);
-        let (adapter, best) = (folder.join(ADAPTER), folder.join(BEST_ADAPTER));
+        let (result, best) = (folder.join(RESULT), folder.join(BEST));
         if let Some(step) = self.trainer.best_step() {
-            std::fs::rename(&best, &adapter).map_err(|e| unreadable(&best, &e))?;
+            std::fs::rename(&best, &result).map_err(|e| unreadable(&best, &e))?;
             return Ok(step);
         }
-        self.save_adapter(&adapter)?;
+        self.save(&result)?;
         Ok(self.trainer.steps_done())
     }
 
-    fn save_adapter(&self, path: &Path) -> Result<(), Failure> {
+    /// Writes the state as a GGUF file: an adapter, or a whole model.
+    fn save(&self, path: &Path) -> Result<(), Failure> {
+        if self.task.params.tuning == wire::Tuning::Full {
+            let name = ("general.name".to_owned(), self.task.name.clone());
+            let parent = (PARENT_KEY.to_owned(), self.task.model_sha256.to_string());
+            return self.trainer.save_model(path, &[name, parent]).map_err(facts::of_train);
+        }
         let base = (BASE_KEY.to_owned(), self.task.model_sha256.to_string());
         let template = self.template_sha256.map(|hash| (TEMPLATE_KEY.to_owned(), hash.to_string()));
         let meta: Vec<(String, String)> = [base].into_iter().chain(template).collect();
@@ -240,9 +247,9 @@ impl Run<'_> {
         self.channel.send(&FromWorker::Evaluated { step, loss, preference, replay_loss });
         if self.trainer.note_evaluation(evaluation.loss()) {
             // Complete under its name or absent, so that a crash leaves the one before.
-            let best = Path::new(&self.task.folder).join(BEST_ADAPTER);
+            let best = Path::new(&self.task.folder).join(BEST);
             let next = best.with_extension("next");
-            self.save_adapter(&next)?;
+            self.save(&next)?;
             std::fs::rename(&next, &best).map_err(|e| unreadable(&best, &e))?;
         }
         Ok(())
@@ -313,6 +320,10 @@ fn params(wanted: &wire::TrainParams) -> TrainParams {
             wire::Method::Sft | wire::Method::Pretrain => Objective::Likelihood,
             wire::Method::Dpo => Objective::Dpo { beta: wanted.beta },
             wire::Method::Orpo => Objective::Orpo { beta: wanted.beta },
+        },
+        tuning: match wanted.tuning {
+            wire::Tuning::Lora => Tuning::Lora,
+            wire::Tuning::Full => Tuning::Full,
         },
         rank: wanted.rank,
         alpha: wanted.alpha,

@@ -436,6 +436,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("preset.quick", "quick look", "快速试跑"),
     ("preset.thorough", "thorough", "细致"),
     ("preset.texts", "texts", "文本"),
+    ("preset.full", "whole model", "整个模型"),
     ("preset.preferences", "preferences", "偏好"),
     ("preset.defaults", "plain defaults", "原始默认"),
     ("plan.steps", "steps", "步数"),

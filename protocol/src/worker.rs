@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
-use crate::model::ModelFacts;
+use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, StepMetrics, TrainParams, TrainPlan};
 use crate::value::{Hash, Metric};
 
@@ -81,6 +81,36 @@ pub enum ToWorker {
         /// The one folder that may be written.
         folder: String,
     },
+    /// `honed fetch`: bring files out of a repository of a model hub. Answers: `Progress`…, `HubFetched`.
+    FetchHub(HubTask),
+    /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
+    FromFolder(FolderTask),
+}
+
+/// A pull from a model hub.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HubTask {
+    /// What to bring.
+    pub source: HubSource,
+    /// The one folder that may be written. What an interrupted attempt left there is gone on with.
+    pub folder: String,
+}
+
+/// A conversion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FolderTask {
+    /// Absolute path of the Hugging Face folder.
+    pub folder: String,
+    /// Absolute path of the GGUF file to write: complete or absent afterwards.
+    pub target: String,
+    /// How matrices are stored.
+    pub weights: WeightsAs,
+    /// Name written into the file.
+    pub name: String,
+    /// Licence written into the file; empty when not known.
+    pub licence: String,
+    /// Where the folder came from, written into the file; empty when not known.
+    pub source: String,
 }
 
 /// A training attempt.
@@ -440,8 +470,29 @@ pub enum FromWorker {
         /// Name of the file inside the folder.
         file: String,
     },
+    /// To `FetchHub`: all files are complete and of the hashes that the hub announced.
+    HubFetched(HubFiles),
+    /// To `FromFolder`: the file is complete.
+    FolderConverted {
+        /// Tensors written.
+        tensors: u64,
+    },
     /// The task failed; the child ends.
     Failed(Failure),
+}
+
+/// What came from a hub.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HubFiles {
+    /// The commit that the revision meant.
+    pub commit: String,
+    /// The licence as the hub names it; empty when it names none.
+    pub licence: String,
+    /// Path in the repository, name inside the task's folder, and the hash that the hub announced, if it did. One GGUF
+    /// file, or the files of a Hugging Face folder. A name is a file, or a link into the user's Hugging Face cache.
+    pub files: Vec<(String, String, Option<Hash>)>,
+    /// Whether the files are to be converted.
+    pub convert: bool,
 }
 
 /// Why an answer ended.

@@ -10,6 +10,7 @@ mod dataset;
 mod evaluation;
 mod job;
 mod model;
+mod pull;
 mod run_file;
 mod serve;
 mod service;

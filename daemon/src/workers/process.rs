@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::memory::Watch;
 use crate::child::ALLOCATOR;
+use crate::fetch::place::HUB_VARIABLES;
 use crate::sandbox::{self, Class, MISSING, Paths};
 
 /// Starts that may wait for the spawner; a full queue makes the asking task wait.
@@ -220,6 +221,9 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
         command.env(ALLOCATOR.0, ALLOCATOR.1);
     }
     command.envs(kept(program).iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
+    if program == Program::Daemon("fetch") {
+        command.envs(HUB_VARIABLES.iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
+    }
     let mut child = command.spawn()?;
     let pid = child.id();
     let handle = Pid::from_raw(pid.cast_signed())

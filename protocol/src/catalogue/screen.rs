@@ -230,6 +230,11 @@ pub(super) const MESSAGES: &[Message] = &[
     ("form.choose", "choose one of the list: Enter", "请从列表中选择：按 Enter"),
     ("form.several", "{bad} is none of {words}", "{bad} 不在 {words} 之中"),
     ("form.absolute", "an absolute path, beginning with /", "请输入以 / 开头的绝对路径"),
+    (
+        "form.repository",
+        "a repository: OWNER/NAME, then :Q4_K_M or :FILE if needed",
+        "请输入仓库：OWNER/NAME，必要时加 :Q4_K_M 或 :文件名",
+    ),
     ("form.to_fix", "{n} to fix", "{n} 项待修正"),
     ("form.wrong", "Some fields are not right yet; the first one has the focus.", "有字段尚不正确；光标已移到第一个。"),
     ("form.r_goes", "r does it", "按 r 执行"),

@@ -13,6 +13,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("state.on", "on", "运行中"),
     ("state.waiting", "waiting to retry", "等待重试"),
     ("phase.fetch", "fetching", "下载中"),
+    ("phase.convert", "converting", "转换中"),
     ("phase.inspect", "inspecting", "检查中"),
     ("phase.hash", "hashing", "校验中"),
     ("phase.import", "importing", "导入中"),

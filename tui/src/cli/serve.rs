@@ -5,7 +5,7 @@ use clap::Args;
 use hone_protocol::application::Services;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::{JobResult, JobSpec};
-use hone_protocol::model::{ModelSource, ModelView};
+use hone_protocol::model::{HubSource, ModelSource, ModelView};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::Price;
 use serde_json::json;
@@ -81,7 +81,9 @@ impl Serve {
     /// The name of the model and the reference of the version to serve, imported if it is not there.
     fn version(&self, context: &Context, link: &mut Link) -> Result<(String, String), print::End> {
         let models = model::all(link)?;
-        let is_reference = self.source != "starter" && !std::path::Path::new(&self.source).exists();
+        let is_reference = self.source != "starter"
+            && !HubSource::is_meant(&self.source)
+            && !std::path::Path::new(&self.source).exists();
         if is_reference {
             let (model, version) = model::find(&models, &self.source).map_err(|failure| {
                 let message = format!("{:?} is neither a file nor a model that is there", self.source);
@@ -112,7 +114,12 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
         // The daemon may write down where the starter came from instead of the word.
         ModelSource::Starter => written == "starter" || written.starts_with(STARTER_ORIGIN),
         ModelSource::Path { path, .. } => written == path,
+        ModelSource::Folder { path, .. } => written == path,
         ModelSource::Pip { .. } => false,
+        ModelSource::Hub(source) => {
+            let (repo, file) = (format!("{}:{}@", source.hub.word(), source.repo), source.file.to_lowercase());
+            source.revision.is_empty() && written.starts_with(&repo) && written.to_lowercase().contains(&file)
+        }
     };
     models.iter().find_map(|model| {
         let newest = model.versions.iter().rev().find(|v| is_it(&v.record.lineage.source))?;

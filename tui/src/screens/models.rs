@@ -7,7 +7,7 @@ use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::JobSpec;
-use hone_protocol::model::{ModelSource, ModelView, VersionView, Weights};
+use hone_protocol::model::{Hub, HubSource, ModelSource, ModelView, VersionView, Weights, WeightsAs};
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
@@ -27,7 +27,7 @@ use crate::widgets::page::Page;
 
 /// Name that the starter is imported under.
 pub(super) const STARTER: &str = "starter";
-const SOURCES: &[&str] = &["starter", "file", "file_in_place"];
+const SOURCES: &[&str] = &["starter", "file", "file_in_place", "hub", "folder"];
 
 /// The area.
 #[derive(Default)]
@@ -171,14 +171,14 @@ impl Models {
                 let path = form.value("path").to_owned();
                 let source = match form.value("source") {
                     "starter" => ModelSource::Starter,
-                    word => {
-                        if !path.starts_with('/') {
-                            form.remote.insert("path".into(), desk.view.t("form.absolute").to_owned());
+                    word => match source(word, path) {
+                        Ok(source) => source,
+                        Err(problem) => {
+                            form.remote.insert("path".into(), desk.view.t(problem).to_owned());
                             form.focus_on("path");
                             return;
                         }
-                        ModelSource::Path { path, in_place: word == "file_in_place" }
-                    }
+                    },
                 };
                 let spec = JobSpec::ImportModel { source, name: form.value("name").to_owned() };
                 desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
@@ -224,6 +224,16 @@ impl Models {
             None => {}
         }
         page
+    }
+}
+
+/// What a choice and a typed path mean, or the key of the sentence on what is wrong.
+fn source(word: &str, path: String) -> Result<ModelSource, &'static str> {
+    match word {
+        "hub" => HubSource::parse(path.trim(), Hub::Huggingface).map(ModelSource::Hub).ok_or("form.repository"),
+        _ if !path.starts_with('/') => Err("form.absolute"),
+        "folder" => Ok(ModelSource::Folder { path, weights: WeightsAs::AsStored }),
+        _ => Ok(ModelSource::Path { path, in_place: word == "file_in_place" }),
     }
 }
 

@@ -56,10 +56,11 @@ check: build ## formatting and lints, warnings are errors
 docs: build ## writes the generated lists of docs/
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
 
-prove: build assets ## the long matrices; writes docs/evidence/
+prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
 	python3 tests/prove/resume.py $(BIN)
 	python3 tests/prove/disk.py $(BIN)
+	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)

@@ -1,11 +1,12 @@
 //! GGUF files in pure Rust: what a file says about itself, every length checked before it is believed, and a
 //! writer for adapters and small models. Here live the value types, limits, errors and getters; `gguf/read.rs`
-//! parses, `gguf/write.rs` writes. Tensor data is never interpreted here and ggml is never called, so a stranger's
+//! parses, `gguf/write.rs` writes what is in memory, `gguf/stream.rs` what is larger. Tensor data is never interpreted here and ggml is never called, so a stranger's
 //! file can be inspected by this module before any native code sees it.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
 mod read;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -13,6 +14,7 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use stream::{GgufStream, PlannedTensor};
 pub use write::GgufWriter;
 
 /// Most metadata keys that a file may have; a file with more is refused.

@@ -4,6 +4,7 @@
 
 pub mod arch;
 mod cpu;
+pub mod from_folder;
 mod ggml;
 pub mod gguf;
 pub mod inspect;

@@ -44,14 +44,21 @@ pub struct Daemon {
     /// Its process.
     pub process: Child,
     state: tempfile::TempDir,
+    environment: Vec<(String, String)>,
 }
 
 impl Daemon {
     /// Starts one in a fresh directory. Its path is short, because sockets need that.
     pub fn start() -> Daemon {
+        Daemon::start_with(&[])
+    }
+
+    /// As `start`, with these variables beside the test's own.
+    pub fn start_with(environment: &[(&str, &str)]) -> Daemon {
         let state = tempfile::Builder::new().prefix("hone-").tempdir_in("/tmp").expect("/tmp is writable");
-        let process = spawn(state.path());
-        Daemon { process, state }
+        let environment: Vec<_> = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let process = spawn(state.path(), &environment);
+        Daemon { process, state, environment }
     }
 
     /// The state directory.
@@ -68,7 +75,7 @@ impl Daemon {
     pub fn crash(&mut self) {
         self.process.kill().expect("it runs");
         self.process.wait().expect("it can be waited for");
-        self.process = spawn(self.state.path());
+        self.process = spawn(self.state.path(), &self.environment);
     }
 
     /// The HTTP address, `127.0.0.1:PORT`.
@@ -105,11 +112,12 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     found
 }
 
-fn spawn(state: &Path) -> Child {
+fn spawn(state: &Path, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(state.join("honed.log")).expect("a log");
     let process = Command::new(programs().join("honed"))
         .args(["run", "--http", "127.0.0.1:0", "--state"])
         .arg(state)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second handle"))
         .stderr(log)

@@ -26,6 +26,8 @@ pub const MISSING: &str = "missing: ";
 pub enum Class {
     /// `hone-worker inspect` and `tokenize`: a stranger's header, vocabulary and template.
     Reader,
+    /// `hone-worker from-folder`: a stranger's folder into one large file.
+    Writer,
     /// `hone-worker train` and `serve`: ggml.
     Compute,
     /// `honed data`: imports, exports and pages of rows.
@@ -120,7 +122,7 @@ const GPU_NODES: &[&str] = &["/dev/kfd", "/dev/dri", "/dev/nvidia-caps"];
 const GPU_LIBRARIES: &[&str] = &["/sys", "/etc/vulkan", "/usr/share/vulkan", "/usr/share/nvidia", "/opt/cuda"];
 
 /// The table. `docs/sandbox.md` shows it to people; a test compares the two.
-pub const TABLE: [Rules; 5] = [
+pub const TABLE: [Rules; 6] = [
     Rules {
         class: Class::Reader,
         word: "reader",
@@ -128,6 +130,20 @@ pub const TABLE: [Rules; 5] = [
         cpu_s: Some(4 * 3600),
         file_bytes: 64 << 20,
         open_files: 64,
+        processes: None,
+        network: false,
+        exec: false,
+        gpu: false,
+        system: LIBRARIES,
+    },
+    Rules {
+        class: Class::Writer,
+        word: "writer",
+        address_space_bytes: Some(8 << 30),
+        cpu_s: Some(24 * 3600),
+        file_bytes: 1 << 40,
+        // A model may lie in hundreds of files.
+        open_files: 2048,
         processes: None,
         network: false,
         exec: false,
@@ -288,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_class_has_one_row_and_its_word_leads_back() {
-        for class in [Class::Reader, Class::Compute, Class::Data, Class::Fetch, Class::Tool] {
+        for class in [Class::Reader, Class::Writer, Class::Compute, Class::Data, Class::Fetch, Class::Tool] {
             assert_eq!(TABLE.iter().filter(|r| r.class == class).count(), 1);
             assert_eq!(Class::named(class.rules().word), Some(class));
         }

@@ -43,6 +43,7 @@ impl Program {
     pub fn class(self) -> Class {
         match self {
             Program::Worker("train" | "serve") => Class::Compute,
+            Program::Worker("from-folder") => Class::Writer,
             Program::Worker(_) => Class::Reader,
             Program::Daemon("fetch") => Class::Fetch,
             Program::Daemon(_) => Class::Data,

@@ -104,11 +104,7 @@ impl GgufWriter {
         }
         // ggml wants the last tensor padded like the others.
         out.pad()?;
-        let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(temporary, path)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent)?.sync_all()
+        out.keep(temporary, path)
     }
 
     fn write_header(&self, out: &mut Counted) -> io::Result<()> {
@@ -136,23 +132,37 @@ impl GgufWriter {
 }
 
 /// A buffered file that knows its length, so that data can be aligned.
-struct Counted {
-    inner: BufWriter<File>,
-    written: u64,
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) inner: BufWriter<File>,
+    pub(super) written: u64,
 }
 
 impl Counted {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len() as u64;
         self.inner.write_all(bytes)
     }
 
-    fn pad(&mut self) -> io::Result<()> {
-        let gap = self.written.next_multiple_of(ALIGNMENT_DEFAULT) - self.written;
-        self.put(&[0; ALIGNMENT_DEFAULT as usize][..gap as usize])
+    /// Makes what was written to `temporary` durable and gives it its name.
+    pub(super) fn keep(self, temporary: &Path, path: &Path) -> io::Result<()> {
+        let file = self.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        fs::rename(temporary, path)?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()
     }
 
-    fn text(&mut self, text: &str) -> io::Result<()> {
+    fn pad(&mut self) -> io::Result<()> {
+        self.pad_to(ALIGNMENT_DEFAULT)
+    }
+
+    pub(super) fn pad_to(&mut self, alignment: u64) -> io::Result<()> {
+        let gap = self.written.next_multiple_of(alignment) - self.written;
+        self.put(&vec![0; gap as usize])
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
         self.put(&(text.len() as u64).to_le_bytes())?;
         self.put(text.as_bytes())
     }
@@ -162,7 +172,7 @@ impl Counted {
         self.put(bytes)
     }
 
-    fn value(&mut self, value: &Value) -> io::Result<()> {
+    pub(super) fn value(&mut self, value: &Value) -> io::Result<()> {
         match value {
             Value::U8(v) => self.tagged(0, &v.to_le_bytes()),
             Value::I8(v) => self.tagged(1, &v.to_le_bytes()),

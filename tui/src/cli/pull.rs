@@ -34,7 +34,7 @@ pub(super) struct Pull {
     name: Option<String>,
     /// How matrices are stored that are converted from safetensors.
     #[arg(long, value_enum, default_value_t)]
-    weights: Stored,
+    weights: WeightType,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
@@ -50,7 +50,7 @@ enum From {
 
 /// How converted matrices are stored, on the command line.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(super) enum Stored {
+pub(super) enum WeightType {
     #[default]
     AsStored,
     F32,
@@ -60,14 +60,14 @@ pub(super) enum Stored {
     Q8_0,
 }
 
-impl std::convert::From<Stored> for WeightsAs {
-    fn from(stored: Stored) -> WeightsAs {
+impl std::convert::From<WeightType> for WeightsAs {
+    fn from(stored: WeightType) -> WeightsAs {
         match stored {
-            Stored::AsStored => WeightsAs::AsStored,
-            Stored::F32 => WeightsAs::F32,
-            Stored::F16 => WeightsAs::F16,
-            Stored::Bf16 => WeightsAs::Bf16,
-            Stored::Q8_0 => WeightsAs::Q8_0,
+            WeightType::AsStored => WeightsAs::AsStored,
+            WeightType::F32 => WeightsAs::F32,
+            WeightType::F16 => WeightsAs::F16,
+            WeightType::Bf16 => WeightsAs::Bf16,
+            WeightType::Q8_0 => WeightsAs::Q8_0,
         }
     }
 }
@@ -109,11 +109,11 @@ mod tests {
 
     #[test]
     fn every_way_to_store_has_the_words_of_the_protocol() {
-        for stored in Stored::value_variants() {
+        for stored in WeightType::value_variants() {
             let word = stored.to_possible_value().unwrap().get_name().to_owned();
             assert_eq!(word, WeightsAs::from(*stored).word());
         }
-        assert_eq!(Stored::value_variants().len(), WeightsAs::ALL.len());
+        assert_eq!(WeightType::value_variants().len(), WeightsAs::ALL.len());
     }
 
     #[test]

@@ -28,9 +28,12 @@ const LABEL: &str = "hone serve";
 /// what was served with it. Each run makes a new key, because a key is shown once and not kept; with --no-key none
 /// is made and the line reads $HONE_KEY.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone serve starter\n  hone serve ./my.Q4_K_M.gguf --name my")]
+#[command(
+    after_help = "Example:\n  hone serve starter\n  hone serve ./my.Q4_K_M.gguf --name my\n  hone serve hf:Qwen/Qwen3-0.6B-GGUF:Q8_0"
+)]
 pub(super) struct Serve {
-    /// `starter`, the path of a GGUF file, or a version that is there: NAME, NAME@NUMBER, NAME:ALIAS.
+    /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or a version that is there: NAME,
+    /// NAME@NUMBER, NAME:ALIAS.
     source: String,
     /// Name of the service, and of the model when it is imported [default: from the source].
     #[arg(long)]

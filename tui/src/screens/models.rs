@@ -452,3 +452,20 @@ pub(super) fn form_offers(go: &'static str) -> Vec<Offer> {
         offer(Action::Out, "act.out"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_of_the_import_form_is_a_source() {
+        let of = |word: &str, path: &str| source(word, path.to_owned());
+        assert!(matches!(of("file", "/m.gguf"), Ok(ModelSource::Path { in_place: false, .. })));
+        assert!(matches!(of("file_in_place", "/m.gguf"), Ok(ModelSource::Path { in_place: true, .. })));
+        assert!(matches!(of("folder", "/m"), Ok(ModelSource::Folder { .. })));
+        assert!(matches!(of("hub", " modelscope:a/b:Q8_0 "), Ok(ModelSource::Hub(hub)) if hub.hub == Hub::Modelscope));
+        assert_eq!(of("hub", "/m.gguf"), Err("form.repository"));
+        assert_eq!(of("folder", "m"), Err("form.absolute"));
+        assert_eq!(SOURCES.len(), 5);
+    }
+}

@@ -259,9 +259,10 @@ fn room(folder: &Path, wanted: &Wanted<'_>, have: u64) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!(
-        "{} needs {} MiB more, {} MiB are free at {}; free space and resume the job",
+        "{} needs {} MiB more and {} MiB beside them, but {} MiB are free at {}; free space and resume the job",
         wanted.entry.path,
         rest >> 20,
+        SPARE_BYTES >> 20,
         free >> 20,
         folder.display()
     );

@@ -265,15 +265,22 @@ fn joined(from: &str, place: &str) -> Option<String> {
 /// A request that got no whole answer. Nothing that is sent stands in ureq's errors.
 pub(super) fn unreachable(url: &str, error: &ureq::Error) -> Trouble {
     let message = format!("{} cannot be reached: {error}", host(url));
+    let not_safe = match error {
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Io(inner) => inner.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    };
+    if not_safe {
+        return Trouble::Final(download_failed(format!(
+            "the connection to {} is not safe: {error}; where a proxy signs connections, name its certificate in \
+             SSL_CERT_FILE for honed",
+            host(url)
+        )));
+    }
     match error {
         ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl | ureq::Error::Http(_) => {
             Trouble::Final(download_failed(message))
         }
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => Trouble::Final(download_failed(format!(
-            "the connection to {} is not safe: {error}; where a proxy signs connections, name its certificate in \
-             SSL_CERT_FILE for honed",
-            host(url)
-        ))),
         ureq::Error::BodyExceedsLimit(limit) => {
             Trouble::Final(download_failed(format!("the answer of {} is longer than {limit} bytes", host(url))))
         }

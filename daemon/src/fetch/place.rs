@@ -66,6 +66,11 @@ impl<'e> Places<'e> {
         self.path("HF_TOKEN_PATH").or_else(|| Some(self.home()?.join("token")))
     }
 
+    /// The file of certificate authorities that counts instead of the system's.
+    pub fn certificates(&self) -> Option<PathBuf> {
+        self.path("SSL_CERT_FILE")
+    }
+
     /// Whether only what is on this machine may be used.
     pub(super) fn offline(&self, hub: Hub) -> bool {
         let on =

@@ -148,8 +148,8 @@ async fn find(context: &mut Context) -> Result<Found, Stop> {
 /// Brings a model out of a hub: one GGUF file, or a folder that is converted.
 async fn pull(context: &mut Context, source: &HubSource, name: &str) -> Result<Found, Stop> {
     let folder = scratch(context).await?;
-    let (cache, token) = left_by_clients();
-    let paths = cache.iter().chain(&token).fold(Paths::none().write(&folder), Paths::read);
+    let (cache, others) = left_by_clients();
+    let paths = cache.iter().chain(&others).fold(Paths::none().write(&folder), Paths::read);
     let mut line = context.child(Program::Daemon("fetch"), paths).await?;
     let task = HubTask { source: source.clone(), folder: folder.display().to_string() };
     line.send(&ToWorker::FetchHub(task)).await?;
@@ -183,11 +183,12 @@ async fn pull(context: &mut Context, source: &HubSource, name: &str) -> Result<F
     Ok(Found { licence: fetched.licence.clone(), ..Found::new(file, origin("")) })
 }
 
-/// The cache and the token file of the hub's own clients, where they are.
-fn left_by_clients() -> (Option<PathBuf>, Option<PathBuf>) {
+/// The cache of the hub's own clients, and the files of a token and of certificates, where they are.
+fn left_by_clients() -> (Option<PathBuf>, Vec<PathBuf>) {
     let variable = |name: &str| std::env::var_os(name);
     let hub = HubPlaces::of(&variable);
-    (hub.hub_cache().filter(|cache| cache.is_dir()), hub.token_file().filter(|file| file.is_file()))
+    let files = [hub.token_file(), hub.certificates()].into_iter().flatten().filter(|file| file.is_file());
+    (hub.hub_cache().filter(|cache| cache.is_dir()), files.collect())
 }
 
 /// Path in the repository, where it lies, and the announced hash.

@@ -317,6 +317,7 @@ pub fn tail(path: &Path, bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::place::SECRETS;
 
     #[test]
     fn only_what_computes_hears_of_cards() {
@@ -331,6 +332,19 @@ mod tests {
                 assert_eq!(kept(program).contains(&word), told, "{program:?} {word}");
             }
         }
+    }
+
+    #[test]
+    fn tokens_of_hubs_reach_nobody_but_the_fetcher() {
+        for program in [
+            Program::Worker("serve"),
+            Program::Worker("inspect"),
+            Program::Worker("from-folder"),
+            Program::Daemon("data"),
+        ] {
+            assert!(SECRETS.iter().all(|secret| !kept(program).contains(secret)), "{program:?}");
+        }
+        assert!(SECRETS.iter().all(|secret| HUB_VARIABLES.contains(secret)));
     }
 
     #[test]

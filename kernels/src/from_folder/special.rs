@@ -26,6 +26,23 @@ const PURPOSES: &[(&str, &str)] = &[
     ("mask", "mask"),
 ];
 
+/// Tokens at which llama.cpp ends an answer by their look, whatever the file says.
+const KNOWN_ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+];
+
 /// The files that say so.
 pub(super) struct Said<'a> {
     pub(super) folder: &'a Path,
@@ -53,13 +70,19 @@ impl Said<'_> {
             }
         }
         let (bos, eos) = (of(&ids, "bos"), of(&ids, "eos"));
-        // Where generation ends at more tokens than one: the end of a turn, and one more.
-        let mut ends =
-            self.ends()?.into_iter().filter(|id| Some(*id) != eos && (*id as usize) < vocabulary.pieces.len());
+        // Where generation ends at more tokens than one, the file has two more places.
+        let mut ends = self.ends()?.into_iter().filter(|id| {
+            let piece = vocabulary.pieces.get(*id as usize);
+            Some(*id) != eos && piece.is_some_and(|piece| !KNOWN_ENDS.contains(&piece.text.as_str()))
+        });
         for key in ["eot", "eom"] {
             if let Some(id) = ends.next() {
                 ids.push((key, id));
             }
+        }
+        if let Some(id) = ends.next() {
+            let problem = format!("token {id} ends answers too, and the file has places for two such tokens");
+            return refused("generation_config.json: eos_token_id", problem);
         }
         let mut keys: Vec<(String, Value)> =
             ids.iter().map(|(key, id)| (format!("tokenizer.ggml.{key}_token_id"), Value::U32(*id))).collect();

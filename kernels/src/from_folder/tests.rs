@@ -249,6 +249,22 @@ fn a_template_of_its_own_counts_byte_for_byte() {
 }
 
 #[test]
+fn every_token_at_which_an_answer_ends_is_carried_over() {
+    let folder = Folder::llama();
+    folder.write();
+    let ends = |list: Json| {
+        fs::write(folder.place.path().join("generation_config.json"), json!({"eos_token_id": list}).to_string()).unwrap();
+        folder.convert(Stored::AsStored)
+    };
+    let file = ends(json!([2, 1, 261])).unwrap();
+    assert_eq!(file.get("tokenizer.ggml.eos_token_id"), Some(&Value::U32(1)));
+    assert_eq!(file.get("tokenizer.ggml.eot_token_id"), Some(&Value::U32(2)));
+    assert_eq!(file.get("tokenizer.ggml.eom_token_id"), Some(&Value::U32(261)));
+    assert_eq!(ends(json!(1)).unwrap().get("tokenizer.ggml.eot_token_id"), None);
+    assert!(ends(json!([2, 1, 261, 0])).unwrap_err().to_string().contains("token 0 ends answers too"));
+}
+
+#[test]
 fn what_is_not_known_is_refused_by_name() {
     type Change = fn(&mut Folder);
     let cases: &[(&str, Change)] = &[

@@ -253,7 +253,8 @@ fn every_token_at_which_an_answer_ends_is_carried_over() {
     let folder = Folder::llama();
     folder.write();
     let ends = |list: Json| {
-        fs::write(folder.place.path().join("generation_config.json"), json!({"eos_token_id": list}).to_string()).unwrap();
+        fs::write(folder.place.path().join("generation_config.json"), json!({"eos_token_id": list}).to_string())
+            .unwrap();
         folder.convert(Stored::AsStored)
     };
     let file = ends(json!([2, 1, 261])).unwrap();

@@ -109,7 +109,7 @@ impl LoraLayout {
         let trained = file.tensors.iter().filter(|tensor| tensor.name != "rope_freqs.weight");
         let whole = trained.map(|tensor| {
             let count = tensor.elements() as usize;
-            let dims = tensor.dims.iter().copied().collect();
+            let dims = tensor.dims.clone();
             let whole = Whole { name: tensor.name.clone(), dims, first: values, values: count };
             // Every tensor begins at a cache line, as vector instructions like it.
             values += count.next_multiple_of(16);

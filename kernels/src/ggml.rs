@@ -12,7 +12,8 @@ mod work;
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::{self, NonNull};
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
@@ -283,6 +284,17 @@ pub(crate) fn can_decode(kind: Type) -> bool {
     kind == F32 || unsafe { (*sys::ggml_get_type_traits(kind)).to_float.is_some() }
 }
 
+/// Whether F32 can be turned into this type without knowing which inputs matter.
+pub(crate) fn can_encode(kind: Type) -> bool {
+    let traits = |kind| {
+        // SAFETY: reads static tables.
+        unsafe {
+            (*sys::ggml_get_type_traits(kind)).from_float_ref.is_some() && !sys::ggml_quantize_requires_imatrix(kind)
+        }
+    };
+    [F32, F16, BF16].contains(&kind) || (block_elements(kind) > 1 && traits(kind))
+}
+
 /// Turns stored bytes of whole blocks into F32; `out` must have as many values as the blocks hold.
 pub(crate) fn decode(kind: Type, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(bytes.len(), row_bytes(kind, out.len()), "stored bytes do not match the number of values");
@@ -337,11 +349,57 @@ pub fn log_to_stderr() {
     });
 }
 
+/// Who hears every line, below warnings too.
+static LISTENER: Mutex<Option<mpsc::Sender<String>>> = Mutex::new(None);
+/// One listens at a time; others wait.
+static EARS: Mutex<()> = Mutex::new(());
+
+/// Hears what ggml and llama.cpp say while it lives.
+pub(crate) struct Listener {
+    lines: mpsc::Receiver<String>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Listener {
+    /// The next line, if one comes in time.
+    pub(crate) fn recv_within(&self, patience: Duration) -> Option<String> {
+        self.lines.recv_timeout(patience).ok()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Begins to listen.
+pub(crate) fn listen() -> Listener {
+    log_to_stderr();
+    // Whoever routes the log first passes on what it hears.
+    crate::serve::llama::start();
+    let alone = EARS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (sender, lines) = mpsc::channel();
+    *LISTENER.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+    Listener { lines, _alone: alone }
+}
+
+/// Passes a line of the log to who listens.
+pub(crate) fn hear(text: &str) {
+    if let Some(listener) = &*LISTENER.lock().unwrap_or_else(PoisonError::into_inner) {
+        // A listener that went away misses nothing.
+        let _ = listener.send(text.to_owned());
+    }
+}
+
 unsafe extern "C" fn log_line(level: sys::ggml_log_level, text: *const c_char, _data: *mut c_void) {
-    if text.is_null() || (level != sys::GGML_LOG_LEVEL_WARN && level != sys::GGML_LOG_LEVEL_ERROR) {
+    if text.is_null() {
         return;
     }
     // SAFETY: ggml passes a zero-terminated string that lives during the call.
-    let text = unsafe { CStr::from_ptr(text) };
-    eprint!("{}", text.to_string_lossy());
+    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    hear(&text);
+    if level == sys::GGML_LOG_LEVEL_WARN || level == sys::GGML_LOG_LEVEL_ERROR {
+        eprint!("{text}");
+    }
 }

@@ -1,8 +1,9 @@
 //! The engine room of hone: model files, training, and what the worker needs to serve. Reading order: `gguf` (files),
 //! `ggml` (owners over the native library, the only place that calls it for training), `arch` (architectures as
-//! data), `train` (LoRA training). This crate never opens the store, never listens, and knows no wire format.
+//! data), `train` (LoRA training), `convert` (models in and out). This crate never opens the store, never listens, and knows no wire format.
 
 pub mod arch;
+pub mod convert;
 mod cpu;
 pub mod from_folder;
 mod ggml;

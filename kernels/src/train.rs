@@ -20,7 +20,7 @@ mod plan;
 mod preference;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trainer;
 mod weights;
 

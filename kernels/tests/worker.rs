@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use hone_protocol::convert::{Card, ConvertTask, ConvertWork, WeightsFormat};
 use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::failure::FailureCode;
 use hone_protocol::train::TrainParams;
@@ -168,6 +169,26 @@ fn files_that_are_no_models_are_refused_by_name_and_place() {
         assert!(failure.message_en.contains(&text(path)), "{failure}");
         assert_eq!(worker.exit_code(), Some(1));
     }
+}
+
+#[test]
+fn what_is_no_model_is_not_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    let noise = folder.path().join("noise.gguf");
+    std::fs::write(&noise, b"PK\x03\x04 not a model").unwrap();
+    let none = Hash([0; 32]);
+    let work = ConvertWork::Quantize { path: text(&noise), sha256: none, format: WeightsFormat::Q80 };
+    let about = || String::new();
+    let (name, version, base, licence) = (about(), about(), about(), about());
+    let (dataset, source, warning) = (about(), about(), about());
+    let card = Card { name, version, base, licence, dataset, source, warning, sha256: none };
+    let task = ConvertTask { work, folder: text(folder.path()), threads: 1, card };
+    let mut worker = Worker::start("convert");
+    worker.send(&ToWorker::Convert(Box::new(task)));
+    let failure = failure(worker.next());
+    assert_eq!(failure.code, FailureCode::BadFile, "{failure}");
+    assert!(failure.message_en.contains(&text(&noise)), "{failure}");
+    assert_eq!(worker.exit_code(), Some(1));
 }
 
 #[test]

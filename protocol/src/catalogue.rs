@@ -4,6 +4,7 @@
 
 mod area;
 mod cli;
+mod convert;
 mod help;
 mod screen;
 mod state;
@@ -32,8 +33,15 @@ impl Language {
 pub type Message = (&'static str, &'static str, &'static str);
 
 /// All tables.
-pub const TABLES: &[&[Message]] =
-    &[area::MESSAGES, cli::MESSAGES, help::MESSAGES, screen::MESSAGES, state::MESSAGES, trouble::MESSAGES];
+pub const TABLES: &[&[Message]] = &[
+    area::MESSAGES,
+    cli::MESSAGES,
+    convert::MESSAGES,
+    help::MESSAGES,
+    screen::MESSAGES,
+    state::MESSAGES,
+    trouble::MESSAGES,
+];
 
 /// The text of a key; the key itself when it is unknown (a test insists that none is).
 pub fn text(language: Language, key: &'static str) -> &'static str {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
 use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ pub enum JobSpec {
     Train(Box<TrainSpec>),
     /// Evaluate.
     Evaluate(EvaluateSpec),
+    /// Change the form of a model, or bring one in or out.
+    Convert(Conversion),
 }
 
 impl JobSpec {
@@ -44,6 +47,7 @@ impl JobSpec {
             JobSpec::ImportDataset { .. } => "import_dataset",
             JobSpec::Train(_) => "train",
             JobSpec::Evaluate(_) => "evaluate",
+            JobSpec::Convert(conversion) => conversion.kind(),
         }
     }
 }
@@ -129,6 +133,13 @@ pub enum JobResult {
     Train(TrainResult),
     /// An evaluation.
     Evaluation(EvaluationId),
+    /// Files for other programs.
+    Exported {
+        /// Absolute path of the folder or file.
+        path: String,
+        /// Names of the files in it.
+        files: Vec<String>,
+    },
 }
 
 /// The state that people see.

@@ -4,12 +4,13 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
+//! [`application`], [`convert`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod application;
 pub mod catalogue;
+pub mod convert;
 pub mod dataset;
 pub mod evaluation;
 pub mod event;
@@ -29,7 +30,7 @@ pub mod wire;
 pub mod worker;
 
 /// The number that both ends of a bincode connection must share. Raised on every change of a wire type.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// The version of hone itself, shown to people.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::convert::Receipt;
 use crate::id::{DatasetVersionId, JobId, ModelId, VersionId};
 use crate::value::Hash;
 
@@ -56,6 +57,8 @@ pub struct VersionRecord {
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+    /// How near it is to what it was made from, if that was measured.
+    pub receipt: Option<Receipt>,
 }
 
 /// What a weights file is.
@@ -148,6 +151,10 @@ pub struct Lineage {
     pub dataset: Option<DatasetVersionId>,
     /// What it was imported from, as the person wrote it.
     pub source: String,
+    /// The version that it was merged, quantised or converted from.
+    pub parent: Option<VersionId>,
+    /// What a person should know about how it was made: sentences in English.
+    pub warning: Option<String>,
 }
 
 /// Whether something fits on this machine, in bytes.

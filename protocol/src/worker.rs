@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::convert::{ConvertTask, Converted};
 use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
@@ -35,6 +36,8 @@ pub enum ToWorker {
     },
     /// `hone-worker train`: the task. Answers: `Progress`, `Planned`, `Step`…, `Checkpointed`…, `Trained`.
     Train(Box<TrainTask>),
+    /// `hone-worker convert`: the task. Answers: `Progress`…, `Converted`.
+    Convert(Box<ConvertTask>),
     /// To a trainer: write a checkpoint now, report it, then end with `Stopped`.
     StopAtCheckpoint,
     /// `hone-worker serve`: load the base. Answer: `Ready`. Also used by evaluations.
@@ -465,6 +468,8 @@ pub enum FromWorker {
         /// Rows written.
         rows: u64,
     },
+    /// To `Convert`: the files are complete.
+    Converted(Converted),
     /// To `FetchPackage`: complete and of the wanted hash.
     Fetched {
         /// Name of the file inside the folder.

@@ -5,6 +5,7 @@
 mod application;
 mod chat;
 mod context;
+mod convert;
 mod daemon;
 mod dataset;
 mod evaluation;

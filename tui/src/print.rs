@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use hone_protocol::catalogue::{self, Language};
+use hone_protocol::convert::Receipt;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::{JobView, ShownState};
 use hone_protocol::service::{Price, ServiceState};
@@ -378,8 +379,41 @@ pub fn word_of<T: Serialize>(value: &T) -> String {
     }
 }
 
+/// A quality receipt in one sentence.
+pub(crate) fn receipt(language: Language, receipt: &Receipt) -> String {
+    let args = [
+        ("here", format!("{:.3}", receipt.perplexity)),
+        ("before", format!("{:.3}", receipt.parent_perplexity)),
+        ("kl", format!("{:.4}", receipt.mean_kl)),
+        ("same", format!("{:.1} %", 100.0 * receipt.same_greedy)),
+        ("tokens", receipt.tokens.to_string()),
+        ("rows", receipt.rows.to_string()),
+        ("dataset", receipt.dataset.clone()),
+    ];
+    let args: Vec<(&str, &str)> = args.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    catalogue::fill(language, "cli.receipt", &args)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_receipt_is_one_sentence_in_both_languages() {
+        let receipt = super::Receipt {
+            dataset: "desk@1".into(),
+            rows: 64,
+            tokens: 2048,
+            perplexity: 8.1234,
+            parent_perplexity: 8.0,
+            mean_kl: 0.00456,
+            same_greedy: 0.9876,
+        };
+        let english = "perplexity 8.123 (before 8.000), mean KL 0.0046, same greedy token 98.8 %, over 2048 tokens of 64 rows of desk@1";
+        assert_eq!(super::receipt(super::Language::En, &receipt), english);
+        let chinese =
+            "困惑度 8.123（此前 8.000），平均 KL 0.0046，贪心词元相同 98.8 %，共 desk@1 的 64 行、2048 个词元";
+        assert_eq!(super::receipt(super::Language::Zh, &receipt), chinese);
+    }
+
     use super::*;
 
     #[test]

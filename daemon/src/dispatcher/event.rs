@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::convert::Receipt;
 use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
@@ -218,6 +219,32 @@ pub enum Produced {
         version: Option<(VersionId, WeightsFile, ModelFacts)>,
         /// What the run came to; its version is not known yet.
         result: TrainResult,
+    },
+    /// A version made of another one, or an adapter brought in.
+    Converted {
+        /// The new version's id, which names its file.
+        version: VersionId,
+        /// What the inspector found.
+        facts: ModelFacts,
+        /// Where it is.
+        file: WeightsFile,
+        /// Rank and alpha of an adapter; its base is the parent.
+        adapter: Option<(u32, f32)>,
+        /// What it was made from.
+        parent: VersionId,
+        /// How, in words.
+        source: String,
+        /// What a person should know about it; may be empty.
+        warning: String,
+        /// How near it is to what it was made from, if that was measured.
+        receipt: Option<Receipt>,
+    },
+    /// Files for other programs.
+    Exported {
+        /// Folder or file.
+        path: String,
+        /// Names of the files in it.
+        files: Vec<String>,
     },
     /// A judged suite; its rows are stored already.
     Evaluation {

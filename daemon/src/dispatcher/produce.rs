@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hone_protocol::convert::{Conversion, Receipt};
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, ImportReport, Segment, Shape};
 use hone_protocol::evaluation::EvaluationRecord;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
@@ -24,6 +25,7 @@ struct NewVersion {
     file: WeightsFile,
     facts: ModelFacts,
     lineage: Lineage,
+    receipt: Option<Receipt>,
 }
 
 impl Decider {
@@ -32,19 +34,33 @@ impl Decider {
         let Some(record) = self.state.jobs.get(&job).cloned() else { return };
         let ended = match produced {
             Produced::Model { version, facts, file, source } => {
-                let lineage = Lineage { job: Some(job), step: None, dataset: None, source };
+                let lineage =
+                    Lineage { job: Some(job), step: None, dataset: None, source, parent: None, warning: None };
                 let name = match &record.spec {
                     JobSpec::ImportModel { name, .. } => name.clone(),
                     _ => facts.name.clone(),
                 };
                 let licence = facts.licence.clone();
-                let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage };
+                let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
             Produced::Dataset { report, segments, first_row_id, licence } => {
                 self.add_dataset_version(&record, report, segments, first_row_id, &licence)
             }
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
+            Produced::Converted { version, facts, file, adapter, parent, source, warning, receipt } => {
+                let lineage = Lineage {
+                    job: Some(job),
+                    step: None,
+                    dataset: None,
+                    source,
+                    parent: Some(parent),
+                    warning: Some(warning).filter(|text| !text.is_empty()),
+                };
+                let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt };
+                self.add_converted(&record, adapter, new)
+            }
+            Produced::Exported { path, files } => Ok(JobResult::Exported { path, files }),
             Produced::Evaluation { rows, loss_sum, loss_tokens, score } => {
                 self.add_evaluation(&record, rows, loss_sum, loss_tokens, score)
             }
@@ -87,6 +103,7 @@ impl Decider {
             lineage: new.lineage,
             created_at_ms: self.now_ms,
             created_by: person.to_owned(),
+            receipt: new.receipt,
         };
         self.writes.put(Table::Versions, *version.id.bytes(), codec::record(&version));
         Arc::make_mut(&mut self.state.versions).insert(version.id, Arc::new(version));
@@ -175,17 +192,51 @@ impl Decider {
                 step: Some(result.kept_step),
                 dataset: Some(self.state.dataset_version(&spec.dataset)?.id),
                 source: format!("trained on {}", spec.base),
+                parent: None,
+                warning: None,
             };
             let (rank, alpha) = (spec.params.rank, spec.params.alpha_over_rank());
             let weights = match spec.params.tuning {
                 Tuning::Lora => Weights::Adapter { base: base.id, rank, alpha },
                 Tuning::Full => Weights::Base,
             };
-            let new = NewVersion { id, weights, file, facts, lineage };
+            let new = NewVersion { id, weights, file, facts, lineage, receipt: None };
             result.version = Some(self.add_version(&job.person, &register.model, &licence, new));
             self.after_register(job, spec, id);
         }
         Ok(JobResult::Train(result))
+    }
+
+    /// A version made of another keeps its licence and, unless it is an adapter, the data it was trained on.
+    fn add_converted(
+        &mut self,
+        job: &JobRecord,
+        adapter: Option<(u32, f32)>,
+        mut new: NewVersion,
+    ) -> Result<JobResult, Failure> {
+        let (
+            JobSpec::Convert(
+                Conversion::Merge { name, .. }
+                | Conversion::Quantize { name, .. }
+                | Conversion::ImportPeft { name, .. },
+            ),
+            Some(parent),
+        ) = (&job.spec, new.lineage.parent)
+        else {
+            return Err(Failure::new(FailureCode::Internal, "a version came from a job that makes none"));
+        };
+        let Some(before) = self.state.versions.get(&parent).cloned() else {
+            return Err(Failure::not_found("version", &parent.to_string()));
+        };
+        match adapter {
+            Some((rank, alpha)) => new.weights = Weights::Adapter { base: parent, rank, alpha },
+            None => {
+                new.lineage.step = before.lineage.step;
+                new.lineage.dataset = before.lineage.dataset;
+            }
+        }
+        let licence = self.state.models.get(&before.model).map_or(String::new(), |m| m.licence.clone());
+        Ok(JobResult::Model(self.add_version(&job.person, name, &licence, new)))
     }
 
     /// Alias and service, as part four of the form asked. What fails here is noted, and the version stays.

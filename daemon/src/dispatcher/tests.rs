@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
 use hone_protocol::evaluation::{EvaluateSpec, Scorer};
 use hone_protocol::job::{Checkpoint, JobSpec};
@@ -534,7 +535,16 @@ fn a_stop_waits_for_checkpoints_and_open_answers() {
 fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let desk = Desk::furnished();
     let evaluate = EvaluateSpec { suite: "exam".into(), version: "starter".into(), rows_max: 0, answer_tokens_max: 32 };
-    let specs = [import_model(), import_dataset(), train(), JobSpec::Evaluate(evaluate)];
+    let (version, name) = (|| "starter@1".to_owned(), || "new".to_owned());
+    let format = WeightsFormat::Q4KM;
+    let conversions = [
+        Conversion::Merge { version: version(), format, name: name(), receipt_rows: None },
+        Conversion::Quantize { version: version(), format, name: name(), receipt_rows: None },
+        Conversion::ImportPeft { path: "/adapters/x".into(), base: version(), name: name() },
+        Conversion::Export { version: version(), format: ExportFormat::Gguf, path: "/out/x".into() },
+    ];
+    let mut specs = vec![import_model(), import_dataset(), train(), JobSpec::Evaluate(evaluate)];
+    specs.extend(conversions.map(JobSpec::Convert));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

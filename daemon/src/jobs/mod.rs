@@ -2,6 +2,9 @@
 //! [`KINDS`]. Never here: changing a job's state (the dispatcher does) or starting a process (workers do).
 
 pub mod attempt;
+mod convert;
+mod convert_export;
+mod convert_receipt;
 mod evaluate;
 mod import_dataset;
 mod import_model;
@@ -40,7 +43,16 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: &[Kind] = &[import_model::KIND, import_dataset::KIND, train::KIND, evaluate::KIND];
+pub const KINDS: &[Kind] = &[
+    import_model::KIND,
+    import_dataset::KIND,
+    train::KIND,
+    evaluate::KIND,
+    convert::MERGE,
+    convert::QUANTIZE,
+    convert::IMPORT_ADAPTER,
+    convert::EXPORT,
+];
 
 /// Light attempts at once.
 const LIGHT_MAX: usize = 2;
@@ -63,7 +75,7 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
         state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
     };
     if kind.heavy && running(true) > 0 {
-        return Err("another training or evaluation uses the cores".into());
+        return Err("another job uses the cores: a training, an evaluation, a merge or a quantisation".into());
     }
     if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports run already"));

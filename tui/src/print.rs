@@ -325,7 +325,7 @@ pub fn progress(language: Language, view: &JobView) -> String {
     let phase = catalogue::find(language, &progress.phase).unwrap_or(&progress.phase);
     let mut text = phase.to_owned();
     // These two count bytes; the others count things.
-    let in_bytes = matches!(progress.phase.as_str(), "phase.fetch" | "phase.hash");
+    let in_bytes = matches!(progress.phase.as_str(), "phase.fetch" | "phase.hash" | "phase.merge" | "phase.tokenize");
     let amount = |number: u64| if in_bytes { bytes(number) } else { number.to_string() };
     if progress.total > 0 {
         text.push_str(&format!(" {}/{}", amount(progress.done), amount(progress.total)));

@@ -86,6 +86,9 @@ const fn both(en: &'static str, zh: &'static str) -> Both {
 }
 const NONE: Both = both("", "");
 
+/// Most compute threads that a run may ask for; it has no field in the form, 0 being right but for experiments.
+pub const THREADS_MAX: u32 = 256;
+
 /// All fields, in the order of the form.
 pub const TRAIN_FORM: &[Field] = &[
     Field {
@@ -548,6 +551,9 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
             return Err((key, format!("{key} is {value}; it must be between {low} and {high}")));
         }
     }
+    if params.threads > THREADS_MAX {
+        return Err(("threads", format!("threads is {}; it must be between 0 and {THREADS_MAX}", params.threads)));
+    }
     let pairs = params.method.shape() == Shape::Preference;
     if params.tuning == Tuning::Full && pairs {
         return Err(("tuning", format!("{} trains adapters: the base must stay beside the run", params.method.word())));
@@ -583,7 +589,11 @@ mod tests {
         {
             assert_eq!(field(key).unwrap().default, value.to_string(), "{key}");
         }
-        assert_eq!(check(&TrainParams { learning_rate: 0.5, ..params }).unwrap_err().0, "learning_rate");
+        let refused = |params: &TrainParams| check(params).unwrap_err().0;
+        assert_eq!(refused(&TrainParams { learning_rate: 0.5, ..params.clone() }), "learning_rate");
+        assert_eq!(refused(&TrainParams { threads: 257, ..params.clone() }), "threads");
+        assert_eq!(refused(&TrainParams { tuning: Tuning::Full, dropout: 0.1, ..params.clone() }), "dropout");
+        assert_eq!(refused(&TrainParams { patience: 2, ..params }), "patience");
     }
 
     #[test]

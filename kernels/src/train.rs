@@ -1,4 +1,4 @@
-//! LoRA training on a frozen GGUF model. Reading order: `params` (settings), `packing` (which rows share a pass),
+//! Training over a GGUF model: adapters beside it, or all of its values. Reading order: `params` (settings), `packing` (which rows share a pass),
 //! `stream`, `plan` and `memory` (the passes of a run and what they take), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
 //! `preference` (what pairs of rows cost),
 //! `trainer` (steps), `evaluate` (losses without a step), `divergence` and `patience` (whether it still learns), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing

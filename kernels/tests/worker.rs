@@ -312,13 +312,16 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
     let held_out = folder.join("held-out.jsonl");
     std::fs::write(&held_out, wire::encode_line(&row(100))).unwrap();
     let empty = folder.join("replay.jsonl");
-    std::fs::write(&empty, "").unwrap();
+    let replay_held_out = folder.join("replay-held-out.jsonl");
+    for path in [&empty, &replay_held_out] {
+        std::fs::write(path, "").unwrap();
+    }
     TrainTask {
         model_path: text(&starter()),
         model_sha256: Hash([3; 32]),
         rows_path: text(&rows),
         replay_path: text(&empty),
-        replay_held_out_path: text(&empty),
+        replay_held_out_path: text(&replay_held_out),
         held_out_path: text(&held_out),
         folder: text(folder),
         params: TrainParams {
@@ -356,6 +359,36 @@ fn a_checkpoint_that_the_disk_does_not_take_ends_the_run_with_its_place_and_leav
     assert_eq!(failed.code, FailureCode::DiskFull, "{failed:?}");
     assert!(failed.message_en.contains("checkpoints/2"), "{failed:?}");
     assert_eq!(std::fs::read_dir(folder.path().join("checkpoints")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_attempt_that_ended_untold_ends_again_with_the_same_best_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut task = train_task(folder.path(), 6);
+    task.params.patience = 3;
+    // A mixed-in set none of whose held-out rows fits a window is not measured, and ends no run.
+    let mut long = row(200);
+    long.messages[0].content = "word ".repeat(400);
+    std::fs::write(&task.replay_held_out_path, wire::encode_line(&long)).unwrap();
+    let result = folder.path().join("trained.gguf");
+    let run = |task: &TrainTask| {
+        let mut worker = Worker::start("train");
+        worker.send(&ToWorker::Train(Box::new(task.clone())));
+        loop {
+            match worker.next() {
+                FromWorker::Evaluated { replay_loss, .. } => assert_eq!(replay_loss, None),
+                FromWorker::Trained { steps, kept_step, .. } => {
+                    break (steps, kept_step, std::fs::read(&result).unwrap());
+                }
+                FromWorker::Failed(failure) => panic!("{failure}"),
+                _ => {}
+            }
+        }
+    };
+    let first = run(&task);
+    let last = folder.path().join("checkpoints").join(first.0.to_string());
+    task.resume = Some((text(&last), first.0));
+    assert!(run(&task) == first, "kept step {}", first.1);
 }
 
 #[test]

@@ -97,8 +97,8 @@ pub const TRAIN_FORM: &[Field] = &[
         kind: FieldKind::Text,
         label: both("base model", "基础模型"),
         about: both(
-            "The model version that the adapter is trained over; it stays as it is.",
-            "适配器所基于的模型版本；它本身不会被改动。",
+            "The model version that the run begins from; it stays as it is.",
+            "训练所基于的模型版本；它本身不会被改动。",
         ),
         too_low: NONE,
         too_high: NONE,

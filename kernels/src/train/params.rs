@@ -94,7 +94,7 @@ pub enum Weights {
     Small,
 }
 
-/// Settings of a LoRA training run.
+/// Settings of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainParams {
     /// What is made smaller.

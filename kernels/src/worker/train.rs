@@ -24,8 +24,8 @@ use crate::arch::Projection;
 use crate::inspect::{self, BASE_KEY, PARENT_KEY, TEMPLATE_KEY};
 use crate::serve::threads::physical_cores;
 use crate::train::{
-    LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainParams, Trainer, Tuning,
-    preflight,
+    LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainError, TrainParams, Trainer,
+    Tuning, preflight,
 };
 use crate::vocab::Vocab;
 
@@ -180,7 +180,11 @@ impl Run<'_> {
         let folder = Path::new(&self.task.folder);
         let (result, best) = (folder.join(RESULT), folder.join(BEST));
         if let Some(step) = self.trainer.best_step() {
-            std::fs::rename(&best, &result).map_err(|e| unreadable(&best, &e))?;
+            // The best stays: an attempt that ends before it was told comes here again. A copy under another name first, so
+            // that a file that a version shares is not written over.
+            let copy = result.with_extension("next");
+            std::fs::copy(&best, &copy).map_err(|e| unreadable(&best, &e))?;
+            std::fs::rename(&copy, &result).map_err(|e| unreadable(&result, &e))?;
             return Ok(step);
         }
         self.save(&result)?;
@@ -238,9 +242,12 @@ impl Run<'_> {
         let Some(evaluation) = evaluation else { return Ok(()) };
         let replay_loss = match self.replay_held_out.is_empty() {
             true => None,
-            false => match self.trainer.evaluate(&self.replay_held_out, &asked).map_err(facts::of_train)? {
-                None => return Ok(()),
-                Some(replay) => Some(Metric::from(replay.loss())),
+            false => match self.trainer.evaluate(&self.replay_held_out, &asked) {
+                // What is mixed in is measured where it can be; that none of its rows fits a window ends no run.
+                Err(TrainError::NoRows { .. }) => None,
+                Err(error) => return Err(facts::of_train(error)),
+                Ok(None) => return Ok(()),
+                Ok(Some(replay)) => Some(Metric::from(replay.loss())),
             },
         };
         let (loss, preference) = (Metric::from(evaluation.loss()), evaluation.preference.map(preference));

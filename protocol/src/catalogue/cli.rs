@@ -297,7 +297,11 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.verb.dataset.rows", "Print a window of rows", "输出一段数据行"),
     ("cli.verb.dataset.render", "Show a row as a model sees it", "按模型所见显示一行"),
     ("cli.verb.train", "Training runs", "训练"),
-    ("cli.verb.train.start", "Train a LoRA adapter and wait for its end", "训练 LoRA 适配器并等待结束"),
+    (
+        "cli.verb.train.start",
+        "Train an adapter or a whole model and wait for its end",
+        "训练适配器或整个模型并等待结束",
+    ),
     ("cli.verb.train.plan", "Say what a run would do, without starting it", "说明一次训练会做什么，但不启动"),
     ("cli.verb.train.show", "Show a run: settings, plan, progress, result", "显示一次训练：设置、计划、进度与结果"),
     (

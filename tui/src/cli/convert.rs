@@ -23,7 +23,7 @@ const PEFT_CONFIG: &str = "adapter_config.json";
 /// as the base does, which for a quantised base may round away much of what the adapter learned.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  hone model merge support@3\n  hone model merge support:live --type q4_k_m --as support-merged"
+    after_help = "Example:\n  hone model merge support@3\n  hone model merge support:live --type q4_k_m --name support-merged"
 )]
 pub(super) struct Merge {
     /// The adapter: NAME (its newest version), NAME@NUMBER or NAME:ALIAS.
@@ -31,8 +31,24 @@ pub(super) struct Merge {
     /// How the result is stored.
     #[arg(long = "type", value_name = "TYPE", default_value = "f16", ignore_case = true, value_parser = formats(true))]
     weights: WeightsFormat,
-    /// Name of the model that gets the version [default: the adapter's own].
-    #[arg(long = "as", value_name = "NAME")]
+    #[command(flatten)]
+    made: Made,
+}
+
+impl Merge {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        let Made { name, receipt_rows, detach } = self.made;
+        let name = model::name_or(name, name_of(&self.model))?;
+        let conversion = Conversion::Merge { version: self.model, format: self.weights, name, receipt_rows };
+        submit(context, "merge", conversion, detach)
+    }
+}
+
+/// What becomes of a version that is made.
+#[derive(Debug, Args)]
+struct Made {
+    /// Name of the model that gets the version [default: that of what it is made from].
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Measure the result against what it was made from on the first 64 rows of this dataset.
     #[arg(long, value_name = "DATASET")]
@@ -40,15 +56,6 @@ pub(super) struct Merge {
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
-}
-
-impl Merge {
-    pub(super) fn run(self, context: &Context) -> Outcome {
-        let name = model::name_or(self.name, name_of(&self.model))?;
-        let conversion =
-            Conversion::Merge { version: self.model, format: self.weights, name, receipt_rows: self.receipt_rows };
-        submit(context, "merge", conversion, self.detach)
-    }
 }
 
 /// Store a model in fewer bits, by llama.cpp's own quantiser.
@@ -62,23 +69,16 @@ pub(super) struct Quantize {
     /// How the result is stored.
     #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = formats(false))]
     weights: WeightsFormat,
-    /// Name of the model that gets the version [default: its own].
-    #[arg(long = "as", value_name = "NAME")]
-    name: Option<String>,
-    /// Measure the result against what it was made from on the first 64 rows of this dataset.
-    #[arg(long, value_name = "DATASET")]
-    receipt_rows: Option<String>,
-    /// Do not wait; print the job's id.
-    #[arg(long)]
-    detach: bool,
+    #[command(flatten)]
+    made: Made,
 }
 
 impl Quantize {
     pub(super) fn run(self, context: &Context) -> Outcome {
-        let name = model::name_or(self.name, name_of(&self.model))?;
-        let conversion =
-            Conversion::Quantize { version: self.model, format: self.weights, name, receipt_rows: self.receipt_rows };
-        submit(context, "quantize", conversion, self.detach)
+        let Made { name, receipt_rows, detach } = self.made;
+        let name = model::name_or(name, name_of(&self.model))?;
+        let conversion = Conversion::Quantize { version: self.model, format: self.weights, name, receipt_rows };
+        submit(context, "quantize", conversion, detach)
     }
 }
 

@@ -72,7 +72,7 @@ impl RunArgs {
     }
 }
 
-/// Train a LoRA adapter, wait for its end, and register it when --model is given.
+/// Train an adapter or a whole model, wait for its end, and register it when --model is given.
 ///
 /// The rows are split by id: held-out rows are in no training batch. Ctrl-C ends the waiting, not the run.
 #[derive(Debug, Args)]

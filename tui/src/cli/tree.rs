@@ -139,6 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn no_verb_gives_a_flag_of_all_verbs_another_meaning() {
+        let root = Cli::command();
+        let everywhere: Vec<&str> =
+            root.get_arguments().filter(|a| a.is_global_set()).filter_map(Arg::get_long).collect();
+        assert!(everywhere.contains(&"as") && everywhere.contains(&"json"), "{everywhere:?}");
+        for (path, command) in verbs() {
+            for arg in command.get_arguments().filter(|a| !a.is_global_set()) {
+                assert!(!arg.get_long().is_some_and(|long| everywhere.contains(&long)), "{path} {}", arg.get_id());
+            }
+        }
+    }
+
+    #[test]
     fn the_docs_show_no_verb_that_is_not_there() {
         for name in ["cli.md", "zh/cli.md"] {
             let text = docs(name);

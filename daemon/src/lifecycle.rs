@@ -34,6 +34,8 @@ use crate::{clock, http, machine, socket};
 const STOP_MS: u64 = 60_000;
 /// The machine is looked at so often while somebody watches.
 const LOOK_MS: u64 = 1000;
+/// How often the trash is looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Exit status when another daemon holds the lock.
 pub const EXIT_IN_USE: u8 = 75;
 
@@ -145,6 +147,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     });
     tokio::spawn(socket::accept(listener, room));
     tokio::spawn(look_at_machine(hub, events.clone(), options));
+    tokio::spawn(empty_trash(events.clone()));
     tokio::spawn(listen_to_signals(events));
 
     let status = exited.recv().await.unwrap_or(70);
@@ -294,6 +297,14 @@ async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
             before = Some(now);
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+/// Once a day: an idle daemon wakes up for nothing else.
+async fn empty_trash(events: Events) {
+    loop {
+        events.post(Event::EmptyTrash).await;
+        tokio::time::sleep(DAY).await;
     }
 }
 

@@ -81,6 +81,11 @@ impl Perform for Performer {
                 });
             }
             Effect::CleanJob(job) => self.clean(job),
+            Effect::RemoveWeights(name) => {
+                let path = self.keeper.places.models.join(name);
+                // What cannot be removed now is tried again at the next start.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
+            }
             Effect::Exit(status) => drop(self.exit.send(status)),
         }
     }

@@ -134,6 +134,16 @@ impl Conversion {
         }
     }
 
+    /// The model version that it works on, as it is written.
+    pub fn works_on(&self) -> &str {
+        match self {
+            Conversion::Merge { version, .. }
+            | Conversion::Quantize { version, .. }
+            | Conversion::Export { version, .. }
+            | Conversion::ImportPeft { base: version, .. } => version,
+        }
+    }
+
     /// What it begins with, and what it makes, in a few words.
     pub fn ends(&self) -> (&str, String) {
         match self {

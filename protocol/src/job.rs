@@ -50,6 +50,16 @@ impl JobSpec {
             JobSpec::Convert(conversion) => conversion.kind(),
         }
     }
+
+    /// The model version that it works on, as it is written; none for what comes from outside.
+    pub fn works_on(&self) -> Option<&str> {
+        match self {
+            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } => None,
+            JobSpec::Train(spec) => Some(&spec.base),
+            JobSpec::Evaluate(spec) => Some(&spec.version),
+            JobSpec::Convert(conversion) => Some(conversion.works_on()),
+        }
+    }
 }
 
 /// A job as it is stored. "Running" is not here on purpose: it is a fact of memory.

@@ -10,7 +10,7 @@ use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
-use crate::model::ModelView;
+use crate::model::{ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
 use crate::train::{Point, TrainPlan, TrainSpec};
 use crate::worker::Sampling;
@@ -107,6 +107,30 @@ pub enum Request {
         alias: String,
         /// `name@number`.
         version: String,
+    },
+    /// Take an alias away.
+    RemoveAlias {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Put a version into the trash. Refused while something uses it; the failure lists what does.
+    Trash {
+        /// `name@number`.
+        version: String,
+    },
+    /// Take a version out of the trash.
+    Restore {
+        /// `name@number`.
+        version: String,
+    },
+    /// What is in the trash, and what removing it would free.
+    TrashList,
+    /// Remove the files of versions in the trash now. It cannot be taken back.
+    Purge {
+        /// `name@number` of each, as `trash_list` names them.
+        versions: Vec<String>,
     },
 
     // -- datasets
@@ -314,6 +338,7 @@ impl Request {
             Status
                 | Audit { .. }
                 | Models
+                | TrashList
                 | Datasets
                 | Rows { .. }
                 | RenderRow { .. }
@@ -345,6 +370,8 @@ pub enum Answer {
     Audit(Vec<AuditRow>),
     /// To `models`.
     Models(Vec<ModelView>),
+    /// To `trash_list`, the oldest first.
+    Trash(Vec<TrashItem>),
     /// To `datasets`.
     Datasets(Vec<DatasetView>),
     /// To `rows`.

@@ -19,6 +19,7 @@ mod shell;
 mod status;
 mod train;
 mod train_export;
+mod trash;
 mod tree;
 mod wait;
 mod watch;

@@ -100,6 +100,7 @@ pub(crate) fn version(id: u8, model: u8, reference: &str, weights: Weights, base
             created_at_ms: NOW_MS - 95 * MINUTE_MS,
             created_by: "lin".into(),
             receipt: None,
+            trashed_at_ms: None,
         },
         reference: reference.into(),
         base_reference: base.map(str::to_owned),

@@ -321,6 +321,8 @@ impl Decider {
             let message = "only a paused or failed job can go on";
             return Err(Failure::new(FailureCode::WrongState, message).at(id.to_string()));
         }
+        // What it works on may have gone into the trash since it failed.
+        job.spec.works_on().map(|reference| self.state.version(reference)).transpose()?;
         self.with_job(id, |job| {
             job.state = JobState::Queued;
             job.wish = None;

@@ -50,6 +50,8 @@ pub enum Effect {
     },
     /// Remove the work folder of a job that needs it no more.
     CleanJob(JobId),
+    /// Remove a file of this name from the models folder.
+    RemoveWeights(String),
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.
     Exit(u8),
 }

@@ -102,6 +102,8 @@ pub enum Event {
     Machine(Machine),
     /// HTTP listens here.
     Http(Vec<String>),
+    /// It is time to look for versions whose time in the trash is over.
+    EmptyTrash,
     /// Checkpoint, stop everything, end.
     Stop,
     /// The time for a graceful stop is over.

@@ -11,6 +11,7 @@ mod produce;
 mod serving;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -149,6 +150,7 @@ impl Decider {
         decider.make_owner();
         decider.close_cut_rows(store)?;
         decider.resolve_wishes();
+        decider.finish_removals();
         decider.arrange();
         Ok(decider)
     }
@@ -172,6 +174,7 @@ impl Decider {
                 self.dirty.insert(Subject::Machine);
             }
             Event::Http(addresses) => self.state.http = Arc::new(addresses),
+            Event::EmptyTrash => self.empty_trash(),
             Event::Stop => self.stop(),
             Event::StopNow => self.effects.push(Effect::Exit(0)),
         }

@@ -104,6 +104,7 @@ impl Decider {
             created_at_ms: self.now_ms,
             created_by: person.to_owned(),
             receipt: new.receipt,
+            trashed_at_ms: None,
         };
         self.writes.put(Table::Versions, *version.id.bytes(), codec::record(&version));
         Arc::make_mut(&mut self.state.versions).insert(version.id, Arc::new(version));

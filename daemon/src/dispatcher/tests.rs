@@ -1,6 +1,8 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod trash;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -175,6 +177,7 @@ fn effect_words(effect: &Effect) -> String {
             format!("try {base} #{generation} again in {after_ms} ms")
         }
         Effect::CleanJob(job) => format!("clean {job}"),
+        Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
     }
 }

@@ -114,7 +114,8 @@ fn least_quantised(state: &State, version: &Arc<VersionRecord>) -> Arc<VersionRe
         job.is_some_and(|job| matches!(job.spec, JobSpec::Convert(Conversion::Quantize { .. })))
     };
     while is_quantised(&found)
-        && let Some(parent) = found.lineage.parent.and_then(|parent| state.versions.get(&parent))
+        && let Some(parent) =
+            found.lineage.parent.and_then(|parent| state.versions.get(&parent)).filter(|p| p.is_live())
     {
         found = Arc::clone(parent);
     }

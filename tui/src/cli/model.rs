@@ -8,13 +8,15 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{JobResult, JobSpec};
-use hone_protocol::model::{Fit, Hub, HubSource, ModelSource, ModelView, Storage, VersionView, Weights, WeightsAs};
+use hone_protocol::model::{
+    Fit, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights, WeightsAs,
+};
 use hone_protocol::paths;
 use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{convert, pull, wait};
+use super::{convert, pull, trash, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
 
@@ -32,6 +34,9 @@ pub(super) enum Verb {
     Quantize(convert::Quantize),
     Export(convert::Export),
     Alias(Alias),
+    Trash(trash::Trash),
+    Restore(trash::Restore),
+    Purge(trash::Purge),
 }
 
 impl Verb {
@@ -45,22 +50,33 @@ impl Verb {
             Verb::Quantize(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
+            Verb::Trash(verb) => verb.run(context),
+            Verb::Restore(verb) => verb.run(context),
+            Verb::Purge(verb) => verb.run(context),
         }
     }
 }
 
 /// List all versions of all models.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model list --json")]
-pub(super) struct List {}
+#[command(after_help = "Example:\n  hone model list --json\n  hone model list --trash")]
+pub(super) struct List {
+    /// What is in the trash instead.
+    #[arg(long)]
+    trash: bool,
+}
 
 impl List {
     fn run(self, context: &Context) -> Outcome {
-        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        if self.trash {
+            return trash::list(context);
+        }
+        let mut models = answer!(context.link()?.ask(Request::Models)?, Models);
+        models.iter_mut().for_each(|model| model.versions.retain(|version| version.record.is_live()));
         if context.json {
             return print::json(&models);
         }
-        if models.is_empty() {
+        if models.iter().all(|model| model.versions.is_empty()) {
             context.say("cli.no_models", &[]);
             return Ok(());
         }
@@ -160,25 +176,38 @@ pub(super) fn show_made(context: &Context, link: &mut Link, id: VersionId) -> Ou
 
 /// Point an alias at a version; `MODEL:ALIAS` then stands for it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model alias support live support@3")]
+#[command(after_help = "Example:\n  hone model alias support live support@3\n  hone model alias support live --remove")]
 pub(super) struct Alias {
     /// The model.
     model: String,
     /// The alias, for example `live`.
     alias: String,
     /// The version it points at: NAME@NUMBER.
-    version: String,
+    #[arg(required_unless_present = "remove")]
+    version: Option<String>,
+    /// Take the alias away.
+    #[arg(long, conflicts_with = "version")]
+    remove: bool,
 }
 
 impl Alias {
     fn run(self, context: &Context) -> Outcome {
-        let request =
-            Request::SetAlias { model: self.model.clone(), alias: self.alias.clone(), version: self.version.clone() };
+        let (model, alias) = (self.model.clone(), self.alias.clone());
+        let request = match &self.version {
+            Some(version) => Request::SetAlias { model, alias, version: version.clone() },
+            None => Request::RemoveAlias { model, alias },
+        };
         let answer = context.change(&mut context.link()?, "alias", request)?;
         if context.json {
             return print::json(&answer);
         }
-        print::out(&format!("{}:{} -> {}\n", self.model, self.alias, self.version))
+        match self.version {
+            Some(version) => print::out(&format!("{}:{} -> {version}\n", self.model, self.alias)),
+            None => {
+                context.say("cli.alias_removed", &[("alias", &format!("{}:{}", self.model, self.alias))]);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -258,7 +287,7 @@ pub(super) fn find<'a>(models: &'a [ModelView], typed: &str) -> Result<(&'a Mode
         let target = model.record.aliases.iter().find(|a| a.name == alias).map(|a| a.version);
         model.versions.iter().find(|v| Some(v.record.id) == target)
     } else {
-        model.versions.last()
+        model.live().next_back()
     };
     version.map(|version| (model, version)).ok_or_else(|| Failure::not_found("version", typed))
 }
@@ -343,6 +372,7 @@ fn details(language: Language, model: &ModelView, version: &VersionView, models:
         Storage::HardLinked => "hard link",
         Storage::Copied => "copy",
         Storage::InPlace => "in place",
+        Storage::Removed => "removed",
     };
     let licence = [model.record.licence.as_str(), facts.licence.as_str()].into_iter().find(|l| !l.is_empty());
     let tensors: Vec<String> = facts.tensor_types.iter().map(|(name, count)| format!("{name} x{count}")).collect();
@@ -385,6 +415,11 @@ fn details(language: Language, model: &ModelView, version: &VersionView, models:
     }
     if let Some(parent) = record.lineage.parent {
         pairs.push(("cli.col.parent", reference(models, parent)));
+    }
+    if let Some(at) = record.trashed_at_ms {
+        let until = print::moment(at + TRASH_KEPT_MS);
+        let key = if record.is_removed() { "cli.state_removed" } else { "cli.state_trashed" };
+        pairs.push(("cli.col.state", hone_protocol::catalogue::fill(language, key, &[("until", &until)])));
     }
     if let Some(warning) = &record.lineage.warning {
         pairs.push(("cli.col.note", warning.clone()));

@@ -54,7 +54,7 @@ fn items<'a>(view: &View<'a>) -> Vec<(String, Item<'a>)> {
     let mut items = Vec::new();
     for model in view.mirror.models() {
         items.push((model.record.name.clone(), Item::Model(model)));
-        for version in model.versions.iter().rev() {
+        for version in model.live().rev() {
             items.push((version.reference.clone(), Item::Version(model, version)));
         }
     }
@@ -118,7 +118,7 @@ impl Models {
         let rows = self.rows(view);
         let key = self.list.selected(&rows)?;
         items(view).into_iter().find(|(k, _)| *k == key).and_then(|(_, item)| match item {
-            Item::Model(model) => model.versions.last(),
+            Item::Model(model) => model.live().next_back(),
             Item::Version(_, version) => Some(version),
         })
     }
@@ -149,8 +149,7 @@ impl Models {
         let model = version.reference.split('@').next().unwrap_or_default();
         let record = view.mirror.models().iter().find(|m| m.record.name == model);
         let known = record.map(|m| m.record.aliases.iter().map(|a| a.name.clone()).collect()).unwrap_or_default();
-        let versions =
-            record.map(|m| m.versions.iter().rev().map(|v| v.reference.clone()).collect()).unwrap_or_default();
+        let versions = record.map(|m| m.live().rev().map(|v| v.reference.clone()).collect()).unwrap_or_default();
         self.form = Some((
             FormKind::Alias,
             Form::new(vec![
@@ -216,7 +215,7 @@ impl Models {
                     model_page(view, model, &mut page);
                     page.blank();
                 }
-                if let Some(newest) = model.versions.last() {
+                if let Some(newest) = model.live().next_back() {
                     version_page(view, model, newest, &mut page);
                 }
             }

@@ -144,7 +144,7 @@ pub(crate) fn fit(view: &View<'_>, version: &VersionView) -> Piece {
 
 /// References of all versions, newest of each model first.
 pub(crate) fn version_names(view: &View<'_>) -> Vec<String> {
-    view.mirror.models().iter().flat_map(|m| m.versions.iter().rev().map(|v| v.reference.clone())).collect()
+    view.mirror.models().iter().flat_map(|m| m.live().rev().map(|v| v.reference.clone())).collect()
 }
 
 /// References of versions that training can start from.

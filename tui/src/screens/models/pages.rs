@@ -22,7 +22,7 @@ pub(super) fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
     page.fact(view.t("models.made_by"), cell(&model.record.created_by));
     page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, model.record.created_at_ms));
     page.blank().heading(view.t("models.versions"));
-    for version in model.versions.iter().rev() {
+    for version in model.live().rev() {
         let what = match version.record.weights {
             Weights::Base => quantisation(version),
             Weights::Adapter { .. } => format!("LoRA < {}", version.base_reference.as_deref().unwrap_or("?")),
@@ -75,6 +75,7 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
         Storage::HardLinked => "storage.hard_linked",
         Storage::Copied => "storage.copied",
         Storage::InPlace => "storage.in_place",
+        Storage::Removed => "storage.removed",
     };
     page.fact(view.t("models.storage"), view.t(storage));
     page.blank().heading(view.t("models.lineage"));

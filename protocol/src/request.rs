@@ -12,7 +12,7 @@ use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
 use crate::model::{ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
-use crate::train::{Point, TrainPlan, TrainSpec};
+use crate::train::{KeptCheckpoint, Point, TrainPlan, TrainSpec};
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -215,6 +215,11 @@ pub enum Request {
         /// At most this many points, spread evenly; 0 for all up to [`POINTS_MAX`].
         points: u32,
     },
+    /// What is kept of a run, newest first: each can become a version.
+    Checkpoints {
+        /// The training job.
+        job: JobId,
+    },
     /// What a training run would do, without starting it.
     PlanTrain {
         /// The form.
@@ -347,6 +352,7 @@ impl Request {
                 | Follow { .. }
                 | Log { .. }
                 | Metrics { .. }
+                | Checkpoints { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
@@ -396,6 +402,8 @@ pub enum Answer {
     },
     /// To `metrics`.
     Metrics(Vec<Point>),
+    /// To `checkpoints`.
+    Checkpoints(Vec<KeptCheckpoint>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.

@@ -86,8 +86,25 @@ pub enum ToWorker {
     },
     /// `honed fetch`: bring files out of a repository of a model hub. Answers: `Progress`…, `HubFetched`.
     FetchHub(HubTask),
+    /// `hone-worker checkpoint`: a checkpoint of a run as a GGUF file. Answers: `Progress`, `CheckpointSaved`.
+    SaveCheckpoint(CheckpointTask),
     /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
     FromFolder(FolderTask),
+}
+
+/// A checkpoint that becomes a GGUF file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointTask {
+    /// Absolute path of the checkpoint's folder.
+    pub folder: String,
+    /// Absolute path of the GGUF file that the run was over.
+    pub model_path: String,
+    /// Hash of that file; the checkpoint must be of a run over it.
+    pub model_sha256: Hash,
+    /// Name written into the file.
+    pub name: String,
+    /// Absolute path of the file to write.
+    pub target: String,
 }
 
 /// A pull from a model hub.
@@ -477,6 +494,11 @@ pub enum FromWorker {
     },
     /// To `FetchHub`: all files are complete and of the hashes that the hub announced.
     HubFetched(HubFiles),
+    /// To `SaveCheckpoint`: the file is complete.
+    CheckpointSaved {
+        /// The step that it holds.
+        step: u64,
+    },
     /// To `FromFolder`: the file is complete.
     FolderConverted {
         /// Tensors written.

@@ -91,3 +91,70 @@ fn the_trash_keeps_what_is_used_and_removes_only_the_stores_own_names() {
         assert!(verbs.contains(&verb), "{verb} is not in {verbs:?}");
     }
 }
+
+fn register(client: &mut Client, run: &str, step: Value, model: &str) -> Result<Value, Value> {
+    let register = json!({"model": model, "alias": "", "publish": ""});
+    let job =
+        client.try_ask(json!({"submit": {"spec": {"register": {"run": run, "step": step, "register": register}}}}))?;
+    let view = client.finish(job["record"]["id"].as_str().unwrap());
+    let state = &view["record"]["state"];
+    if state["failed"].is_null() { Ok(state["succeeded"]["model"].clone()) } else { Err(state["failed"].clone()) }
+}
+
+fn kept(client: &mut Client, run: &str) -> Vec<(u64, bool)> {
+    let kept = client.ask(json!({"checkpoints": {"job": run}}));
+    let of = |c: &Value| (c["step"].as_u64().unwrap(), c["result"].as_bool().unwrap());
+    kept.as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn kept_checkpoints_become_versions_after_any_end_of_the_run() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.import_starter();
+    client.import_rows();
+
+    // A run that ended well and was not registered: its result, and each step that was kept.
+    let run = client.submit(one_threaded(5, Value::Null));
+    assert_eq!(client.finish(&run)["shown"], "succeeded");
+    wait_until("only values are kept", || {
+        let moments = daemon.state().join(format!("jobs/{run}/checkpoints/5/first_moment.f32"));
+        (!moments.exists()).then_some(())
+    });
+    assert_eq!(kept(&mut client, &run), [(5, true), (4, false), (2, false)]);
+    register(&mut client, &run, Value::Null, "support").unwrap();
+    register(&mut client, &run, json!(2), "support").unwrap();
+    register(&mut client, &run, json!(4), "support").unwrap();
+    let made: Vec<Value> = (1..=3).map(|n| version(&mut client, &format!("support@{n}"))).collect();
+    for (version, step) in made.iter().zip([5, 2, 4]) {
+        let lineage = &version["record"]["lineage"];
+        assert_eq!((&lineage["step"], &lineage["job"]), (&json!(step), &json!(run)), "{lineage}");
+        assert_eq!(version["base_reference"], "starter@1");
+        assert_eq!(version["record"]["weights"]["adapter"]["rank"], 4);
+    }
+    let files: Vec<Vec<u8>> = made.iter().map(|v| std::fs::read(weights(&daemon, v)).unwrap()).collect();
+    assert!(files[0] != files[1] && files[1] != files[2], "each step has weights of its own");
+    // A version of a checkpoint answers like any other.
+    let price = json!({"input_micros": null, "cached_micros": null, "output_micros": null});
+    client.ask(json!({"publish": {"name": "early", "version": "support@2", "slots": 1, "context_tokens": 256, "price": price}}));
+    client.wait_for_service("early");
+
+    let refused = register(&mut client, &run, json!(3), "support").unwrap_err();
+    assert_eq!(refused["code"], "not_found");
+    assert!(refused["message_en"].as_str().unwrap().ends_with("kept are 5, 4, 2"), "{refused}");
+
+    // A run that was cancelled, after a crash of the daemon in between.
+    let run = client.submit(one_threaded(5000, json!({"model": "never", "alias": "", "publish": ""})));
+    let refused = register(&mut client, &run, Value::Null, "support").unwrap_err();
+    assert_eq!((&refused["code"], &refused["place"]), (&json!("wrong_state"), &json!("run")));
+    let accepted =
+        |client: &mut Client| client.ask(json!({"job": {"job": run}}))["record"]["checkpoint"]["step"].as_u64();
+    wait_until("two checkpoints", || accepted(&mut client).filter(|step| *step >= 4));
+    daemon.crash();
+    let mut client = daemon.connect();
+    client.ask(json!({"cancel": {"job": run}}));
+    assert_eq!(client.finish(&run)["shown"], "cancelled");
+    let newest = kept(&mut client, &run)[0].0;
+    register(&mut client, &run, Value::Null, "rescued").unwrap();
+    assert_eq!(version(&mut client, "rescued@1")["record"]["lineage"]["step"], json!(newest));
+}

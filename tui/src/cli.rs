@@ -12,6 +12,7 @@ mod evaluation;
 mod job;
 mod model;
 mod pull;
+mod register;
 mod run_file;
 mod serve;
 mod service;

@@ -68,9 +68,11 @@ impl Decider {
             job.ended_at_ms = Some(at_ms);
         });
         self.job_event(id, kind);
-        if !matches!(self.state.jobs.get(&id).map(|j| &j.state), Some(JobState::Failed(_))) {
+        let ended = self.state.jobs.get(&id).map(|j| &j.state);
+        if !matches!(ended, Some(JobState::Failed(_))) {
             // A failed job keeps its folder: it may be resumed from its checkpoint.
-            self.effects.push(Effect::CleanJob(id));
+            let keep_result = matches!(ended, Some(JobState::Succeeded(JobResult::Train(r))) if r.version.is_none());
+            self.effects.push(Effect::CleanJob { job: id, keep_result });
         }
     }
 

@@ -222,6 +222,17 @@ pub enum Produced {
         /// What the run came to; its version is not known yet.
         result: TrainResult,
     },
+    /// A kept checkpoint of a run, as a file.
+    Registered {
+        /// The new version's id, which names its file.
+        version: VersionId,
+        /// What the inspector found.
+        facts: ModelFacts,
+        /// Where it is.
+        file: WeightsFile,
+        /// The step.
+        step: u64,
+    },
     /// A version made of another one, or an adapter brought in.
     Converted {
         /// The new version's id, which names its file.

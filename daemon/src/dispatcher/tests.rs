@@ -10,7 +10,7 @@ use hone_protocol::application::{LedgerRow, Outcome};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
 use hone_protocol::evaluation::{EvaluateSpec, Scorer};
-use hone_protocol::job::{Checkpoint, JobSpec};
+use hone_protocol::job::{Checkpoint, JobSpec, RegisterSpec};
 use hone_protocol::model::{ModelFacts, ModelSource, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Price, ServiceState};
@@ -176,7 +176,8 @@ fn effect_words(effect: &Effect) -> String {
         Effect::RetryServing { base, generation, after_ms } => {
             format!("try {base} #{generation} again in {after_ms} ms")
         }
-        Effect::CleanJob(job) => format!("clean {job}"),
+        Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
+        Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
     }
@@ -548,6 +549,8 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     ];
     let mut specs = vec![import_model(), import_dataset(), train(), JobSpec::Evaluate(evaluate)];
     specs.extend(conversions.map(JobSpec::Convert));
+    let register = Register { model: name(), alias: String::new(), publish: String::new() };
+    specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

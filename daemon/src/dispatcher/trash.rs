@@ -177,8 +177,13 @@ fn users_of(state: &State, version: &VersionRecord) -> Vec<String> {
 /// conversions begin at the least quantised ancestor.
 fn job_reads(state: &State, spec: &JobSpec) -> Vec<VersionId> {
     let mut found = Vec::new();
-    let mut next: Vec<VersionId> =
-        spec.works_on().and_then(|reference| state.any_version(reference).ok()).map(|v| v.id).into_iter().collect();
+    let works_on = match spec {
+        // What a run was over says how its checkpoints are to be read.
+        JobSpec::Register(register) => state.jobs.get(&register.run).and_then(|run| run.spec.works_on()),
+        spec => spec.works_on(),
+    };
+    let first = works_on.and_then(|reference| state.any_version(reference).ok());
+    let mut next: Vec<VersionId> = first.map(|version| version.id).into_iter().collect();
     while let Some(id) = next.pop() {
         let Some(version) = state.versions.get(&id).filter(|_| !found.contains(&id)) else { continue };
         found.push(id);

@@ -8,6 +8,8 @@ mod convert_receipt;
 mod evaluate;
 mod import_dataset;
 mod import_model;
+pub(crate) mod kept;
+mod register;
 pub mod store_file;
 mod train;
 
@@ -52,6 +54,7 @@ pub const KINDS: &[Kind] = &[
     convert::QUANTIZE,
     convert::IMPORT_ADAPTER,
     convert::EXPORT,
+    register::KIND,
 ];
 
 /// Light attempts at once.

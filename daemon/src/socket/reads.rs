@@ -58,6 +58,9 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             Ok(Answer::Log { text, size_bytes })
         }
         Request::Metrics { job, series, from_step, points } => metrics(room, &state, job, &series, from_step, points),
+        Request::Checkpoints { job } => {
+            Ok(Answer::Checkpoints(jobs::kept::list(&room.options.places, state.job(job)?)))
+        }
         Request::PlanTrain { spec } => {
             let places = Arc::new(room.options.places.clone());
             let (store, spawner, events) = (room.store.clone(), room.spawner.clone(), room.events.clone());

@@ -37,4 +37,5 @@ pub(super) const MESSAGES: &[Message] = &[
     ("kind.quantize", "quantise", "量化"),
     ("kind.import_adapter", "import adapter", "导入适配器"),
     ("kind.export", "export", "导出"),
+    ("kind.register", "register", "登记"),
 ];

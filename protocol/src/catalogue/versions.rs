@@ -43,4 +43,37 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.flag.yes", "Do it", "执行"),
     ("cli.flag.trash", "What is in the trash instead", "改为列出回收站中的版本"),
     ("cli.flag.remove", "Take the alias away", "移除该别名"),
+    // -- versions of what a run left, on the command line
+    (
+        "cli.nothing_kept",
+        "nothing of {job} is kept: it has no checkpoint yet, or it ended more than 30 days ago",
+        "{job} 没有保留的检查点：尚未写出，或已结束超过 30 天",
+    ),
+    (
+        "cli.verb.model.register",
+        "Make a version of a kept checkpoint of a run, or of the result of a run that was not registered",
+        "把训练保留的检查点，或未登记的训练结果，登记为版本",
+    ),
+    (
+        "cli.verb.model.register.job",
+        "The run: a job's id, the end of it, or `last`",
+        "训练：任务编号、其末尾，或 `last`",
+    ),
+    (
+        "cli.verb.model.register.name",
+        "Name of the model that gets the version; made if it is not there",
+        "得到该版本的模型名称；不存在时新建",
+    ),
+    (
+        "cli.flag.step",
+        "The step of the checkpoint [default: the run's result, else its newest checkpoint]",
+        "检查点的步数 [默认：训练结果，否则为最新的检查点]",
+    ),
+    ("cli.verb.model.register.alias", "Alias to move to the new version", "指向新版本的别名"),
+    ("cli.flag.publish", "Publish the new version as a service of this name", "以此名称把新版本发布为模型服务"),
+    (
+        "cli.verb.train.checkpoints",
+        "List what is kept of a run, newest first: each step can become a version",
+        "列出一次训练保留的检查点，最新的在前；每一步都可登记为版本",
+    ),
 ];

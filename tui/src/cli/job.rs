@@ -219,6 +219,10 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             format!("{} on {}{target}", spec.base, spec.dataset)
         }
         JobSpec::Evaluate(spec) => format!("{} by {}", spec.version, spec.suite),
+        JobSpec::Register(spec) => {
+            let step = spec.step.map(|step| format!(" step {step}")).unwrap_or_default();
+            format!("{} < {}{step}", spec.register.model, spec.run)
+        }
         JobSpec::Convert(conversion) => {
             let (from, to) = conversion.ends();
             format!("{from} -> {to}")

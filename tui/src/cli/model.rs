@@ -16,7 +16,7 @@ use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{convert, pull, trash, wait};
+use super::{convert, pull, register, trash, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
 
@@ -34,6 +34,7 @@ pub(super) enum Verb {
     Quantize(convert::Quantize),
     Export(convert::Export),
     Alias(Alias),
+    Register(register::RegisterRun),
     Trash(trash::Trash),
     Restore(trash::Restore),
     Purge(trash::Purge),
@@ -50,6 +51,7 @@ impl Verb {
             Verb::Quantize(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
+            Verb::Register(verb) => verb.run(context),
             Verb::Trash(verb) => verb.run(context),
             Verb::Restore(verb) => verb.run(context),
             Verb::Purge(verb) => verb.run(context),

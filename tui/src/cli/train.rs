@@ -10,7 +10,7 @@ use hone_protocol::train::{Point, SERIES, TrainPlan, TrainSpec};
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
-use super::{job, model, train_export, wait};
+use super::{job, model, register, train_export, wait};
 use crate::print::{self, Cell, Outcome, Table};
 
 /// Training runs.
@@ -20,6 +20,7 @@ pub(super) enum Verb {
     Plan(Plan),
     Show(Show),
     Metrics(Metrics),
+    Checkpoints(register::Checkpoints),
     Export(train_export::Export),
 }
 
@@ -30,6 +31,7 @@ impl Verb {
             Verb::Plan(verb) => verb.run(context),
             Verb::Show(verb) => verb.run(context),
             Verb::Metrics(verb) => verb.run(context),
+            Verb::Checkpoints(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
         }
     }

@@ -260,9 +260,10 @@ impl Jobs {
 fn made(view: &View<'_>, job: &JobView) -> Option<Place> {
     match (&job.record.spec, &job.record.state) {
         (JobSpec::Train(_), _) => Some(Place::Run(job.record.id)),
-        (JobSpec::ImportModel { .. } | JobSpec::Convert(_), JobState::Succeeded(JobResult::Model(id))) => {
-            view.mirror.version(*id).map(|v| Place::Model(v.reference.clone()))
-        }
+        (
+            JobSpec::ImportModel { .. } | JobSpec::Convert(_) | JobSpec::Register(_),
+            JobState::Succeeded(JobResult::Model(id)),
+        ) => view.mirror.version(*id).map(|v| Place::Model(v.reference.clone())),
         (JobSpec::ImportDataset { name, .. }, JobState::Succeeded(_)) => Some(Place::Dataset(name.clone())),
         (JobSpec::Evaluate(_), JobState::Succeeded(_)) => Some(Place::Area(crate::action::Area::Evaluation)),
         _ => None,

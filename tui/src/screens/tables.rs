@@ -22,6 +22,10 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             _ => format!("{} < {}", spec.base, spec.dataset),
         },
         JobSpec::Evaluate(spec) => format!("{} on {}", spec.version, spec.suite),
+        JobSpec::Register(spec) => {
+            let step = spec.step.map(|step| format!(" @{step}")).unwrap_or_default();
+            format!("{} < {}{step}", spec.register.model, spec.run.short())
+        }
         JobSpec::Convert(conversion) => {
             let (from, to) = conversion.ends();
             format!("{to} < {from}")
@@ -37,6 +41,7 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::ImportDataset { .. } => "kind.import_dataset",
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
+        JobSpec::Register(_) => "kind.register",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
         JobSpec::Convert(Conversion::Quantize { .. }) => "kind.quantize",
         JobSpec::Convert(Conversion::ImportPeft { .. }) => "kind.import_adapter",

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::Receipt;
 use crate::id::{DatasetVersionId, JobId, ModelId, VersionId};
+use crate::job::ShownState;
 use crate::value::Hash;
 
 /// A named line of weights.
@@ -386,6 +387,27 @@ impl ModelView {
     pub fn live(&self) -> impl DoubleEndedIterator<Item = &VersionView> {
         self.versions.iter().filter(|version| version.record.is_live())
     }
+}
+
+/// Something that touched a version: a job, or an act of a person. Read out of the records of both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// `name@number` of the version.
+    pub version: String,
+    /// When it was asked for or done, Unix milliseconds.
+    pub at_ms: i64,
+    /// Who.
+    pub person: String,
+    /// The word of the job's kind, or of the act in the audit log: `publish`, `set_alias`, `trash`, `restore`, `purge`.
+    pub what: String,
+    /// Whether it made the version; else it worked on it.
+    pub made: bool,
+    /// The job; none for an act.
+    pub job: Option<JobId>,
+    /// How the job stands; none for an act.
+    pub state: Option<ShownState>,
+    /// The other end: what the version was made of, what was made of it, how it was judged, where it went.
+    pub other: String,
 }
 
 /// A version in the trash.

@@ -10,7 +10,7 @@ use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
-use crate::model::{ModelView, TrashItem};
+use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, TrainPlan, TrainSpec};
 use crate::worker::Sampling;
@@ -99,6 +99,11 @@ pub enum Request {
     // -- models
     /// All models with their versions.
     Models,
+    /// What touched a model or one version of it, newest first.
+    History {
+        /// `name` for all versions, or `name@number`.
+        model: String,
+    },
     /// Point `model:alias` at a version.
     SetAlias {
         /// Name of the model.
@@ -344,6 +349,7 @@ impl Request {
                 | Audit { .. }
                 | Models
                 | TrashList
+                | History { .. }
                 | Datasets
                 | Rows { .. }
                 | RenderRow { .. }
@@ -376,6 +382,8 @@ pub enum Answer {
     Audit(Vec<AuditRow>),
     /// To `models`.
     Models(Vec<ModelView>),
+    /// To `history`.
+    History(Vec<HistoryEntry>),
     /// To `trash_list`, the oldest first.
     Trash(Vec<TrashItem>),
     /// To `datasets`.

@@ -154,6 +154,24 @@ fn kept_checkpoints_become_versions_after_any_end_of_the_run() {
     let mut client = daemon.connect();
     client.ask(json!({"cancel": {"job": run}}));
     assert_eq!(client.finish(&run)["shown"], "cancelled");
+    // The record of the base: what was made from it, by whom, and how that ended; of a version: what made it.
+    let history = client.ask(json!({"history": {"model": "starter@1"}}));
+    let told: Vec<(&str, bool)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["what"].as_str().unwrap(), e["made"].as_bool().unwrap()))
+        .collect();
+    assert_eq!(told, [("train", false), ("train", false), ("import_model", true)], "{history}");
+    assert_eq!(history[0]["state"], "cancelled");
+    let history = client.ask(json!({"history": {"model": "support@2"}}));
+    let told: Vec<&str> = history.as_array().unwrap().iter().map(|e| e["what"].as_str().unwrap()).collect();
+    assert_eq!(told, ["publish", "register", "train"], "{history}");
+    assert_eq!(
+        (&history[0]["other"], &history[1]["made"], &history[0]["job"]),
+        (&json!("early"), &json!(true), &Value::Null)
+    );
+    assert_eq!(client.ask(json!({"history": {"model": "support"}})).as_array().unwrap().len(), 7);
     let newest = kept(&mut client, &run)[0].0;
     register(&mut client, &run, Value::Null, "rescued").unwrap();
     assert_eq!(version(&mut client, "rescued@1")["record"]["lineage"]["step"], json!(newest));

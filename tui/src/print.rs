@@ -7,6 +7,7 @@ use hone_protocol::catalogue::{self, Language};
 use hone_protocol::convert::Receipt;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::{JobView, ShownState};
+use hone_protocol::model::HistoryEntry;
 use hone_protocol::service::{Price, ServiceState};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -357,6 +358,17 @@ pub fn failure(language: Language, failure: &Failure) -> String {
         text.push_str(&format!("hint: {hint}\n"));
     }
     text
+}
+
+/// What a history entry is, in words: the kind of job or act, and how a job stands.
+pub(crate) fn history_words(language: Language, entry: &HistoryEntry) -> (String, String) {
+    let word = |key: String, own: &str| catalogue::find(language, &key).map_or_else(|| own.to_owned(), str::to_owned);
+    let kind = if entry.job.is_some() { "kind" } else { "act_on" };
+    let state = entry.state.map_or_else(String::new, |state| {
+        let own = word_of(&state);
+        word(format!("state.{own}"), &own)
+    });
+    (word(format!("{kind}.{}", entry.what), &entry.what), state)
 }
 
 /// The wire word of a failure code.

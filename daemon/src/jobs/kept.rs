@@ -122,7 +122,7 @@ pub(crate) fn list(places: &Places, run: &JobRecord) -> Vec<KeptCheckpoint> {
 fn result(folder: &Path, run: &JobRecord) -> Option<(u64, PathBuf)> {
     let JobState::Succeeded(JobResult::Train(result)) = &run.state else { return None };
     let path = folder.join(TRAINED);
-    path.is_file().then_some((result.kept_step, path))
+    (result.version.is_none() && path.is_file()).then_some((result.kept_step, path))
 }
 
 /// What holds a step of a run.

@@ -19,12 +19,16 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
 use crate::dispatcher::{ledger_prefix, metric_key};
+use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
 use crate::{clock, machine};
+
+/// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
+const AUDIT_LOOKED_THROUGH: usize = 20_000;
 
 fn unreadable(error: StoreError) -> Failure {
     Failure::new(FailureCode::Internal, error.to_string())
@@ -37,6 +41,7 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Status => Ok(Answer::Status(Box::new(status(room, &state)))),
         Request::Audit { count } => audit(room, count),
         Request::Models => Ok(Answer::Models(state.models.keys().filter_map(|id| state.model_view(*id)).collect())),
+        Request::History { model } => history_of(room, &state, &model),
         Request::TrashList => Ok(Answer::Trash(trash_list(room, &state))),
         Request::Datasets => {
             Ok(Answer::Datasets(state.datasets.keys().filter_map(|id| state.dataset_view(*id)).collect()))
@@ -87,6 +92,20 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+/// What touched a model or a version.
+fn history_of(room: &Room, state: &State, named: &str) -> Result<Answer, Failure> {
+    let wanted = match named.contains('@') {
+        true => [state.any_version(named)?.id].into(),
+        false => {
+            let model = state.model(named).ok_or_else(|| Failure::not_found("model", named))?;
+            state.versions_of(model.id).into_iter().map(|version| version.id).collect()
+        }
+    };
+    let rows = room.store.range(Table::Audit, &[], &[u8::MAX; 9], true, AUDIT_LOOKED_THROUGH).map_err(unreadable)?;
+    let rows: Vec<AuditRow> = codec::read_all(Table::Audit, &rows).map_err(unreadable)?;
+    Ok(Answer::History(history::of(state, &rows, &wanted)))
 }
 
 /// What is in the trash, the oldest first. A file frees its bytes only with its last name: one that is linked elsewhere, or

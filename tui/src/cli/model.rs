@@ -9,7 +9,7 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::model::{
-    Fit, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights, WeightsAs,
+    Fit, HistoryEntry, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights, WeightsAs,
 };
 use hone_protocol::paths;
 use hone_protocol::request::Request;
@@ -88,21 +88,74 @@ impl List {
 
 /// Show a version: what it is, where it came from, and whether it fits this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model show smollm2-135m@1")]
+#[command(after_help = "Example:\n  hone model show smollm2-135m@1\n  hone model show smollm2-135m --history")]
 pub(super) struct Show {
     /// NAME (its newest version), NAME@NUMBER or NAME:ALIAS.
     model: String,
+    /// Everything that touched it, newest first: jobs, and what persons did. NAME is all its versions.
+    #[arg(long)]
+    history: bool,
 }
 
 impl Show {
     fn run(self, context: &Context) -> Outcome {
-        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        let mut link = context.link()?;
+        let models = answer!(link.ask(Request::Models)?, Models);
         let (model, version) = find(&models, &self.model)?;
+        if self.history {
+            let named = if self.model.contains(['@', ':']) { &version.reference } else { &model.record.name };
+            let entries = answer!(link.ask(Request::History { model: named.clone() })?, History);
+            return show_history(context, &entries);
+        }
         if context.json {
             return if self.model.contains(['@', ':']) { print::json(version) } else { print::json(model) };
         }
-        print::out(&details(context.language, model, version, &models))
+        print::out(&details(context.language, model, version, &models))?;
+        let request = Request::History { model: version.reference.clone() };
+        let mut entries = answer!(link.ask(request)?, History);
+        entries.truncate(HISTORY_SHOWN);
+        print::out("\n")?;
+        show_history(context, &entries)
     }
+}
+
+/// Entries of a history that follow the facts of a version; `--history` shows all.
+const HISTORY_SHOWN: usize = 10;
+
+fn show_history(context: &Context, entries: &[HistoryEntry]) -> Outcome {
+    if context.json {
+        return print::json(&entries);
+    }
+    print::out(&history(context.language, entries).render(print::colour()))
+}
+
+fn history(language: Language, entries: &[HistoryEntry]) -> Table {
+    let mut table = Table::new(
+        language,
+        &[
+            "cli.col.at",
+            "cli.col.version",
+            "cli.col.what",
+            "cli.col.other",
+            "cli.col.state",
+            "cli.col.person",
+            "cli.col.job",
+        ],
+    );
+    for entry in entries {
+        let (what, state) = print::history_words(language, entry);
+        let made = hone_protocol::catalogue::text(language, "models.made_this");
+        table.row(vec![
+            print::moment(entry.at_ms).into(),
+            entry.version.as_str().into(),
+            if entry.made { format!("{what} ({made})") } else { what }.into(),
+            entry.other.as_str().into(),
+            state.into(),
+            entry.person.as_str().into(),
+            entry.job.map_or_else(String::new, |job| job.to_string()).into(),
+        ]);
+    }
+    table
 }
 
 /// Bring a model in and wait until it is usable.

@@ -9,6 +9,7 @@ mod convert;
 mod daemon;
 mod dataset;
 mod evaluation;
+mod import;
 mod job;
 mod model;
 mod pull;
@@ -110,6 +111,7 @@ enum Noun {
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
+    Import(import::Import),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -164,6 +166,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),
+        Noun::Import(verb) => verb.run(&context),
         Noun::Completions(verb) => verb.run(),
         Noun::Man(verb) => verb.run(&context),
     }

@@ -49,6 +49,9 @@ const SAME: [(&str, &str); 14] = [
     ("pref_beta", "beta"),
 ];
 
+/// Keys without which it is another method.
+const DECISIVE: [&str; 3] = ["stage", "finetuning_type", "pref_loss"];
+
 /// What LLaMA-Factory does where nothing is written and hone would do something else.
 const DEFAULTS: [(&str, &str); 7] = [
     ("learning_rate", "5e-5"),
@@ -106,7 +109,10 @@ pub(super) fn read(path: &str, text: &str) -> Result<Taken, Failure> {
     reader.defaults();
     let Reader { mut taken, values, .. } = reader;
     let values = checked(values, &mut taken.not_taken)?;
-    let order = TRAIN_FORM.iter().map(|field| field.key);
+    // Of another method only the commands are of use: a run by the method that is there would be a different one.
+    let decides = |missing: &NotTaken| missing.file == path && DECISIVE.contains(&missing.field.as_str());
+    let another = taken.not_taken.iter().any(decides);
+    let order = TRAIN_FORM.iter().map(|field| field.key).filter(|_| !another);
     taken.run = order.filter_map(|key| Some((key.to_owned(), values.get(key)?.text.clone()))).collect();
     taken.not_taken.sort_by_key(|missing| (missing.file != path, missing.line));
     Ok(taken)
@@ -278,7 +284,7 @@ impl Reader<'_> {
                         }
                     }
                 }
-                ("hf_hub_url" | "ms_hub_url" | "script_url" | "cloud_file_name", _) => {
+                ("hf_hub_url" | "ms_hub_url" | "om_hub_url" | "script_url" | "cloud_file_name", _) => {
                     missing(*line, field, "rows are read from a file on this machine; fetch it first");
                 }
                 _ => missing(*line, field, "a dataset is all rows of one file"),
@@ -340,18 +346,19 @@ const KNOWN: [(&str, &str); 20] = [
     ("system_tag", "system"),
 ];
 
-/// Lines that bring rows in; a JSON list becomes a row a line first.
+/// Lines that bring rows in; a JSON list, or a text of lines, becomes an object a line first.
 fn import_rows(path: &Path, name: &str) -> Vec<String> {
     let shown = path.display().to_string();
     let mut first = [0; 64];
     let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut first)).unwrap_or(0);
     let is_list = first[..read].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    if !is_list {
-        return vec![format!("hone dataset import {} --name {name}", quoted(&shown))];
-    }
-    let lines = format!("{}.jsonl", shown.trim_end_matches(".json"));
-    let (from, to) = (quoted(&shown), quoted(&lines));
-    vec![format!("jq -c '.[]' {from} > {to}"), format!("hone dataset import {to} --name {name}")]
+    let program = match path.extension().and_then(|end| end.to_str()) {
+        Some("txt") => "jq -Rc 'select(length > 0) | {text: .}'",
+        _ if is_list => "jq -c '.[]'",
+        _ => return vec![format!("hone dataset import {} --name {name}", quoted(&shown))],
+    };
+    let (from, to) = (quoted(&shown), quoted(&path.with_extension("jsonl").display().to_string()));
+    vec![format!("{program} {from} > {to}"), format!("hone dataset import {to} --name {name}")]
 }
 
 fn whole(key: &'static str, text: &str, otherwise: &str) -> Means {
@@ -544,6 +551,12 @@ eval_steps: 500
         let taken = read(&path, text).unwrap();
         let fields: Vec<&str> = taken.not_taken.iter().map(|n| n.field.as_str()).collect();
         assert_eq!(fields, ["model_name_or_path", "dataset", "stage"]);
-        assert!(taken.commands.is_empty());
+        assert!(taken.commands.is_empty() && taken.run.is_empty(), "ppo is no sft: {:?}", taken.run);
+        let info = "{\"desk\": {\"file_name\": \"wiki.txt\", \"columns\": {\"prompt\": \"text\"}}}";
+        files(folder.path(), info, "");
+        std::fs::write(folder.path().join("wiki.txt"), "one\n\ntwo\n").unwrap();
+        let taken = read(&path, "model_name_or_path: a/b\ndataset: desk\nstage: pt\n").unwrap();
+        assert!(taken.commands[1].starts_with("jq -Rc 'select(length > 0) | {text: .}' /"), "{:?}", taken.commands);
+        assert!(taken.not_taken.is_empty(), "{:?}", taken.not_taken);
     }
 }

@@ -1,6 +1,7 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod history;
 mod trash;
 
 use std::collections::BTreeMap;

@@ -335,6 +335,7 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
             threads: 1,
             ..TrainParams::default()
         },
+        samples: Vec::new(),
         resume: None,
         checkpoint_interval_ms: 600_000,
         name: "harbour".into(),
@@ -447,8 +448,9 @@ fn training_plans_checkpoints_stops_resumes_and_its_adapter_serves() {
                 assert_eq!(step.step as usize, losses.len() + 1);
                 losses.push(step.loss.value());
             }
-            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s } => {
+            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s, duration_ms, peak_memory_bytes } => {
                 assert_eq!(kept_step, steps);
+                assert!(duration_ms > 0 && peak_memory_bytes > plan.memory_bytes / 2, "{peak_memory_bytes}");
                 break (steps, tokens, loss.value(), tokens_per_s);
             }
             FromWorker::Failed(failure) => panic!("{failure}"),

@@ -2,7 +2,7 @@
 //! described once. Never here: drawing, or the meaning of a value beyond its range.
 
 use crate::dataset::Shape;
-use crate::train::{TrainParams, Tuning};
+use crate::train::{RISE_MAX, SAMPLE_PROMPT_BYTES_MAX, SAMPLES_MAX, TrainParams, TrainSpec, Tuning};
 
 /// Which part of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,26 @@ pub enum FieldKind {
     Choice(&'static [&'static str]),
     /// Any of these words, separated by commas.
     Several(&'static [&'static str]),
+    /// Texts, separated by [`BETWEEN_TEXTS`]; a list in run files.
+    Texts {
+        /// Most of them.
+        most: usize,
+    },
+}
+
+impl FieldKind {
+    /// Whether it is typed freely: it belongs to a run, not to a way of training.
+    pub fn is_text(self) -> bool {
+        matches!(self, FieldKind::Text | FieldKind::Texts { .. })
+    }
+}
+
+/// What stands between the texts of one field.
+pub const BETWEEN_TEXTS: &str = " | ";
+
+/// The texts of a field; what is empty is none.
+pub fn texts(written: &str) -> Vec<String> {
+    written.split(BETWEEN_TEXTS.trim()).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// Texts in both languages: English, Chinese.
@@ -472,6 +492,34 @@ pub const TRAIN_FORM: &[Field] = &[
         only: &[],
     },
     Field {
+        key: "samples",
+        part: PartOfForm::Data,
+        kind: FieldKind::Texts { most: SAMPLES_MAX },
+        label: both("sample prompts", "采样提示"),
+        about: both(
+            "Prompts, separated by |, that the run answers at each evaluation, to be read beside the curve; empty for none.",
+            "以 | 分隔的提示，训练在每次评测时作答，可在曲线旁查看；留空表示不采样。",
+        ),
+        too_low: NONE,
+        too_high: both("each evaluation takes longer", "每次评测耗时更长"),
+        default: "",
+        only: &[],
+    },
+    Field {
+        key: "rise_max",
+        part: PartOfForm::Data,
+        kind: FieldKind::Real { low: 0.1, high: 100.0 },
+        label: both("loss rise", "损失上升"),
+        about: both(
+            "Nats by which the mean loss of twenty steps may lie above its lowest before the run is ended as diverged.",
+            "二十步平均损失最多可比最低值高出多少奈特；超过即视为发散并结束。",
+        ),
+        too_low: both("hard rows end the run", "较难的行会结束训练"),
+        too_high: both("a broken run goes on", "已损坏的训练继续进行"),
+        default: "3",
+        only: &[],
+    },
+    Field {
         key: "checkpoint_steps",
         part: PartOfForm::Register,
         kind: FieldKind::Whole { low: 0, high: 1_000_000 },
@@ -520,7 +568,7 @@ pub fn field(key: &str) -> Option<&'static Field> {
 /// Checks a run's numbers against the form's ranges. Returns the key and an English sentence for the first that
 /// is outside.
 pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
-    let values: [(&'static str, f64); 18] = [
+    let values: [(&'static str, f64); 19] = [
         ("dropout", f64::from(params.dropout)),
         ("beta", f64::from(params.beta)),
         ("decay_ratio", f64::from(params.decay_ratio)),
@@ -539,6 +587,7 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
         ("evaluate_steps", params.evaluate_steps as f64),
         ("checkpoint_steps", params.checkpoint_steps as f64),
         ("seed", params.seed as f64),
+        ("rise_max", f64::from(params.rise_max.unwrap_or(RISE_MAX))),
     ];
     for (key, value) in values {
         let (low, high) = match field(key).map(|f| f.kind) {
@@ -572,6 +621,28 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
     }
     if params.targets.is_empty() {
         return Err(("targets", "targets is empty; name at least one matrix".into()));
+    }
+    Ok(())
+}
+
+/// Checks the prompts that a run answers at its evaluations, as [`check`] does the numbers.
+pub fn check_samples(spec: &TrainSpec) -> Result<(), (&'static str, String)> {
+    let Some(samples) = &spec.samples else { return Ok(()) };
+    let wrong = |message: String| Err(("samples", message));
+    if !(1..=SAMPLES_MAX).contains(&samples.len()) {
+        return wrong(format!("there are {} sample prompts; 1 to {SAMPLES_MAX} can be answered", samples.len()));
+    }
+    for (at, prompt) in samples.iter().enumerate() {
+        if prompt.trim().is_empty() || prompt.len() > SAMPLE_PROMPT_BYTES_MAX {
+            return wrong(format!(
+                "sample prompt {} has {} bytes; it must have 1 to {SAMPLE_PROMPT_BYTES_MAX}",
+                at + 1,
+                prompt.trim().len()
+            ));
+        }
+    }
+    if spec.params.evaluate_steps == 0 {
+        return wrong("sample prompts are answered at evaluations; set evaluate_steps above 0".into());
     }
     Ok(())
 }

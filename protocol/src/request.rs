@@ -12,7 +12,7 @@ use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
 use crate::model::ModelView;
 use crate::service::{Price, ServiceView};
-use crate::train::{Point, TrainPlan, TrainSpec};
+use crate::train::{Point, Sampled, TrainPlan, TrainSpec};
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -191,6 +191,15 @@ pub enum Request {
         /// At most this many points, spread evenly; 0 for all up to [`POINTS_MAX`].
         points: u32,
     },
+    /// Answers of a run to its fixed prompts.
+    Samples {
+        /// The training job.
+        job: JobId,
+        /// From this step on.
+        from_step: u64,
+        /// Of so many evaluations at most, up to [`SAMPLED_MAX`].
+        count: u32,
+    },
     /// What a training run would do, without starting it.
     PlanTrain {
         /// The form.
@@ -304,6 +313,8 @@ pub const ROWS_MAX: u32 = 1000;
 pub const LOG_BYTES_MAX: u32 = 1 << 20;
 /// Most points of a series in one answer.
 pub const POINTS_MAX: u32 = 100_000;
+/// Most evaluations whose answers come in one answer.
+pub const SAMPLED_MAX: u32 = 64;
 
 impl Request {
     /// Whether it changes nothing, so that the dispatcher need not see it.
@@ -322,6 +333,7 @@ impl Request {
                 | Follow { .. }
                 | Log { .. }
                 | Metrics { .. }
+                | Samples { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
@@ -369,6 +381,8 @@ pub enum Answer {
     },
     /// To `metrics`.
     Metrics(Vec<Point>),
+    /// To `samples`, by step.
+    Samples(Vec<Sampled>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.

@@ -2,10 +2,10 @@
 //! values as typed and a specification. Never here: drawing, or a range (those are the schema's).
 
 use hone_protocol::dataset::Split;
-use hone_protocol::form::{FieldKind, PartOfForm, TRAIN_FORM};
+use hone_protocol::form::{BETWEEN_TEXTS, PartOfForm, TRAIN_FORM, texts};
 use hone_protocol::job::{JobSpec, ShownState};
 use hone_protocol::train::{
-    Method, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec, Tuning,
+    Method, RISE_MAX, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec, Tuning,
 };
 
 use crate::screens::View;
@@ -17,12 +17,14 @@ use crate::widgets::number::typed;
 pub(crate) const SPLIT_SEED: u64 = 42;
 
 /// Fields that rarely matter; they are behind "more".
-const FOLDED: [&str; 17] = [
+const FOLDED: [&str; 19] = [
     "alpha",
     "scaling",
     "dropout",
     "decay_ratio",
     "patience",
+    "samples",
+    "rise_max",
     "replay",
     "replay_percent",
     "targets",
@@ -196,7 +198,7 @@ impl Draft {
     /// Sets the training values of a preset; base, data and names stay.
     pub(crate) fn apply_preset(&mut self, index: usize) {
         self.preset = index % PRESETS.len();
-        for field in TRAIN_FORM.iter().filter(|f| !matches!(f.kind, FieldKind::Text)) {
+        for field in TRAIN_FORM.iter().filter(|f| !f.kind.is_text()) {
             self.form.set(field.key, field.default);
         }
         for (key, value) in PRESETS[self.preset].values {
@@ -210,7 +212,7 @@ impl Draft {
             let set = PRESETS[self.preset].values.iter().find(|(key, _)| *key == field.key);
             set.map_or_else(|| field.default.clone(), |(_, value)| (*value).to_owned())
         };
-        let typed = self.form.fields.iter().filter(|f| !matches!(f.kind, FieldKind::Text));
+        let typed = self.form.fields.iter().filter(|f| !f.kind.is_text());
         typed
             .filter(|f| self.form.concerns(f))
             .map(|f| (f, of_preset(f)))
@@ -293,6 +295,7 @@ impl Draft {
             beta: if concerns("beta") { form.number("beta")? } else { TrainParams::default().beta },
             decay_ratio: form.number("decay_ratio")?,
             patience: form.number("patience")?,
+            rise_max: Some(form.number("rise_max")?).filter(|rise| *rise != RISE_MAX),
             targets: targets?,
             learning_rate: form.number("learning_rate")?,
             schedule: match form.value("schedule") {
@@ -328,6 +331,7 @@ impl Draft {
                 dataset: form.value("replay").to_owned(),
                 percent: form.number("replay_percent")?,
             }),
+            samples: Some(texts(form.value("samples"))).filter(|samples| !samples.is_empty()),
             split: Split { held_out_percent: form.number("held_out_percent")?, seed: self.split_seed },
             register,
         })
@@ -384,10 +388,17 @@ pub(crate) fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
         ("held_out_percent", spec.split.held_out_percent.to_string()),
         ("evaluate_steps", p.evaluate_steps.to_string()),
         ("patience", p.patience.to_string()),
+        ("samples", spec.samples.clone().unwrap_or_default().join(BETWEEN_TEXTS)),
+        ("rise_max", real(p.rise_max.unwrap_or(RISE_MAX))),
         ("checkpoint_steps", p.checkpoint_steps.to_string()),
         ("model", register(|r| &r.model)),
         ("publish", register(|r| &r.publish)),
     ]
+}
+
+/// A text as a shell reads it back.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The command that does the same as the form.
@@ -397,6 +408,7 @@ pub(crate) fn command(spec: &TrainSpec) -> String {
     for (key, value) in fields {
         let default = TRAIN_FORM.iter().find(|f| f.key == key).map_or("", |f| f.default);
         if value != default && !value.is_empty() {
+            let value = if key == "samples" { quoted(&value) } else { value };
             out.push_str(&format!(" \\\n  --{} {value}", key.replace('_', "-")));
         }
     }

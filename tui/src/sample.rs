@@ -139,6 +139,7 @@ pub(crate) fn spec() -> TrainSpec {
         dataset: "support-desk".into(),
         split: Split { held_out_percent: 15, seed: 42 },
         replay: None,
+        samples: Some(vec!["How do I reset my password?".into(), "Where is my order?".into()]),
         register: Some(Register { model: "support-desk-tuned".into(), alias: String::new(), publish: String::new() }),
     }
 }
@@ -189,6 +190,7 @@ fn jobs() -> Vec<JobView> {
         recompute_every: 0,
         checkpoint_bytes: 29_300_000,
         adapter_bytes: 9_770_000,
+        duration_ms: Some(301_000),
     };
     let mut running = job(17, JobSpec::Train(Box::new(spec())), JobState::Queued, ShownState::Running, 6);
     running.progress =
@@ -216,6 +218,8 @@ fn jobs() -> Vec<JobView> {
         tokens: 70_240,
         loss: Metric::Finite(1.12),
         tokens_per_s: 244.0,
+        duration_ms: Some(287_000),
+        peak_memory_bytes: Some(1_240_000_000),
         version: Some(VersionId::from_bytes([32; 16])),
     };
     let with = |change: fn(&mut TrainParams)| {

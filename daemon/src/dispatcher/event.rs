@@ -13,7 +13,7 @@ use hone_protocol::id::{JobId, LedgerId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::train::{PreferenceMetrics, StepMetrics, TrainPlan, TrainResult};
+use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
 
@@ -173,6 +173,10 @@ pub enum Fact {
         /// Loss on held-out rows of the set that is mixed in; none where nothing is.
         replay_loss: Option<Metric>,
     },
+    /// Answers to a run's fixed prompts.
+    Sampled(Sampled),
+    /// A run should be looked at.
+    Warned(Warned),
     /// A complete checkpoint.
     Checkpoint(Checkpoint),
     /// Judged rows.

@@ -31,7 +31,7 @@ use crate::store::{Store, StoreError, Table, Writes, codec};
 use effect::Effect;
 use event::Event;
 
-pub(crate) use attempts::metric_key;
+pub(crate) use attempts::{metric_key, sample_key};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {

@@ -308,6 +308,8 @@ fn adapter() -> Produced {
         tokens: 9000,
         loss: Metric::Finite(1.25),
         tokens_per_s: 180.0,
+        duration_ms: Some(50_000),
+        peak_memory_bytes: Some(1 << 30),
         version: None,
     };
     Produced::Adapter { version, result }
@@ -334,6 +336,7 @@ fn train() -> JobSpec {
         dataset: "desk".into(),
         split: split(),
         replay: None,
+        samples: None,
         register: Some(Register { model: "desk".into(), alias: "latest".into(), publish: "desk".into() }),
     }))
 }

@@ -29,6 +29,8 @@ tables! {
     JobEvents = "job_events";
     /// job id, series (u8), step (u64 BE) → f64 LE. The last attempt wins.
     Metrics = "metrics";
+    /// job id, step (u64 BE) → Sampled. The last attempt wins.
+    Samples = "samples";
     /// model id → ModelRecord.
     Models = "models";
     /// version id → VersionRecord.

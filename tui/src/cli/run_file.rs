@@ -81,6 +81,7 @@ impl FromArgMatches for FormFlags {
 fn value_name(kind: FieldKind) -> &'static str {
     match kind {
         FieldKind::Text => "NAME",
+        FieldKind::Texts { .. } => "TEXTS",
         FieldKind::Whole { .. } => "N",
         FieldKind::Real { .. } => "X",
         FieldKind::Choice(_) => "WORD",
@@ -95,7 +96,7 @@ pub(super) fn help(field: &Field, language: Language) -> String {
         Language::Zh => ("：", "范围", "默认"),
     };
     let range = match field.kind {
-        FieldKind::Text => String::new(),
+        FieldKind::Text | FieldKind::Texts { .. } => String::new(),
         FieldKind::Whole { low, high: u64::MAX } => format!(" [{range_word}{colon}{low}..]"),
         FieldKind::Whole { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
         FieldKind::Real { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
@@ -153,7 +154,11 @@ fn parse(path: &str, text: &str) -> Result<Values, Failure> {
         if form::field(name).is_none() && !BESIDE_THE_FORM.contains(&name) {
             return Err(bad(at, format!("{name:?} is no field of the training form; the fields are {}", all_keys())));
         }
-        let text = scalar(value.get_ref())
+        let between = match form::field(name).map(|field| field.kind) {
+            Some(FieldKind::Texts { .. }) => form::BETWEEN_TEXTS,
+            _ => ",",
+        };
+        let text = scalar(value.get_ref(), between)
             .ok_or_else(|| bad(at, format!("{name} must be a text, a number, or a list of texts")))?;
         let place = format!("{path}:{}: {name}", line(at));
         if values.insert(name.to_owned(), Written { text, place }).is_some() {
@@ -167,7 +172,8 @@ fn all_keys() -> String {
     TRAIN_FORM.iter().map(|f| f.key).chain(BESIDE_THE_FORM).collect::<Vec<_>>().join(", ")
 }
 
-fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
+/// A value as text; what a list holds is joined by `between`.
+fn scalar(value: &toml::de::DeValue<'_>, between: &str) -> Option<String> {
     use toml::de::DeValue;
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -177,8 +183,8 @@ fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
         }
         DeValue::Float(number) => Some(number.as_str().replace('_', "")),
         DeValue::Array(items) => {
-            let words: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();
-            words.map(|words| words.join(","))
+            let words: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref(), between)).collect();
+            words.map(|words| words.join(between))
         }
         DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
@@ -195,6 +201,7 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     let mut params = serde_json::to_value(TrainParams::default()).unwrap_or_else(|_| json!({}));
     let mut split = Split { held_out_percent: HELD_OUT_PERCENT, seed: SPLIT_SEED };
     let mut percent = REPLAY_PERCENT;
+    let mut samples: Option<Vec<String>> = None;
     for (key, written) in values {
         let value = value(key, written)?;
         match key.as_str() {
@@ -202,6 +209,7 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
                 split.held_out_percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
             }
             "replay_percent" => percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            "samples" => samples = serde_json::from_value(value).ok().filter(|texts: &Vec<String>| !texts.is_empty()),
             "split_seed" => split.seed = value.as_u64().unwrap_or(SPLIT_SEED),
             _ => {
                 if let Some(slot) = params.get_mut(key) {
@@ -212,10 +220,11 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     }
     let params: TrainParams = serde_json::from_value(params)
         .map_err(|e| Failure::new(FailureCode::InvalidField, e.to_string()).hint(HintCode::CorrectField))?;
-    form::check(&params).map_err(|(key, message)| {
+    let refused = |(key, message): (&'static str, String)| {
         let place = values.get(key).map_or_else(|| key.to_owned(), |w| w.place.clone());
         Failure::field(key, message).at(place)
-    })?;
+    };
+    form::check(&params).map_err(refused)?;
     let register = match text("model") {
         model if model.is_empty() => {
             if let Some(written) =
@@ -233,7 +242,9 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
         let message = "nothing is mixed in; name a dataset with --replay NAME too";
         return Err(Failure::field("replay", message).at(written.place.clone()));
     }
-    Ok(TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, register })
+    let spec = TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, samples, register };
+    form::check_samples(&spec).map_err(refused)?;
+    Ok(spec)
 }
 
 /// One value, checked against its field's kind and range.
@@ -250,6 +261,7 @@ fn value(key: &str, written: &Written) -> Result<Value, Failure> {
     );
     match kind {
         FieldKind::Text => Ok(json!(text)),
+        FieldKind::Texts { .. } => Ok(json!(form::texts(text))),
         FieldKind::Whole { low, high } => match text.parse::<u64>() {
             Ok(number) if (low..=high).contains(&number) => Ok(json!(number)),
             Ok(number) => Err(wrong(format!("{key} is {number}; it must be between {low} and {high}"))),
@@ -341,7 +353,7 @@ mod tests {
     #[test]
     fn every_field_of_the_form_reaches_the_specification() {
         let other = |field: &Field| match field.kind {
-            FieldKind::Text => "other".to_owned(),
+            FieldKind::Text | FieldKind::Texts { .. } => "other".to_owned(),
             FieldKind::Whole { low, .. } => (low + 2).to_string(),
             FieldKind::Real { high, .. } => (high / 2.0).to_string(),
             FieldKind::Choice(words) => words.iter().find(|w| **w != field.default).unwrap().to_string(),

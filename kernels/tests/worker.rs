@@ -485,6 +485,23 @@ fn the_adapter_serves(adapter: &Path) {
     assert!(tuned < base, "held-out loss {base} became {tuned}");
     worker.send(&generate(4, Some(4), "Which berth has ship 100?", 8));
     assert!(!follow(&mut worker, 4).0.is_empty());
+    let other = trained_with_another_template(adapter);
+    worker.send(&ToWorker::AddAdapter { request: 5, adapter: 5, path: text(&other) });
+    let FromWorker::Refused { request: 5, failure } = worker.next() else { panic!() };
+    assert!(failure.message_en.contains("was trained with another chat template"), "{failure}");
+}
+
+/// A copy of an adapter that says so: one digit of its template's hash is another.
+fn trained_with_another_template(adapter: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(adapter).unwrap();
+    let key = b"hone.template.sha256";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("an adapter names its template");
+    // Behind the key stand the type of the value and its length.
+    let digit = &mut bytes[at + key.len() + 4 + 8];
+    *digit = if *digit == b'0' { b'1' } else { b'0' };
+    let other = adapter.with_file_name("other-template.gguf");
+    std::fs::write(&other, bytes).unwrap();
+    other
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! described once. Never here: drawing, or the meaning of a value beyond its range.
 
 use crate::dataset::Shape;
-use crate::train::{RISE_MAX, SAMPLE_PROMPT_BYTES_MAX, SAMPLES_MAX, TrainParams, TrainSpec, Tuning};
+use crate::train::{Method, RISE_MAX, SAMPLE_PROMPT_BYTES_MAX, SAMPLES_MAX, TrainParams, TrainSpec, Tuning};
 
 /// Which part of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -560,6 +560,98 @@ pub const TRAIN_FORM: &[Field] = &[
     },
 ];
 
+/// Models with fewer weights take higher rates.
+pub const SMALL_PARAMETERS: u64 = 500_000_000;
+
+/// A default that depends on what is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct DefaultFor {
+    /// The field.
+    pub key: &'static str,
+    /// For these methods.
+    pub methods: &'static [Method],
+    /// For this tuning.
+    pub tuning: Tuning,
+    /// For models below [`SMALL_PARAMETERS`], or for the others; `None` for all.
+    pub small: Option<bool>,
+    /// The default, as it is typed.
+    pub value: &'static str,
+}
+
+const fn default_if(
+    key: &'static str,
+    methods: &'static [Method],
+    tuning: Tuning,
+    small: Option<bool>,
+    value: &'static str,
+) -> DefaultFor {
+    DefaultFor { key, methods, tuning, small, value }
+}
+
+/// Defaults that differ from a field's own; the first that fits counts. Pairs move a model faster than answers do, all of its
+/// values faster than an adapter's.
+pub const DEFAULTS: &[DefaultFor] = &[
+    default_if("learning_rate", &[Method::Sft, Method::Pretrain], Tuning::Full, Some(true), "1e-4"),
+    default_if("learning_rate", &[Method::Sft, Method::Pretrain], Tuning::Full, None, "2e-5"),
+    default_if("learning_rate", &[Method::Sft], Tuning::Lora, Some(true), "1e-3"),
+    default_if("learning_rate", &[Method::Pretrain], Tuning::Lora, Some(true), "5e-4"),
+    default_if("learning_rate", &[Method::Dpo, Method::Orpo], Tuning::Lora, Some(true), "2e-4"),
+    default_if("learning_rate", &[Method::Dpo, Method::Orpo], Tuning::Lora, None, "5e-5"),
+    default_if("epochs", &[Method::Pretrain, Method::Dpo, Method::Orpo], Tuning::Lora, None, "1"),
+    default_if("epochs", &[Method::Pretrain], Tuning::Full, None, "1"),
+];
+
+/// The default of a field for a method, a tuning and a model of so many weights, as far as that is known.
+pub fn default_for(field: &Field, method: Method, tuning: Tuning, parameters: Option<u64>) -> &'static str {
+    let small = parameters.map(|parameters| parameters < SMALL_PARAMETERS);
+    let fits = |other: &&DefaultFor| {
+        other.key == field.key
+            && other.methods.contains(&method)
+            && other.tuning == tuning
+            && (other.small.is_none() || other.small == small)
+    };
+    DEFAULTS.iter().find(fits).map_or(field.default, |other| other.value)
+}
+
+/// Methods that people know and hone does not have, with what to do instead.
+pub const ABSENT_METHODS: &[(&str, Both)] = &[
+    (
+        "grpo",
+        both(
+            "grpo scores answers while it trains, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "grpo 在训练中给回答打分，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "ppo",
+        both(
+            "ppo scores answers while it trains, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "ppo 在训练中给回答打分，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "kto",
+        both(
+            "kto learns from single judged answers, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "kto 从单个已评判的回答学习，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "vision",
+        both(
+            "training on pictures is not there; texts, chats and preferences are",
+            "不能用图片训练；可用文本、对话和偏好",
+        ),
+    ),
+    (
+        "audio",
+        both(
+            "training on sound is not there; texts, chats and preferences are",
+            "不能用声音训练；可用文本、对话和偏好",
+        ),
+    ),
+];
+
 /// The field of a key.
 pub fn field(key: &str) -> Option<&'static Field> {
     TRAIN_FORM.iter().find(|f| f.key == key)
@@ -665,6 +757,27 @@ mod tests {
         assert_eq!(refused(&TrainParams { threads: 257, ..params.clone() }), "threads");
         assert_eq!(refused(&TrainParams { tuning: Tuning::Full, dropout: 0.1, ..params.clone() }), "dropout");
         assert_eq!(refused(&TrainParams { patience: 2, ..params }), "patience");
+    }
+
+    #[test]
+    fn the_first_default_that_fits_counts_and_is_inside_its_range() {
+        let rate = field("learning_rate").unwrap();
+        let of = |method, tuning, parameters| default_for(rate, method, tuning, parameters);
+        assert_eq!(of(Method::Sft, Tuning::Lora, None), "2e-4");
+        assert_eq!(of(Method::Sft, Tuning::Lora, Some(135_000_000)), "1e-3");
+        assert_eq!(of(Method::Sft, Tuning::Lora, Some(7_000_000_000)), "2e-4");
+        assert_eq!(of(Method::Dpo, Tuning::Lora, None), "5e-5");
+        assert_eq!(of(Method::Pretrain, Tuning::Full, Some(135_000_000)), "1e-4");
+        for other in DEFAULTS {
+            let value: f64 = other.value.parse().unwrap();
+            match field(other.key).unwrap().kind {
+                FieldKind::Real { low, high } => assert!((low..=high).contains(&value), "{other:?}"),
+                FieldKind::Whole { low, high } => assert!((low as f64..=high as f64).contains(&value), "{other:?}"),
+                _ => panic!("{other:?}"),
+            }
+        }
+        let Some(FieldKind::Choice(words)) = field("method").map(|f| f.kind) else { panic!() };
+        assert!(ABSENT_METHODS.iter().all(|(word, _)| !words.contains(word)));
     }
 
     #[test]

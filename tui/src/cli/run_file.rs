@@ -9,7 +9,8 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::Split;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form::{self, Both, Field, FieldKind, PartOfForm, TRAIN_FORM};
-use hone_protocol::train::{Register, Replay, TrainParams, TrainSpec};
+use hone_protocol::model::ModelView;
+use hone_protocol::train::{Method, Register, Replay, TrainParams, TrainSpec, Tuning};
 use serde_json::{Value, json};
 
 use super::dataset::{HELD_OUT_PERCENT, SPLIT_SEED};
@@ -91,9 +92,9 @@ fn value_name(kind: FieldKind) -> &'static str {
 
 /// The help of a field: what it is, its range, its default.
 pub(super) fn help(field: &Field, language: Language) -> String {
-    let (colon, range_word, default_word) = match language {
-        Language::En => (": ", "range", "default"),
-        Language::Zh => ("：", "范围", "默认"),
+    let (colon, range_word, default_word, by_method) = match language {
+        Language::En => (": ", "range", "default", ", or what fits the method and the model's size"),
+        Language::Zh => ("：", "范围", "默认", "，或适合方法与模型大小的值"),
     };
     let range = match field.kind {
         FieldKind::Text | FieldKind::Texts { .. } => String::new(),
@@ -102,8 +103,12 @@ pub(super) fn help(field: &Field, language: Language) -> String {
         FieldKind::Real { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
         FieldKind::Choice(words) | FieldKind::Several(words) => format!(" [{}]", words.join("|")),
     };
-    let default =
-        if field.default.is_empty() { String::new() } else { format!(" [{default_word}{colon}{}]", field.default) };
+    let others = form::DEFAULTS.iter().filter(|other| other.key == field.key && other.value != field.default);
+    let more = if others.count() > 0 { by_method } else { "" };
+    let default = match field.default {
+        "" => String::new(),
+        default => format!(" [{default_word}{colon}{default}{more}]"),
+    };
     format!("{}{range}{default}", say(field.about, language))
 }
 
@@ -190,8 +195,9 @@ fn scalar(value: &toml::de::DeValue<'_>, between: &str) -> Option<String> {
     }
 }
 
-/// The specification that the values stand for; fields that are not written have their defaults.
-pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
+/// The specification that the values stand for; fields that are not written have the defaults of method, tuning and a model of
+/// so many weights.
+pub(super) fn spec(values: &Values, parameters: Option<u64>) -> Result<TrainSpec, Failure> {
     let text = |key: &str| values.get(key).map_or("", |w| w.text.trim()).to_owned();
     for key in ["base", "dataset"] {
         if text(key).is_empty() {
@@ -199,6 +205,11 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
         }
     }
     let mut params = serde_json::to_value(TrainParams::default()).unwrap_or_else(|_| json!({}));
+    for (key, default) in defaults(values, parameters)? {
+        if let Some(slot) = params.get_mut(key) {
+            *slot = value(key, &Written { text: default.to_owned(), place: key.to_owned() })?;
+        }
+    }
     let mut split = Split { held_out_percent: HELD_OUT_PERCENT, seed: SPLIT_SEED };
     let mut percent = REPLAY_PERCENT;
     let mut samples: Option<Vec<String>> = None;
@@ -247,6 +258,29 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     Ok(spec)
 }
 
+/// Weights of the base that the values name, by `name`, `name@number` or `name:alias`; `None` where it is not known.
+pub(super) fn base_parameters(values: &Values, models: &[ModelView]) -> Option<u64> {
+    let reference = values.get("base")?.text.trim();
+    let name = reference.split(['@', ':']).next().unwrap_or_default();
+    let model = models.iter().find(|model| model.record.name == name)?;
+    let version = model.versions.iter().find(|version| version.reference == reference).or(model.versions.last())?;
+    Some(version.record.facts.parameters)
+}
+
+/// Why a method that people know is not there.
+fn absent(word: &str) -> Option<&'static str> {
+    form::ABSENT_METHODS.iter().find(|(known, _)| *known == word).map(|(_, why)| why.en)
+}
+
+/// Defaults that depend on what is trained.
+fn defaults(values: &Values, parameters: Option<u64>) -> Result<Vec<(&'static str, &'static str)>, Failure> {
+    let typed = |key: &str| values.get(key).map(|written| value(key, written)).transpose();
+    let method = typed("method")?.and_then(|word| serde_json::from_value(word).ok()).unwrap_or(Method::Sft);
+    let tuning = typed("tuning")?.and_then(|word| serde_json::from_value(word).ok()).unwrap_or(Tuning::Lora);
+    let keys = form::DEFAULTS.iter().filter_map(|other| form::field(other.key));
+    Ok(keys.map(|field| (field.key, form::default_for(field, method, tuning, parameters))).collect())
+}
+
 /// One value, checked against its field's kind and range.
 fn value(key: &str, written: &Written) -> Result<Value, Failure> {
     let text = written.text.trim();
@@ -273,6 +307,9 @@ fn value(key: &str, written: &Written) -> Result<Value, Failure> {
             Err(_) => Err(wrong(format!("{key} is {text:?}; it must be a number between {low} and {high}"))),
         },
         FieldKind::Choice(words) if words.contains(&text) => Ok(json!(text)),
+        FieldKind::Choice(_) if key == "method" && absent(text).is_some() => {
+            Err(wrong(absent(text).unwrap_or_default().to_owned()))
+        }
         FieldKind::Choice(words) => Err(wrong(format!("{key} is {text:?}; it must be one of {}", words.join(", ")))),
         FieldKind::Several(words) => {
             let chosen: Vec<&str> = text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
@@ -300,7 +337,7 @@ mod tests {
     fn a_run_file_and_its_tables() {
         let file = "base = \"smol\"\ndataset = \"desk@2\"\n\n[training]\nrank = 0x10\nlearning_rate = 1e-3\n\
                     targets = [\"q\", \"v\"]\nschedule = \"linear\"\n[register]\nmodel = \"support\"\nalias = \"live\"\n";
-        let spec = spec(&parse("run.toml", file).unwrap()).unwrap();
+        let spec = spec(&parse("run.toml", file).unwrap(), None).unwrap();
         assert_eq!((spec.base.as_str(), spec.dataset.as_str()), ("smol", "desk@2"));
         assert_eq!((spec.params.rank, spec.params.schedule), (16, Schedule::Linear));
         assert_eq!(spec.params.targets, [Target::Q, Target::V]);
@@ -325,7 +362,7 @@ mod tests {
             assert!(failure.message_en.contains(part), "{text}: {}", failure.message_en);
         }
         let values = parse("run.toml", "base='a'\ndataset='b'\nrank = 999\n").unwrap();
-        let failure = spec(&values).unwrap_err();
+        let failure = spec(&values, None).unwrap_err();
         assert_eq!((failure.place.as_str(), failure.code), ("run.toml:3: rank", FailureCode::InvalidField));
     }
 
@@ -344,9 +381,26 @@ mod tests {
             ("publish", "svc"),
         ] {
             let values = written(&[("base", "a"), ("dataset", "b"), (key, text)]);
-            assert_eq!(spec(&values).unwrap_err().code, FailureCode::InvalidField, "{key}={text}");
+            assert_eq!(spec(&values, None).unwrap_err().code, FailureCode::InvalidField, "{key}={text}");
         }
-        assert!(spec(&written(&[("base", "a")])).unwrap_err().message_en.contains("dataset is missing"));
+        assert!(spec(&written(&[("base", "a")]), None).unwrap_err().message_en.contains("dataset is missing"));
+    }
+
+    #[test]
+    fn defaults_follow_method_tuning_and_size_and_absent_methods_are_explained() {
+        let rate = |pairs: &[(&str, &str)], parameters| {
+            let mut all = vec![("base", "a"), ("dataset", "b")];
+            all.extend(pairs);
+            let params = spec(&written(&all), parameters).unwrap().params;
+            (params.learning_rate, params.epochs)
+        };
+        assert_eq!(rate(&[], None), (2e-4, 2));
+        assert_eq!(rate(&[], Some(135_000_000)), (1e-3, 2));
+        assert_eq!(rate(&[("method", "dpo")], Some(8_000_000_000)), (5e-5, 1));
+        assert_eq!(rate(&[("method", "dpo"), ("learning_rate", "3e-4"), ("epochs", "3")], None), (3e-4, 3));
+        assert_eq!(rate(&[("tuning", "full")], Some(8_000_000_000)), (2e-5, 2));
+        let grpo = spec(&written(&[("base", "a"), ("dataset", "b"), ("method", "grpo")]), None).unwrap_err();
+        assert!(grpo.message_en.contains("dpo or orpo learns preferences"), "{grpo}");
     }
 
     /// A field that is added to the form without a home here would be dropped in silence.
@@ -360,12 +414,12 @@ mod tests {
             FieldKind::Several(words) => words[0].to_owned(),
         };
         let basic = [("base", "a"), ("dataset", "b"), ("model", "m"), ("replay", "r"), ("evaluate_steps", "5")];
-        let default = spec(&written(&basic)).unwrap();
+        let default = spec(&written(&basic), None).unwrap();
         for (key, text) in TRAIN_FORM.iter().map(|f| (f.key, other(f))).chain(BESIDE_THE_FORM.map(|k| (k, "7".into())))
         {
             let mut values = written(&basic);
             values.extend(written(&[(key, &text)]));
-            assert_ne!(spec(&values).unwrap(), default, "{key}={text}");
+            assert_ne!(spec(&values, None).unwrap(), default, "{key}={text}");
         }
     }
 }

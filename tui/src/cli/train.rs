@@ -12,7 +12,8 @@ use hone_protocol::train::{Point, SERIES, Sampled, TrainPlan, TrainSpec};
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
 use super::{job, model, train_export, wait};
-use crate::print::{self, Cell, Outcome, Table};
+use crate::link::Link;
+use crate::print::{self, Cell, End, Outcome, Table};
 
 /// Training runs.
 #[derive(Debug, Subcommand)]
@@ -58,7 +59,8 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    fn spec(self) -> Result<TrainSpec, Failure> {
+    /// The specification. It is checked before the daemon is asked for the size of the base.
+    fn spec(self, context: &Context) -> Result<(Link, TrainSpec), End> {
         let mut values = self.file.as_deref().map(run_file::read).transpose()?.unwrap_or_default();
         values.extend(self.form.values);
         let beside = [
@@ -71,7 +73,10 @@ impl RunArgs {
                 values.insert(key.into(), Written { text, place: format!("--{}", key.replace('_', "-")) });
             }
         }
-        run_file::spec(&values)
+        run_file::spec(&values, None)?;
+        let mut link = context.link()?;
+        let parameters = run_file::base_parameters(&values, &model::all(&mut link)?);
+        Ok((link, run_file::spec(&values, parameters)?))
     }
 }
 
@@ -92,8 +97,8 @@ pub(super) struct Start {
 
 impl Start {
     fn run(self, context: &Context) -> Outcome {
-        let spec = JobSpec::Train(Box::new(self.run.spec()?));
-        let mut link = context.link()?;
+        let (mut link, spec) = self.run.spec(context)?;
+        let spec = JobSpec::Train(Box::new(spec));
         let Some((view, result)) = wait::submit(context, &mut link, "train", spec, self.detach)? else { return Ok(()) };
         if context.json {
             return print::json(&view);
@@ -119,8 +124,8 @@ pub(super) struct Plan {
 
 impl Plan {
     fn run(self, context: &Context) -> Outcome {
-        let spec = Box::new(self.run.spec()?);
-        let plan = answer!(context.link()?.ask(Request::PlanTrain { spec })?, Plan);
+        let (mut link, spec) = self.run.spec(context)?;
+        let plan = answer!(link.ask(Request::PlanTrain { spec: Box::new(spec) })?, Plan);
         if context.json {
             return print::json(&plan);
         }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{ApplicationView, BillLine, LedgerRow, Usage};
+use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
@@ -13,6 +13,7 @@ use crate::job::{JobEvent, JobSpec, JobView};
 use crate::model::ModelView;
 use crate::service::{Price, ServiceView};
 use crate::train::{Point, Sampled, TrainPlan, TrainSpec};
+use crate::value::Pico;
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -253,12 +254,44 @@ pub enum Request {
         /// Names of services; empty for all.
         services: Vec<String>,
     },
+    /// Set how much an application may ask for and spend.
+    SetLimits {
+        /// Its name.
+        application: String,
+        /// The limits.
+        limits: Limits,
+        /// The budget.
+        budget: BudgetKind,
+    },
+    /// Enter a payment of an application with a prepaid budget.
+    Pay {
+        /// Its name.
+        application: String,
+        /// How much; negative to take back.
+        amount: Pico,
+        /// What for, may be empty.
+        note: String,
+    },
+    /// Payments of an application, newest first, up to [`ROWS_MAX`].
+    Payments {
+        /// Its name.
+        application: String,
+    },
     /// Make a key. The answer shows the secret, once.
     CreateKey {
         /// Name of the application.
         application: String,
         /// What the person calls it.
         label: String,
+        /// When it ends by itself, Unix milliseconds.
+        expires_at_ms: Option<i64>,
+    },
+    /// Make a key in the place of another, which ends after a while. The answer shows the new secret, once.
+    RotateKey {
+        /// The old one.
+        key: KeyId,
+        /// How long both are valid, in milliseconds.
+        overlap_ms: u64,
     },
     /// Revoke a key: its next request fails.
     RevokeKey {
@@ -337,6 +370,7 @@ impl Request {
                 | PlanTrain { .. }
                 | Services
                 | Applications
+                | Payments { .. }
                 | Ledger { .. }
                 | Bill { .. }
                 | Evaluations
@@ -393,7 +427,9 @@ pub enum Answer {
     Chat(ChatEnd),
     /// To `applications`.
     Applications(Vec<ApplicationView>),
-    /// To `create_key`. Shown once.
+    /// To `payments`.
+    Payments(Vec<Payment>),
+    /// To `create_key` and `rotate_key`. Shown once.
     Key {
         /// The key.
         key: KeyId,

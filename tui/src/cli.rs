@@ -3,6 +3,7 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod budget;
 mod chat;
 mod context;
 mod convert;
@@ -10,6 +11,7 @@ mod daemon;
 mod dataset;
 mod evaluation;
 mod job;
+mod key;
 mod model;
 mod pull;
 mod run_file;
@@ -101,7 +103,7 @@ enum Noun {
     #[command(subcommand)]
     App(application::AppVerb),
     #[command(subcommand)]
-    Key(application::KeyVerb),
+    Key(key::KeyVerb),
     Usage(application::UsageTable),
     Ledger(application::Ledger),
     Bill(application::Bill),

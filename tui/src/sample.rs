@@ -1,7 +1,7 @@
 //! Facts for tests: what a daemon on a small machine would say in the middle of the main job. The tests of
 //! the screens and of the command line build on the same facts. Only tests see this. Never here: a test.
 
-use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, Services, Usage};
+use hone_protocol::application::{ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Services, Usage};
 use hone_protocol::dataset::{
     DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
 };
@@ -298,12 +298,19 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
             name: name.into(),
             title: String::new(),
             services: Services::All,
+            limits: (id != 60).then_some(Limits {
+                requests_per_minute: Some(60),
+                tokens_per_minute: None,
+                parallel: Some(4),
+            }),
+            budget: (id != 60).then_some(Budget::Monthly { amount: Pico(25 * Pico::PER_UNIT) }),
             created_at_ms: NOW_MS - 50 * MINUTE_MS,
             created_by: "lin".into(),
         },
         services: vec!["desk".into()],
         keys,
         usage,
+        left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
         id: KeyId::from_bytes([70; 16]),
@@ -312,6 +319,8 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         label: "laptop".into(),
         created_at_ms: NOW_MS - 40 * MINUTE_MS,
         revoked_at_ms: None,
+        expires_at_ms: Some(NOW_MS + 30 * 24 * 60 * MINUTE_MS),
+        last_used_at_ms: Some(NOW_MS - 2 * MINUTE_MS),
     };
     let usage = Usage {
         requests: 412,

@@ -73,7 +73,9 @@ pub enum Event {
     OpenRow {
         /// The row.
         row: Box<LedgerRow>,
-        /// Told when it is durable.
+        /// Most tokens of its prompt and of its answer, which limits and budgets set aside while it is open.
+        tokens_most: (u64, u64),
+        /// Told when it is durable, or why it may not begin.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// So many tokens of an open row were written.

@@ -2,11 +2,13 @@
 //! the committing thread, and decides the next drain while that one is committed. Effects, replies and
 //! publications happen only after the commit. Never here: I/O other than handing over, or waiting for anyone.
 
+mod applications;
 mod attempts;
 mod commands;
 pub mod effect;
 pub mod event;
 mod ledger;
+mod limits;
 mod produce;
 mod serving;
 #[cfg(test)]
@@ -107,6 +109,8 @@ pub(crate) struct Decider {
     audit_seq: u64,
     /// Sums by application, day and service, as stored.
     usage_days: BTreeMap<Vec<u8>, hone_protocol::application::Usage>,
+    /// What limits and budgets look at.
+    begins: limits::Begins,
     /// The number of the newest serving process.
     generation: u64,
     /// Adapters that a serving process was asked to load.
@@ -140,6 +144,7 @@ impl Decider {
             remembered,
             audit_seq,
             usage_days: BTreeMap::new(),
+            begins: limits::Begins::default(),
             generation: 0,
             asked_adapters: BTreeSet::new(),
             progress_at: BTreeMap::new(),
@@ -148,6 +153,7 @@ impl Decider {
         decider.forget_old_answers();
         decider.make_owner();
         decider.close_cut_rows(store)?;
+        decider.recall_begins(store)?;
         decider.resolve_wishes();
         decider.arrange();
         Ok(decider)
@@ -162,7 +168,7 @@ impl Decider {
             Event::AttemptEnded { job, number, end } => self.attempt_ended(job, number, end),
             Event::Serving { base, generation, fact } => self.serving_fact(base, generation, fact),
             Event::RetryServing { base, generation } => self.retry_serving(base, generation),
-            Event::OpenRow { row, reply } => self.open_row(*row, reply),
+            Event::OpenRow { row, tokens_most, reply } => self.open_row(*row, tokens_most, reply),
             Event::Watermark { id, prompt_tokens, cached_tokens, tokens, mark } => {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
             }

@@ -505,7 +505,7 @@ fn the_ledger_bills_what_was_written() {
     };
     let (told, cut): (LedgerId, LedgerId) = (new_id(), new_id());
     for (title, id) in [("a row opens", told), ("another opens", cut)] {
-        desk.tell(title, Event::OpenRow { row: Box::new(row(id)), reply: oneshot::channel().0 });
+        desk.tell(title, Event::OpenRow { row: Box::new(row(id)), tokens_most: (20, 64), reply: oneshot::channel().0 });
         let mark = Arc::new(Watermark::default());
         desk.tell("64 are written", Event::Watermark { id, prompt_tokens: 20, cached_tokens: 5, tokens: 64, mark });
     }

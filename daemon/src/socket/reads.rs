@@ -56,6 +56,7 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             Ok(Answer::Log { text, size_bytes })
         }
         Request::Samples { job, from_step, count } => samples(room, &state, job, from_step, count),
+        Request::Payments { application } => payments(room, &state, &application),
         Request::Metrics { job, series, from_step, points } => metrics(room, &state, job, &series, from_step, points),
         Request::PlanTrain { spec } => {
             let places = Arc::new(room.options.places.clone());
@@ -165,6 +166,12 @@ fn point(key: &[u8], value: &[u8]) -> Option<Point> {
     let step = u64::from_be_bytes(key.get(17..25)?.try_into().ok()?);
     let value = f64::from_le_bytes(value.try_into().ok()?);
     Some(Point { step, value: Metric::from(value) })
+}
+
+fn payments(room: &Room, state: &State, application: &str) -> Result<Answer, Failure> {
+    let prefix = *state.application(application)?.id.bytes();
+    let pairs = room.store.range(Table::Payments, &prefix, &after(&prefix), true, ROWS_MAX as usize);
+    Ok(Answer::Payments(codec::read_all(Table::Payments, &pairs.map_err(unreadable)?).map_err(unreadable)?))
 }
 
 fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<Answer, Failure> {

@@ -51,6 +51,8 @@ tables! {
     Applications = "applications";
     /// key id → KeyRecord.
     Keys = "keys";
+    /// application id, payment id → Payment.
+    Payments = "payments";
     /// application id, ledger id → LedgerRow. The application is in the key itself, so that no scan crosses it.
     Ledger = "ledger";
     /// ledger id → application id: rows that are open.

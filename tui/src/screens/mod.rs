@@ -193,6 +193,8 @@ pub(crate) enum Deed {
     Alias,
     /// An application was made.
     Application,
+    /// Its limits were set.
+    Limits,
     /// A key was made.
     Key,
     /// A key was revoked.
@@ -215,6 +217,7 @@ impl Deed {
             Deed::Switch => "done.switch",
             Deed::Alias => "done.alias",
             Deed::Application => "done.application",
+            Deed::Limits => "done.limits",
             Deed::Key => "done.key",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hone_protocol::application::{LedgerRow, Outcome, Services};
+use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::LedgerId;
 use hone_protocol::model::Weights;
@@ -30,6 +31,10 @@ const AHEAD_MAX: u64 = 64;
 const MARK_TOKENS: u64 = 16;
 /// …or when so much time has passed.
 const MARK_MS: u64 = 250;
+/// Bytes of text in a token, at least, but for odd texts.
+const BYTES_PER_TOKEN: usize = 2;
+/// Tokens of markup that a message brings, at most, but for odd templates.
+const MARKUP_TOKENS: usize = 16;
 /// Requests of one base that may be under way or wait; more are refused at once.
 const REQUESTS_MAX: usize = 256;
 
@@ -145,7 +150,9 @@ impl ServiceDesk {
             closed: false,
         };
         let (opened, open) = oneshot::channel();
-        self.events.post(Event::OpenRow { row: Box::new(row), reply: opened }).await;
+        let tokens_most =
+            (prompt_tokens_most(&ask.messages), u64::from(ask.tokens_max.unwrap_or(service.context_tokens)));
+        self.events.post(Event::OpenRow { row: Box::new(row), tokens_most, reply: opened }).await;
         // The scope is the application's and the version's own: a prefix never crosses either.
         let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
         let task = GenerateTask {
@@ -181,6 +188,11 @@ impl ServiceDesk {
     }
 }
 
+/// What limits and budgets set aside for a prompt before it is tokenised. Text in use has two bytes and more in a token.
+fn prompt_tokens_most(messages: &[ChatMessage]) -> u64 {
+    messages.iter().map(|message| (message.content.len() / BYTES_PER_TOKEN + MARKUP_TOKENS) as u64).sum()
+}
+
 fn gone() -> Failure {
     Failure::new(FailureCode::WorkerDied, "the serving process ended in the middle of the answer")
         .hint(HintCode::TryAgain)
@@ -198,7 +210,7 @@ impl Desk for ServiceDesk {
         // An unknown id costs the same comparison as a known one.
         let stored = known.map_or(Hash([0; 32]), |k| k.sha256);
         let matches = secret::matches(bearer, &stored);
-        let key = known.filter(|k| matches && k.revoked_at_ms.is_none()).ok_or_else(wrong)?;
+        let key = known.filter(|k| matches && k.is_live(clock::now_ms())).ok_or_else(wrong)?;
         let application = state.applications.get(&key.application).ok_or_else(wrong)?;
         Ok(Caller { application: application.id, application_name: application.name.clone(), key: Some(key.id) })
     }

@@ -18,6 +18,7 @@ use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wis
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
+use hone_protocol::value::Pico;
 
 use crate::store::{Store, StoreError, Table, codec};
 
@@ -117,6 +118,8 @@ pub struct State {
     pub keys: Map<KeyId, Arc<KeyRecord>>,
     /// Usage of all time, open rows included.
     pub usage: Map<ApplicationId, Usage>,
+    /// What is left of budgets, what open requests may come to set aside.
+    pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
     pub open_rows: Map<LedgerId, LedgerRow>,
     /// The machine.
@@ -162,6 +165,7 @@ impl State {
             applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
             keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
             usage: Arc::new(usage),
+            budgets_left: Arc::default(),
             open_rows: Map::default(),
             machine: Arc::default(),
             http: Arc::default(),
@@ -470,6 +474,7 @@ impl State {
             services,
             keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
             usage,
+            left: self.budgets_left.get(&id).copied(),
         })
     }
 

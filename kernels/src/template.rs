@@ -269,7 +269,7 @@ impl ChatTemplate {
         loss_on: LossOn,
     ) -> Result<TrainingRow, TemplateError> {
         let segments = self.segments(messages, false)?.ok_or(TemplateError::ContentRewritten)?;
-        row::build(vocab, messages, segments, loss_on)
+        row::build(self, vocab, messages, segments, loss_on)
     }
 
     /// Tries three fixed conversations. An error means that the template cannot render even a plain
@@ -364,3 +364,5 @@ fn missing_bos(vocab: &Vocab, tokens: &[i32]) -> Option<i32> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod traps;

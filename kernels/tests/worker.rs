@@ -335,6 +335,7 @@ fn train_task(folder: &Path, steps: u64) -> TrainTask {
             threads: 1,
             ..TrainParams::default()
         },
+        samples: Vec::new(),
         resume: None,
         checkpoint_interval_ms: 600_000,
         name: "harbour".into(),
@@ -447,8 +448,9 @@ fn training_plans_checkpoints_stops_resumes_and_its_adapter_serves() {
                 assert_eq!(step.step as usize, losses.len() + 1);
                 losses.push(step.loss.value());
             }
-            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s } => {
+            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s, duration_ms, peak_memory_bytes } => {
                 assert_eq!(kept_step, steps);
+                assert!(duration_ms > 0 && peak_memory_bytes > plan.memory_bytes / 2, "{peak_memory_bytes}");
                 break (steps, tokens, loss.value(), tokens_per_s);
             }
             FromWorker::Failed(failure) => panic!("{failure}"),
@@ -483,6 +485,23 @@ fn the_adapter_serves(adapter: &Path) {
     assert!(tuned < base, "held-out loss {base} became {tuned}");
     worker.send(&generate(4, Some(4), "Which berth has ship 100?", 8));
     assert!(!follow(&mut worker, 4).0.is_empty());
+    let other = trained_with_another_template(adapter);
+    worker.send(&ToWorker::AddAdapter { request: 5, adapter: 5, path: text(&other) });
+    let FromWorker::Refused { request: 5, failure } = worker.next() else { panic!() };
+    assert!(failure.message_en.contains("was trained with another chat template"), "{failure}");
+}
+
+/// A copy of an adapter that says so: one digit of its template's hash is another.
+fn trained_with_another_template(adapter: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(adapter).unwrap();
+    let key = b"hone.template.sha256";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("an adapter names its template");
+    // Behind the key stand the type of the value and its length.
+    let digit = &mut bytes[at + key.len() + 4 + 8];
+    *digit = if *digit == b'0' { b'1' } else { b'0' };
+    let other = adapter.with_file_name("other-template.gguf");
+    std::fs::write(&other, bytes).unwrap();
+    other
 }
 
 #[test]

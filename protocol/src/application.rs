@@ -17,10 +17,72 @@ pub struct ApplicationRecord {
     pub title: String,
     /// What it may call.
     pub services: Services,
+    /// How much it may ask for at a time; `None` for no limits.
+    pub limits: Option<Limits>,
+    /// How much it may spend; `None` for any amount.
+    pub budget: Option<Budget>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+}
+
+/// How much an application may ask for at a time. Each is derived from the ledger, so a restart refills none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Requests begun in any 60 seconds.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens, of prompts and answers, of requests begun in any 60 seconds. While a request is open the most that it may become
+    /// counts.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests open at a time.
+    pub parallel: Option<u64>,
+}
+
+/// How much an application may spend. What open requests may come to is set aside, so that no budget is overrun; of a prompt that
+/// is not tokenised yet that is an estimate, half its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// So much in each calendar month of the store's zone.
+    Monthly {
+        /// The amount.
+        amount: Pico,
+    },
+    /// What was paid in, and no more.
+    Prepaid {
+        /// All that was paid in.
+        paid: Pico,
+        /// What had been used when prepaying began.
+        used_before: Pico,
+    },
+}
+
+/// Which budget an application is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetKind {
+    /// None: it may spend any amount.
+    None,
+    /// So much in each calendar month.
+    Monthly(Pico),
+    /// What is paid in, from now on; what was paid in before stays.
+    Prepaid,
+}
+
+/// A payment of an application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Payment {
+    /// Whose.
+    pub application: ApplicationId,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// How much; negative to take back.
+    pub amount: Pico,
+    /// What for, may be empty.
+    pub note: String,
+    /// Who entered it.
+    pub person: String,
 }
 
 /// What an application may call.
@@ -48,6 +110,17 @@ pub struct KeyRecord {
     pub created_at_ms: i64,
     /// When it was revoked; requests fail from then on.
     pub revoked_at_ms: Option<i64>,
+    /// When it ends by itself.
+    pub expires_at_ms: Option<i64>,
+    /// When it was used last, to the minute.
+    pub last_used_at_ms: Option<i64>,
+}
+
+impl KeyRecord {
+    /// Whether it opens anything at a time.
+    pub fn is_live(&self, now_ms: i64) -> bool {
+        self.revoked_at_ms.is_none() && self.expires_at_ms.is_none_or(|end| now_ms < end)
+    }
 }
 
 /// A row of the ledger: one metered request.
@@ -128,6 +201,8 @@ pub struct ApplicationView {
     pub keys: Vec<KeyRecord>,
     /// Usage of all time.
     pub usage: Usage,
+    /// What is left of its budget, what open requests may come to set aside; `None` without a budget.
+    pub left: Option<Pico>,
 }
 
 /// Sums over ledger rows.

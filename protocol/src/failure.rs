@@ -92,6 +92,8 @@ closed_list! {
         Unsupported,
         /// A bug of hone's own.
         Internal,
+        /// The application's budget is spent.
+        BudgetSpent,
     }
 }
 
@@ -113,7 +115,7 @@ impl FailureCode {
             Forbidden => 403,
             NotFound | FileUnreadable => 404,
             NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint => 409,
-            Overloaded | LimitReached => 429,
+            Overloaded | LimitReached | BudgetSpent => 429,
             Unsupported => 501,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
             | Interrupted => 503,
@@ -129,7 +131,7 @@ impl FailureCode {
             NotFound | FileUnreadable => 3,
             NameTaken | IdempotencyConflict | InUse | WrongState => 4,
             BadFile | BadCheckpoint | HashMismatch | NoRows | TemplateFailed | UnsupportedArchitecture => 5,
-            DoesNotFit | DiskFull | Overloaded | LimitReached | ContextExceeded => 6,
+            DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
             Unauthenticated | Forbidden => 7,
             ServiceUnavailable | Stopping | NotSaved => 8,
             WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined => 9,

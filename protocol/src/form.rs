@@ -2,7 +2,7 @@
 //! described once. Never here: drawing, or the meaning of a value beyond its range.
 
 use crate::dataset::Shape;
-use crate::train::{TrainParams, Tuning};
+use crate::train::{Method, RISE_MAX, SAMPLE_PROMPT_BYTES_MAX, SAMPLES_MAX, TrainParams, TrainSpec, Tuning};
 
 /// Which part of the form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,26 @@ pub enum FieldKind {
     Choice(&'static [&'static str]),
     /// Any of these words, separated by commas.
     Several(&'static [&'static str]),
+    /// Texts, separated by [`BETWEEN_TEXTS`]; a list in run files.
+    Texts {
+        /// Most of them.
+        most: usize,
+    },
+}
+
+impl FieldKind {
+    /// Whether it is typed freely: it belongs to a run, not to a way of training.
+    pub fn is_text(self) -> bool {
+        matches!(self, FieldKind::Text | FieldKind::Texts { .. })
+    }
+}
+
+/// What stands between the texts of one field.
+pub const BETWEEN_TEXTS: &str = " | ";
+
+/// The texts of a field; what is empty is none.
+pub fn texts(written: &str) -> Vec<String> {
+    written.split(BETWEEN_TEXTS.trim()).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
 }
 
 /// Texts in both languages: English, Chinese.
@@ -472,6 +492,34 @@ pub const TRAIN_FORM: &[Field] = &[
         only: &[],
     },
     Field {
+        key: "samples",
+        part: PartOfForm::Data,
+        kind: FieldKind::Texts { most: SAMPLES_MAX },
+        label: both("sample prompts", "采样提示"),
+        about: both(
+            "Prompts, separated by |, that the run answers at each evaluation, to be read beside the curve; empty for none.",
+            "以 | 分隔的提示，训练在每次评测时作答，可在曲线旁查看；留空表示不采样。",
+        ),
+        too_low: NONE,
+        too_high: both("each evaluation takes longer", "每次评测耗时更长"),
+        default: "",
+        only: &[],
+    },
+    Field {
+        key: "rise_max",
+        part: PartOfForm::Data,
+        kind: FieldKind::Real { low: 0.1, high: 100.0 },
+        label: both("loss rise", "损失上升"),
+        about: both(
+            "Nats by which the mean loss of twenty steps may lie above its lowest before the run is ended as diverged.",
+            "二十步平均损失最多可比最低值高出多少奈特；超过即视为发散并结束。",
+        ),
+        too_low: both("hard rows end the run", "较难的行会结束训练"),
+        too_high: both("a broken run goes on", "已损坏的训练继续进行"),
+        default: "3",
+        only: &[],
+    },
+    Field {
         key: "checkpoint_steps",
         part: PartOfForm::Register,
         kind: FieldKind::Whole { low: 0, high: 1_000_000 },
@@ -512,6 +560,98 @@ pub const TRAIN_FORM: &[Field] = &[
     },
 ];
 
+/// Models with fewer weights take higher rates.
+pub const SMALL_PARAMETERS: u64 = 500_000_000;
+
+/// A default that depends on what is trained.
+#[derive(Debug, Clone, Copy)]
+pub struct DefaultFor {
+    /// The field.
+    pub key: &'static str,
+    /// For these methods.
+    pub methods: &'static [Method],
+    /// For this tuning.
+    pub tuning: Tuning,
+    /// For models below [`SMALL_PARAMETERS`], or for the others; `None` for all.
+    pub small: Option<bool>,
+    /// The default, as it is typed.
+    pub value: &'static str,
+}
+
+const fn default_if(
+    key: &'static str,
+    methods: &'static [Method],
+    tuning: Tuning,
+    small: Option<bool>,
+    value: &'static str,
+) -> DefaultFor {
+    DefaultFor { key, methods, tuning, small, value }
+}
+
+/// Defaults that differ from a field's own; the first that fits counts. Pairs move a model faster than answers do, all of its
+/// values faster than an adapter's.
+pub const DEFAULTS: &[DefaultFor] = &[
+    default_if("learning_rate", &[Method::Sft, Method::Pretrain], Tuning::Full, Some(true), "1e-4"),
+    default_if("learning_rate", &[Method::Sft, Method::Pretrain], Tuning::Full, None, "2e-5"),
+    default_if("learning_rate", &[Method::Sft], Tuning::Lora, Some(true), "1e-3"),
+    default_if("learning_rate", &[Method::Pretrain], Tuning::Lora, Some(true), "5e-4"),
+    default_if("learning_rate", &[Method::Dpo, Method::Orpo], Tuning::Lora, Some(true), "2e-4"),
+    default_if("learning_rate", &[Method::Dpo, Method::Orpo], Tuning::Lora, None, "5e-5"),
+    default_if("epochs", &[Method::Pretrain, Method::Dpo, Method::Orpo], Tuning::Lora, None, "1"),
+    default_if("epochs", &[Method::Pretrain], Tuning::Full, None, "1"),
+];
+
+/// The default of a field for a method, a tuning and a model of so many weights, as far as that is known.
+pub fn default_for(field: &Field, method: Method, tuning: Tuning, parameters: Option<u64>) -> &'static str {
+    let small = parameters.map(|parameters| parameters < SMALL_PARAMETERS);
+    let fits = |other: &&DefaultFor| {
+        other.key == field.key
+            && other.methods.contains(&method)
+            && other.tuning == tuning
+            && (other.small.is_none() || other.small == small)
+    };
+    DEFAULTS.iter().find(fits).map_or(field.default, |other| other.value)
+}
+
+/// Methods that people know and hone does not have, with what to do instead.
+pub const ABSENT_METHODS: &[(&str, Both)] = &[
+    (
+        "grpo",
+        both(
+            "grpo scores answers while it trains, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "grpo 在训练中给回答打分，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "ppo",
+        both(
+            "ppo scores answers while it trains, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "ppo 在训练中给回答打分，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "kto",
+        both(
+            "kto learns from single judged answers, which is not there; with pairs of answers dpo or orpo learns preferences",
+            "kto 从单个已评判的回答学习，目前没有；有成对回答时可用 dpo 或 orpo 学习偏好",
+        ),
+    ),
+    (
+        "vision",
+        both(
+            "training on pictures is not there; texts, chats and preferences are",
+            "不能用图片训练；可用文本、对话和偏好",
+        ),
+    ),
+    (
+        "audio",
+        both(
+            "training on sound is not there; texts, chats and preferences are",
+            "不能用声音训练；可用文本、对话和偏好",
+        ),
+    ),
+];
+
 /// The field of a key.
 pub fn field(key: &str) -> Option<&'static Field> {
     TRAIN_FORM.iter().find(|f| f.key == key)
@@ -520,7 +660,7 @@ pub fn field(key: &str) -> Option<&'static Field> {
 /// Checks a run's numbers against the form's ranges. Returns the key and an English sentence for the first that
 /// is outside.
 pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
-    let values: [(&'static str, f64); 18] = [
+    let values: [(&'static str, f64); 19] = [
         ("dropout", f64::from(params.dropout)),
         ("beta", f64::from(params.beta)),
         ("decay_ratio", f64::from(params.decay_ratio)),
@@ -539,6 +679,7 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
         ("evaluate_steps", params.evaluate_steps as f64),
         ("checkpoint_steps", params.checkpoint_steps as f64),
         ("seed", params.seed as f64),
+        ("rise_max", f64::from(params.rise_max.unwrap_or(RISE_MAX))),
     ];
     for (key, value) in values {
         let (low, high) = match field(key).map(|f| f.kind) {
@@ -576,6 +717,28 @@ pub fn check(params: &TrainParams) -> Result<(), (&'static str, String)> {
     Ok(())
 }
 
+/// Checks the prompts that a run answers at its evaluations, as [`check`] does the numbers.
+pub fn check_samples(spec: &TrainSpec) -> Result<(), (&'static str, String)> {
+    let Some(samples) = &spec.samples else { return Ok(()) };
+    let wrong = |message: String| Err(("samples", message));
+    if !(1..=SAMPLES_MAX).contains(&samples.len()) {
+        return wrong(format!("there are {} sample prompts; 1 to {SAMPLES_MAX} can be answered", samples.len()));
+    }
+    for (at, prompt) in samples.iter().enumerate() {
+        if prompt.trim().is_empty() || prompt.len() > SAMPLE_PROMPT_BYTES_MAX {
+            return wrong(format!(
+                "sample prompt {} has {} bytes; it must have 1 to {SAMPLE_PROMPT_BYTES_MAX}",
+                at + 1,
+                prompt.trim().len()
+            ));
+        }
+    }
+    if spec.params.evaluate_steps == 0 {
+        return wrong("sample prompts are answered at evaluations; set evaluate_steps above 0".into());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -594,6 +757,27 @@ mod tests {
         assert_eq!(refused(&TrainParams { threads: 257, ..params.clone() }), "threads");
         assert_eq!(refused(&TrainParams { tuning: Tuning::Full, dropout: 0.1, ..params.clone() }), "dropout");
         assert_eq!(refused(&TrainParams { patience: 2, ..params }), "patience");
+    }
+
+    #[test]
+    fn the_first_default_that_fits_counts_and_is_inside_its_range() {
+        let rate = field("learning_rate").unwrap();
+        let of = |method, tuning, parameters| default_for(rate, method, tuning, parameters);
+        assert_eq!(of(Method::Sft, Tuning::Lora, None), "2e-4");
+        assert_eq!(of(Method::Sft, Tuning::Lora, Some(135_000_000)), "1e-3");
+        assert_eq!(of(Method::Sft, Tuning::Lora, Some(7_000_000_000)), "2e-4");
+        assert_eq!(of(Method::Dpo, Tuning::Lora, None), "5e-5");
+        assert_eq!(of(Method::Pretrain, Tuning::Full, Some(135_000_000)), "1e-4");
+        for other in DEFAULTS {
+            let value: f64 = other.value.parse().unwrap();
+            match field(other.key).unwrap().kind {
+                FieldKind::Real { low, high } => assert!((low..=high).contains(&value), "{other:?}"),
+                FieldKind::Whole { low, high } => assert!((low as f64..=high as f64).contains(&value), "{other:?}"),
+                _ => panic!("{other:?}"),
+            }
+        }
+        let Some(FieldKind::Choice(words)) = field("method").map(|f| f.kind) else { panic!() };
+        assert!(ABSENT_METHODS.iter().all(|(word, _)| !words.contains(word)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
-use crate::train::{Register, TrainPlan, TrainResult, TrainSpec};
+use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
 use crate::value::Hash;
 
 /// What is to be done. A new job kind starts here.
@@ -238,6 +238,8 @@ pub enum JobEventKind {
     },
     /// The plan of a training run is known.
     Planned(TrainPlan),
+    /// A run should be looked at; it goes on.
+    Warned(Warned),
     /// A checkpoint was accepted.
     Checkpointed {
         /// At which step.

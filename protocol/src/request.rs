@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{ApplicationView, BillLine, LedgerRow, Usage};
+use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
@@ -12,7 +12,8 @@ use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
-use crate::train::{KeptCheckpoint, Point, TrainPlan, TrainSpec};
+use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
+use crate::value::Pico;
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -225,6 +226,15 @@ pub enum Request {
         /// The training job.
         job: JobId,
     },
+    /// Answers of a run to its fixed prompts.
+    Samples {
+        /// The training job.
+        job: JobId,
+        /// From this step on.
+        from_step: u64,
+        /// Of so many evaluations at most, up to [`SAMPLED_MAX`].
+        count: u32,
+    },
     /// What a training run would do, without starting it.
     PlanTrain {
         /// The form.
@@ -278,12 +288,44 @@ pub enum Request {
         /// Names of services; empty for all.
         services: Vec<String>,
     },
+    /// Set how much an application may ask for and spend.
+    SetLimits {
+        /// Its name.
+        application: String,
+        /// The limits.
+        limits: Limits,
+        /// The budget.
+        budget: BudgetKind,
+    },
+    /// Enter a payment of an application with a prepaid budget.
+    Pay {
+        /// Its name.
+        application: String,
+        /// How much; negative to take back.
+        amount: Pico,
+        /// What for, may be empty.
+        note: String,
+    },
+    /// Payments of an application, newest first, up to [`ROWS_MAX`].
+    Payments {
+        /// Its name.
+        application: String,
+    },
     /// Make a key. The answer shows the secret, once.
     CreateKey {
         /// Name of the application.
         application: String,
         /// What the person calls it.
         label: String,
+        /// When it ends by itself, Unix milliseconds.
+        expires_at_ms: Option<i64>,
+    },
+    /// Make a key in the place of another, which ends after a while. The answer shows the new secret, once.
+    RotateKey {
+        /// The old one.
+        key: KeyId,
+        /// How long both are valid, in milliseconds.
+        overlap_ms: u64,
     },
     /// Revoke a key: its next request fails.
     RevokeKey {
@@ -338,6 +380,8 @@ pub const ROWS_MAX: u32 = 1000;
 pub const LOG_BYTES_MAX: u32 = 1 << 20;
 /// Most points of a series in one answer.
 pub const POINTS_MAX: u32 = 100_000;
+/// Most evaluations whose answers come in one answer.
+pub const SAMPLED_MAX: u32 = 64;
 
 impl Request {
     /// Whether it changes nothing, so that the dispatcher need not see it.
@@ -359,9 +403,11 @@ impl Request {
                 | Log { .. }
                 | Metrics { .. }
                 | Checkpoints { .. }
+                | Samples { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
+                | Payments { .. }
                 | Ledger { .. }
                 | Bill { .. }
                 | Evaluations
@@ -412,6 +458,8 @@ pub enum Answer {
     Metrics(Vec<Point>),
     /// To `checkpoints`.
     Checkpoints(Vec<KeptCheckpoint>),
+    /// To `samples`, by step.
+    Samples(Vec<Sampled>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.
@@ -422,7 +470,9 @@ pub enum Answer {
     Chat(ChatEnd),
     /// To `applications`.
     Applications(Vec<ApplicationView>),
-    /// To `create_key`. Shown once.
+    /// To `payments`.
+    Payments(Vec<Payment>),
+    /// To `create_key` and `rotate_key`. Shown once.
     Key {
         /// The key.
         key: KeyId,

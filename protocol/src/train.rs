@@ -19,8 +19,69 @@ pub struct TrainSpec {
     pub split: Split,
     /// Data: rows of a general set that are mixed in, so that what the base could do is not forgotten; `None` for none.
     pub replay: Option<Replay>,
+    /// Data: prompts that are answered at each evaluation, 1 to [`SAMPLES_MAX`]; `None` for none.
+    pub samples: Option<Vec<String>>,
     /// Register: what to make of the result; `None` leaves the run unregistered.
     pub register: Option<Register>,
+}
+
+/// Most prompts that a run answers at its evaluations.
+pub const SAMPLES_MAX: usize = 8;
+/// Longest of these prompts, in bytes.
+pub const SAMPLE_PROMPT_BYTES_MAX: usize = 2000;
+/// Longest answer to one of them, in tokens.
+pub const SAMPLE_TOKENS_MAX: u32 = 64;
+
+/// Answers to a run's fixed prompts, in their order, as its state after a step gives them: the likeliest token each time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// The step; 0 is before the first.
+    pub step: u64,
+    /// One for each prompt.
+    pub answers: Vec<SampleAnswer>,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleAnswer {
+    /// What was said.
+    pub text: String,
+    /// Whether the model ended it; if not, it was cut at [`SAMPLE_TOKENS_MAX`].
+    pub ended: bool,
+}
+
+/// Something about a run that a person should look at; the run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Warned {
+    /// The step.
+    pub step: u64,
+    /// What is wrong.
+    pub rule: WatchRule,
+    /// What was seen.
+    pub value: Metric,
+    /// What it is compared with.
+    pub against: Metric,
+}
+
+/// Rules by which a run is watched. Values that are no numbers, and a loss that rises by
+/// [`rise_max`](TrainParams::rise_max), end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchRule {
+    /// The loss of one step is three times the median of the steps before.
+    Spike,
+    /// The held-out loss rose three times in a row.
+    RisingEvalLoss,
+}
+
+impl WatchRule {
+    /// Catalogue key of its sentence.
+    pub fn key(self) -> &'static str {
+        match self {
+            WatchRule::Spike => "run.spike",
+            WatchRule::RisingEvalLoss => "run.overfit",
+        }
+    }
 }
 
 /// Rows mixed in from another dataset.
@@ -90,6 +151,9 @@ pub struct TrainParams {
     pub evaluate_steps: u64,
     /// Evaluations in a row without a lower held-out loss after which the run ends and keeps its best state; 0 for never.
     pub patience: u32,
+    /// Nats by which the mean loss of twenty steps may lie above its lowest before the run is ended as diverged; `None` for
+    /// [`RISE_MAX`].
+    pub rise_max: Option<f32>,
     /// Steps between checkpoints; 0 for by time alone (five minutes).
     pub checkpoint_steps: u64,
     /// Seed of data order and initialisation.
@@ -97,6 +161,10 @@ pub struct TrainParams {
     /// Compute threads; 0 for the pool's cores.
     pub threads: u32,
 }
+
+/// Default of [`TrainParams::rise_max`]: twenty times the perplexity. A run that has gone wrong ends near the logarithm of the
+/// vocabulary, around 10; rows alone never move a mean of twenty steps so far.
+pub const RISE_MAX: f32 = 3.0;
 
 /// What is learnt from the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,6 +318,9 @@ pub struct TrainPlan {
     pub checkpoint_bytes: u64,
     /// Bytes of the finished adapter on disk.
     pub adapter_bytes: u64,
+    /// Estimated time of the steps: by the rate of the newest run like it on this machine, before there is one by what its
+    /// processor multiplies, which may be wrong by a factor of two.
+    pub duration_ms: Option<u64>,
 }
 
 /// Checkpoints of a run that are kept whole, so that it can go on: the newest, and the one before in case it is damaged.
@@ -351,6 +422,10 @@ pub struct TrainResult {
     pub loss: Metric,
     /// Tokens per second over the run, loading not counted.
     pub tokens_per_s: f64,
+    /// Time of the steps since the last attempt began.
+    pub duration_ms: Option<u64>,
+    /// Most memory that the last attempt held.
+    pub peak_memory_bytes: Option<u64>,
     /// The registered version.
     pub version: Option<VersionId>,
 }
@@ -390,6 +465,7 @@ impl Default for TrainParams {
             clip_norm: 1.0,
             evaluate_steps: 0,
             patience: 0,
+            rise_max: None,
             checkpoint_steps: 0,
             seed: 42,
             threads: 0,

@@ -10,7 +10,7 @@ use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
 use crate::model::{HubSource, ModelFacts, WeightsAs};
-use crate::train::{PreferenceMetrics, StepMetrics, TrainParams, TrainPlan};
+use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
 use crate::value::{Hash, Metric};
 
 /// To a child.
@@ -156,6 +156,8 @@ pub struct TrainTask {
     pub resume: Option<(String, u64)>,
     /// Most milliseconds between two checkpoints.
     pub checkpoint_interval_ms: u64,
+    /// Prompts that are answered at each evaluation.
+    pub samples: Vec<String>,
     /// Name written into the adapter.
     pub name: String,
     /// Memory that weights, adapter and activations keep below; 0 for no limit.
@@ -383,6 +385,10 @@ pub enum FromWorker {
         /// Mean loss per target token on the held-out rows of the set that is mixed in; none where nothing is.
         replay_loss: Option<Metric>,
     },
+    /// Answers to the fixed prompts after a step.
+    Sampled(Sampled),
+    /// Something to look at.
+    Warned(Warned),
     /// A checkpoint is complete in `checkpoints/FOLDER`.
     Checkpointed {
         /// The step it holds.
@@ -406,6 +412,10 @@ pub enum FromWorker {
         loss: Metric,
         /// Tokens per second, loading not counted.
         tokens_per_s: f64,
+        /// Time of this attempt's steps.
+        duration_ms: u64,
+        /// Most memory that it held.
+        peak_memory_bytes: u64,
     },
     /// To `AddAdapter`.
     AdapterReady {

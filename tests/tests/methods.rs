@@ -130,6 +130,50 @@ fn a_whole_model_is_trained_and_registered_as_a_model_of_its_own() {
 }
 
 #[test]
+fn fixed_prompts_are_answered_at_each_evaluation_as_the_endpoint_answers_them() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.import_starter();
+    client.import_rows();
+    let prompt = "How do I reset my password?";
+    let mut spec = train_spec(6, json!({"model": "support", "alias": "", "publish": "support"}));
+    spec["train"]["params"]["threads"] = json!(1);
+    spec["train"]["samples"] = json!([prompt]);
+    let refused = client.try_ask(json!({"submit": {"spec": spec}})).unwrap_err();
+    assert_eq!((&refused["code"], &refused["place"]), (&json!("invalid_field"), &json!("samples")), "{refused}");
+    spec["train"]["params"]["evaluate_steps"] = json!(4);
+    let job = client.submit(spec);
+    let view = client.finish(&job);
+    let result = &view["record"]["state"]["succeeded"]["train"];
+    assert!(
+        result["duration_ms"].as_u64() > Some(0) && result["peak_memory_bytes"].as_u64() > Some(100 << 20),
+        "{view}"
+    );
+    assert!(view["plan"].is_null() || view["plan"]["duration_ms"].as_u64() > Some(0), "{view}");
+    let sampled = client.ask(json!({"samples": {"job": job, "from_step": 0, "count": 10}}));
+    let at: Vec<(u64, String)> = sampled
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["step"].as_u64().unwrap(), one["answers"][0]["text"].as_str().unwrap().to_owned()))
+        .collect();
+    let steps: Vec<u64> = at.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 4, 6]);
+    assert!(at.iter().all(|(_, text)| !text.trim().is_empty()) && at[0].1 != at[2].1, "{at:?}");
+    let later = client.ask(json!({"samples": {"job": job, "from_step": 5, "count": 10}}));
+    assert_eq!(later.as_array().unwrap().len(), 1);
+
+    client.wait_for_service("support");
+    let chat = json!({"chat": {"service": "support", "messages": [{"role": "user", "content": prompt}],
+        "sampling": {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "frequency_penalty": 0.0,
+            "presence_penalty": 0.0, "repeat_penalty": 1.0, "seed": null}, "tokens_max": 64}});
+    let mut text = String::new();
+    let end = client.ask_with(chat, None, |part| text.push_str(part["text"]["text"].as_str().unwrap_or_default()));
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(text, at[2].1, "what the run said is what the endpoint says");
+}
+
+#[test]
 fn texts_are_learnt_and_what_the_base_knew_is_kept() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();

@@ -3,6 +3,7 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod budget;
 mod chat;
 mod context;
 mod convert;
@@ -11,6 +12,7 @@ mod dataset;
 mod evaluation;
 mod import;
 mod job;
+mod key;
 mod model;
 mod pull;
 mod register;
@@ -104,7 +106,7 @@ enum Noun {
     #[command(subcommand)]
     App(application::AppVerb),
     #[command(subcommand)]
-    Key(application::KeyVerb),
+    Key(key::KeyVerb),
     Usage(application::UsageTable),
     Ledger(application::Ledger),
     Bill(application::Bill),

@@ -2,10 +2,10 @@
 //! values as typed and a specification. Never here: drawing, or a range (those are the schema's).
 
 use hone_protocol::dataset::Split;
-use hone_protocol::form::{FieldKind, PartOfForm, TRAIN_FORM};
+use hone_protocol::form::{BETWEEN_TEXTS, DEFAULTS, PartOfForm, TRAIN_FORM, default_for, texts};
 use hone_protocol::job::{JobSpec, ShownState};
 use hone_protocol::train::{
-    Method, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec, Tuning,
+    Method, RISE_MAX, Register, Replay, Scaling, Schedule, Target, TooLong, TrainParams, TrainSpec, Tuning,
 };
 
 use crate::screens::View;
@@ -17,12 +17,14 @@ use crate::widgets::number::typed;
 pub(crate) const SPLIT_SEED: u64 = 42;
 
 /// Fields that rarely matter; they are behind "more".
-const FOLDED: [&str; 17] = [
+const FOLDED: [&str; 19] = [
     "alpha",
     "scaling",
     "dropout",
     "decay_ratio",
     "patience",
+    "samples",
+    "rise_max",
     "replay",
     "replay_percent",
     "targets",
@@ -49,18 +51,11 @@ pub(crate) struct Preset {
 pub(crate) const PRESETS: &[Preset] = &[
     Preset {
         name: "preset.balanced",
-        values: &[
-            ("learning_rate", "1e-3"),
-            ("epochs", "2"),
-            ("sequence_tokens", "128"),
-            ("batch_windows", "4"),
-            ("evaluate_steps", "20"),
-        ],
+        values: &[("epochs", "2"), ("sequence_tokens", "128"), ("batch_windows", "4"), ("evaluate_steps", "20")],
     },
     Preset {
         name: "preset.quick",
         values: &[
-            ("learning_rate", "1e-3"),
             ("epochs", "1"),
             ("steps_max", "30"),
             ("sequence_tokens", "128"),
@@ -73,7 +68,6 @@ pub(crate) const PRESETS: &[Preset] = &[
         values: &[
             ("rank", "16"),
             ("alpha", "32"),
-            ("learning_rate", "5e-4"),
             ("epochs", "4"),
             ("sequence_tokens", "256"),
             ("batch_windows", "4"),
@@ -86,8 +80,6 @@ pub(crate) const PRESETS: &[Preset] = &[
             ("method", "pretrain"),
             ("rank", "16"),
             ("alpha", "32"),
-            ("learning_rate", "5e-4"),
-            ("epochs", "1"),
             ("sequence_tokens", "256"),
             ("batch_windows", "2"),
             ("evaluate_steps", "25"),
@@ -95,25 +87,11 @@ pub(crate) const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "preset.preferences",
-        values: &[
-            ("method", "dpo"),
-            ("learning_rate", "2e-4"),
-            ("epochs", "1"),
-            ("sequence_tokens", "256"),
-            ("batch_windows", "2"),
-            ("evaluate_steps", "20"),
-        ],
+        values: &[("method", "dpo"), ("sequence_tokens", "256"), ("batch_windows", "2"), ("evaluate_steps", "20")],
     },
     Preset {
         name: "preset.full",
-        values: &[
-            ("tuning", "full"),
-            ("learning_rate", "5e-5"),
-            ("epochs", "2"),
-            ("sequence_tokens", "256"),
-            ("batch_windows", "2"),
-            ("evaluate_steps", "25"),
-        ],
+        values: &[("tuning", "full"), ("sequence_tokens", "256"), ("batch_windows", "2"), ("evaluate_steps", "25")],
     },
     Preset { name: "preset.defaults", values: &[] },
 ];
@@ -128,6 +106,8 @@ pub(crate) struct Draft {
     split_seed: u64,
     alias: String,
     threads: u32,
+    /// Weights of the base, as far as they are known.
+    parameters: Option<u64>,
 }
 
 fn section(part: PartOfForm) -> &'static str {
@@ -186,6 +166,7 @@ impl Default for Draft {
             split_seed: SPLIT_SEED,
             alias: String::new(),
             threads: 0,
+            parameters: None,
         };
         draft.apply_preset(0);
         draft
@@ -196,12 +177,48 @@ impl Draft {
     /// Sets the training values of a preset; base, data and names stay.
     pub(crate) fn apply_preset(&mut self, index: usize) {
         self.preset = index % PRESETS.len();
-        for field in TRAIN_FORM.iter().filter(|f| !matches!(f.kind, FieldKind::Text)) {
+        for field in TRAIN_FORM.iter().filter(|f| !f.kind.is_text()) {
             self.form.set(field.key, field.default);
         }
-        for (key, value) in PRESETS[self.preset].values {
+        let values = PRESETS[self.preset].values;
+        for (key, value) in values {
             self.form.set(key, *value);
         }
+        self.renew_defaults();
+        for field in self.form.fields.iter_mut().filter(|f| !f.kind.is_text()) {
+            if values.iter().all(|(key, _)| *key != field.key) {
+                field.value.clone_from(&field.default);
+            }
+        }
+    }
+
+    /// Takes the defaults of the chosen method, tuning and base; a value that was its field's default follows.
+    fn renew_defaults(&mut self) {
+        let (method, tuning) = (self.method(), self.tuning());
+        for field in &mut self.form.fields {
+            let Some(known) = TRAIN_FORM.iter().find(|known| known.key == field.key) else { continue };
+            let default = default_for(known, method, tuning, self.parameters);
+            if field.default != default {
+                if field.value == field.default {
+                    default.clone_into(&mut field.value);
+                }
+                default.clone_into(&mut field.default);
+            }
+        }
+    }
+
+    fn method(&self) -> Method {
+        match self.form.value("method") {
+            "pretrain" => Method::Pretrain,
+            "dpo" => Method::Dpo,
+            "orpo" => Method::Orpo,
+            _ => Method::Sft,
+        }
+    }
+
+    fn tuning(&self) -> Tuning {
+        let concerns = self.form.fields.iter().any(|field| field.key == "tuning" && self.form.concerns(field));
+        if concerns && self.form.value("tuning") == "full" { Tuning::Full } else { Tuning::Lora }
     }
 
     /// Fields whose value is not the preset's: key, the preset's value, the value.
@@ -210,7 +227,7 @@ impl Draft {
             let set = PRESETS[self.preset].values.iter().find(|(key, _)| *key == field.key);
             set.map_or_else(|| field.default.clone(), |(_, value)| (*value).to_owned())
         };
-        let typed = self.form.fields.iter().filter(|f| !matches!(f.kind, FieldKind::Text));
+        let typed = self.form.fields.iter().filter(|f| !f.kind.is_text());
         typed
             .filter(|f| self.form.concerns(f))
             .map(|f| (f, of_preset(f)))
@@ -230,6 +247,8 @@ impl Draft {
             self.form.set("dataset", datasets.last().cloned().unwrap_or_default());
         }
         self.form.offer("base", bases);
+        self.parameters = parameters(view, self.form.value("base"));
+        self.renew_defaults();
         let with_versions = view.mirror.datasets().iter().flat_map(|d| {
             let name = d.record.name.clone();
             std::iter::once(name.clone()).chain(d.versions.iter().rev().map(move |v| format!("{name}@{}", v.number)))
@@ -281,18 +300,14 @@ impl Draft {
         let params = TrainParams {
             rank: form.number("rank")?,
             alpha: form.number("alpha")?,
-            method: match form.value("method") {
-                "pretrain" => Method::Pretrain,
-                "dpo" => Method::Dpo,
-                "orpo" => Method::Orpo,
-                _ => Method::Sft,
-            },
-            tuning: if concerns("tuning") && form.value("tuning") == "full" { Tuning::Full } else { Tuning::Lora },
+            method: self.method(),
+            tuning: self.tuning(),
             scaling: if form.value("scaling") == "root_rank" { Scaling::RootRank } else { Scaling::Rank },
             dropout: if concerns("dropout") { form.number("dropout")? } else { 0.0 },
             beta: if concerns("beta") { form.number("beta")? } else { TrainParams::default().beta },
             decay_ratio: form.number("decay_ratio")?,
             patience: form.number("patience")?,
+            rise_max: Some(form.number("rise_max")?).filter(|rise| *rise != RISE_MAX),
             targets: targets?,
             learning_rate: form.number("learning_rate")?,
             schedule: match form.value("schedule") {
@@ -328,10 +343,19 @@ impl Draft {
                 dataset: form.value("replay").to_owned(),
                 percent: form.number("replay_percent")?,
             }),
+            samples: Some(texts(form.value("samples"))).filter(|samples| !samples.is_empty()),
             split: Split { held_out_percent: form.number("held_out_percent")?, seed: self.split_seed },
             register,
         })
     }
+}
+
+/// Weights of a model version, by `name`, `name@number` or `name:alias`.
+fn parameters(view: &View<'_>, reference: &str) -> Option<u64> {
+    let name = reference.split(['@', ':']).next().unwrap_or_default();
+    let model = view.mirror.models().iter().find(|model| model.record.name == name)?;
+    let version = model.versions.iter().find(|version| version.reference == reference).or(model.versions.last())?;
+    Some(version.record.facts.parameters)
 }
 
 /// A specification as the form's values.
@@ -384,19 +408,30 @@ pub(crate) fn values(spec: &TrainSpec) -> Vec<(&'static str, String)> {
         ("held_out_percent", spec.split.held_out_percent.to_string()),
         ("evaluate_steps", p.evaluate_steps.to_string()),
         ("patience", p.patience.to_string()),
+        ("samples", spec.samples.clone().unwrap_or_default().join(BETWEEN_TEXTS)),
+        ("rise_max", real(p.rise_max.unwrap_or(RISE_MAX))),
         ("checkpoint_steps", p.checkpoint_steps.to_string()),
         ("model", register(|r| &r.model)),
         ("publish", register(|r| &r.publish)),
     ]
 }
 
-/// The command that does the same as the form.
+/// A text as a shell reads it back.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// The command that does the same as the form. What the command line would take by itself is left out, but for what it takes
+/// by the size of a model.
 pub(crate) fn command(spec: &TrainSpec) -> String {
+    let (method, tuning) = (spec.params.method, spec.params.tuning);
+    let by_size = |key| DEFAULTS.iter().any(|other| other.key == key && other.small.is_some());
     let fields = values(spec);
     let mut out = "hone train start".to_owned();
     for (key, value) in fields {
-        let default = TRAIN_FORM.iter().find(|f| f.key == key).map_or("", |f| f.default);
-        if value != default && !value.is_empty() {
+        let default = TRAIN_FORM.iter().find(|f| f.key == key).map_or("", |f| default_for(f, method, tuning, None));
+        if (value != default || by_size(key)) && !value.is_empty() {
+            let value = if key == "samples" { quoted(&value) } else { value };
             out.push_str(&format!(" \\\n  --{} {value}", key.replace('_', "-")));
         }
     }
@@ -423,6 +458,26 @@ mod tests {
         let mut other = Draft::default();
         other.copy_from(&spec);
         assert_eq!(other.spec().unwrap(), spec);
+    }
+
+    #[test]
+    fn what_was_not_typed_follows_the_method_and_the_size_of_the_base() {
+        let mut mirror = Mirror::default();
+        mirror.replace(crate::screens::sample::filled());
+        let view = View::plain(&mirror);
+        let mut draft = Draft::default();
+        assert_eq!(draft.form.value("learning_rate"), "2e-4", "the size is not known yet");
+        draft.fill_in(&view);
+        assert_eq!(draft.form.value("learning_rate"), "1e-3");
+        draft.form.set("method", "dpo");
+        draft.fill_in(&view);
+        assert_eq!((draft.form.value("learning_rate"), draft.form.value("epochs")), ("2e-4", "1"));
+        draft.form.set("learning_rate", "7e-5");
+        draft.form.set("method", "sft");
+        draft.fill_in(&view);
+        assert_eq!(draft.form.value("learning_rate"), "7e-5");
+        let typed = draft.changes().into_iter().map(|(field, preset)| (field.key, preset)).collect::<Vec<_>>();
+        assert_eq!(typed, [("learning_rate", "1e-3".to_owned())]);
     }
 
     #[test]

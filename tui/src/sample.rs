@@ -1,7 +1,7 @@
 //! Facts for tests: what a daemon on a small machine would say in the middle of the main job. The tests of
 //! the screens and of the command line build on the same facts. Only tests see this. Never here: a test.
 
-use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, Services, Usage};
+use hone_protocol::application::{ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Services, Usage};
 use hone_protocol::dataset::{
     DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
 };
@@ -140,6 +140,7 @@ pub(crate) fn spec() -> TrainSpec {
         dataset: "support-desk".into(),
         split: Split { held_out_percent: 15, seed: 42 },
         replay: None,
+        samples: Some(vec!["How do I reset my password?".into(), "Where is my order?".into()]),
         register: Some(Register { model: "support-desk-tuned".into(), alias: String::new(), publish: String::new() }),
     }
 }
@@ -190,6 +191,7 @@ fn jobs() -> Vec<JobView> {
         recompute_every: 0,
         checkpoint_bytes: 29_300_000,
         adapter_bytes: 9_770_000,
+        duration_ms: Some(301_000),
     };
     let mut running = job(17, JobSpec::Train(Box::new(spec())), JobState::Queued, ShownState::Running, 6);
     running.progress =
@@ -217,6 +219,8 @@ fn jobs() -> Vec<JobView> {
         tokens: 70_240,
         loss: Metric::Finite(1.12),
         tokens_per_s: 244.0,
+        duration_ms: Some(287_000),
+        peak_memory_bytes: Some(1_240_000_000),
         version: Some(VersionId::from_bytes([32; 16])),
     };
     let with = |change: fn(&mut TrainParams)| {
@@ -295,12 +299,19 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
             name: name.into(),
             title: String::new(),
             services: Services::All,
+            limits: (id != 60).then_some(Limits {
+                requests_per_minute: Some(60),
+                tokens_per_minute: None,
+                parallel: Some(4),
+            }),
+            budget: (id != 60).then_some(Budget::Monthly { amount: Pico(25 * Pico::PER_UNIT) }),
             created_at_ms: NOW_MS - 50 * MINUTE_MS,
             created_by: "lin".into(),
         },
         services: vec!["desk".into()],
         keys,
         usage,
+        left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
         id: KeyId::from_bytes([70; 16]),
@@ -309,6 +320,8 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         label: "laptop".into(),
         created_at_ms: NOW_MS - 40 * MINUTE_MS,
         revoked_at_ms: None,
+        expires_at_ms: Some(NOW_MS + 30 * 24 * 60 * MINUTE_MS),
+        last_used_at_ms: Some(NOW_MS - 2 * MINUTE_MS),
     };
     let usage = Usage {
         requests: 412,

@@ -21,6 +21,11 @@ pub(crate) fn metric_key(job: JobId, series: u8, step: u64) -> Vec<u8> {
     key(&[job.bytes(), &[series], &step.to_be_bytes()])
 }
 
+/// The key of what a run said after a step.
+pub(crate) fn sample_key(job: JobId, step: u64) -> Vec<u8> {
+    key(&[job.bytes(), &step.to_be_bytes()])
+}
+
 fn series(name: &str) -> u8 {
     SERIES.iter().position(|s| *s == name).unwrap_or_default() as u8
 }
@@ -132,6 +137,8 @@ impl Decider {
                 to: after(&key(&[id.bytes(), &[number]])),
             });
         }
+        let from = sample_key(id, from_step.map_or(0, |s| s + 1));
+        self.writes.sweeps.push(Sweep { table: Table::Samples, from, to: after(&key(&[id.bytes()])) });
         self.job_event(id, JobEventKind::Started { attempt: job.attempt, from_step });
         Arc::make_mut(&mut self.state.attempts).insert(
             id,
@@ -172,6 +179,10 @@ impl Decider {
                     self.put_metric(job, "eval_accuracy", step, pairs.accuracy);
                 }
             }
+            Fact::Sampled(sampled) => {
+                self.writes.put(Table::Samples, sample_key(job, sampled.step), codec::record(&sampled));
+            }
+            Fact::Warned(warned) => self.job_event(job, JobEventKind::Warned(warned)),
             Fact::Checkpoint(checkpoint) => {
                 let step = checkpoint.step;
                 self.with_job(job, |job| {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use hone_protocol::application::{ApplicationRecord, KeyRecord, Services};
 use hone_protocol::dataset::Shape;
 use hone_protocol::evaluation::{Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::id::{ApplicationId, DatasetVersionId, JobId, KeyId};
+use hone_protocol::id::{DatasetVersionId, JobId};
 use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
 use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
@@ -21,7 +20,6 @@ use super::event::ReplyTo;
 use super::{Decider, Remembered, Subject};
 use crate::clock::new_id;
 use crate::jobs;
-use crate::secret;
 use crate::state::{OWNER, State};
 use crate::store::{Table, codec};
 
@@ -33,7 +31,7 @@ const SLOTS_MAX: u32 = 256;
 /// The pool that is always there.
 pub(crate) const LOCAL_POOL: &str = "local";
 
-fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
+pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     if is_name(name) {
         return Ok(());
     }
@@ -60,7 +58,10 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
+        Request::SetLimits { application, .. } => ("set_limits", application.clone()),
+        Request::Pay { application, amount, .. } => ("pay", format!("{application} {}", amount.rounded())),
         Request::CreateKey { application, .. } => ("create_key", application.clone()),
+        Request::RotateKey { key, .. } => ("rotate_key", key.to_string()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
         Request::Shutdown => ("shutdown", String::new()),
@@ -87,7 +88,7 @@ impl Decider {
             self.effects.push(Effect::Reply(reply, answer));
             return;
         }
-        if once.is_some() && matches!(request, Request::CreateKey { .. }) {
+        if once.is_some() && matches!(request, Request::CreateKey { .. } | Request::RotateKey { .. }) {
             // Remembering the answer would store the secret.
             let message = "making a key cannot be repeated safely; leave out the idempotency id";
             self.effects.push(Effect::Reply(reply, Err(Failure::new(FailureCode::InvalidRequest, message).at("once"))));
@@ -125,7 +126,12 @@ impl Decider {
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
             Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
-            Request::CreateKey { application, label } => self.create_key(&application, &label),
+            Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
+            Request::Pay { application, amount, note } => self.pay(person, &application, amount, &note),
+            Request::CreateKey { application, label, expires_at_ms } => {
+                self.create_key(&application, &label, expires_at_ms)
+            }
+            Request::RotateKey { key, overlap_ms } => self.rotate_key(key, overlap_ms),
             Request::RevokeKey { key } => self.revoke_key(key),
             Request::CreateSuite { name, dataset, split, part, scorers } => {
                 let dataset = self.chats(&dataset)?;
@@ -320,82 +326,6 @@ impl Decider {
         }
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
         Ok(Answer::Service(Box::new(view)))
-    }
-
-    fn set_application(
-        &mut self,
-        person: &str,
-        name: &str,
-        title: &str,
-        services: &[String],
-    ) -> Result<Answer, Failure> {
-        check_name("application", name)?;
-        let listed = services.iter().map(|s| self.state.service(s).map(|s| s.id)).collect::<Result<Vec<_>, _>>()?;
-        let before = self.state.application(name).ok().cloned();
-        let application = ApplicationRecord {
-            id: before.as_ref().map_or_else(new_id, |b| b.id),
-            name: name.to_owned(),
-            title: title.to_owned(),
-            services: if listed.is_empty() { Services::All } else { Services::Listed(listed) },
-            created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
-            created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
-        };
-        self.put_application(application);
-        Ok(Answer::Done)
-    }
-
-    fn put_application(&mut self, application: ApplicationRecord) {
-        self.writes.put(Table::Applications, *application.id.bytes(), codec::record(&application));
-        self.dirty.insert(Subject::Application(application.id));
-        Arc::make_mut(&mut self.state.applications).insert(application.id, Arc::new(application));
-    }
-
-    /// At start: the application that pays for jobs is always there.
-    pub(super) fn make_owner(&mut self) {
-        if self.state.application(OWNER).is_err() {
-            let owner = ApplicationRecord {
-                id: new_id(),
-                name: OWNER.to_owned(),
-                title: String::new(),
-                services: Services::All,
-                created_at_ms: self.now_ms,
-                created_by: String::new(),
-            };
-            self.put_application(owner);
-        }
-    }
-
-    fn create_key(&mut self, application: &str, label: &str) -> Result<Answer, Failure> {
-        let application: ApplicationId = self.state.application(application)?.id;
-        if label.chars().count() > 64 {
-            return Err(Failure::field("label", "label is longer than 64 characters"));
-        }
-        let id: KeyId = new_id();
-        let text = secret::make(id)?;
-        let key = KeyRecord {
-            id,
-            application,
-            sha256: secret::hash(&text),
-            label: label.to_owned(),
-            created_at_ms: self.now_ms,
-            revoked_at_ms: None,
-        };
-        self.put_key(key);
-        Ok(Answer::Key { key: id, secret: text })
-    }
-
-    fn put_key(&mut self, key: KeyRecord) {
-        self.writes.put(Table::Keys, *key.id.bytes(), codec::record(&key));
-        self.dirty.insert(Subject::Application(key.application));
-        Arc::make_mut(&mut self.state.keys).insert(key.id, Arc::new(key));
-    }
-
-    fn revoke_key(&mut self, id: KeyId) -> Result<Answer, Failure> {
-        let key = self.state.keys.get(&id).ok_or_else(|| Failure::not_found("key", &id.to_string()))?;
-        let mut key = (**key).clone();
-        key.revoked_at_ms.get_or_insert(self.now_ms);
-        self.put_key(key);
-        Ok(Answer::Done)
     }
 
     /// A dataset version of chats; others have no answer to judge.

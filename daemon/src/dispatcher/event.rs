@@ -13,7 +13,7 @@ use hone_protocol::id::{JobId, LedgerId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::train::{PreferenceMetrics, StepMetrics, TrainPlan, TrainResult};
+use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
 
@@ -73,7 +73,9 @@ pub enum Event {
     OpenRow {
         /// The row.
         row: Box<LedgerRow>,
-        /// Told when it is durable.
+        /// Most tokens of its prompt and of its answer, which limits and budgets set aside while it is open.
+        tokens_most: (u64, u64),
+        /// Told when it is durable, or why it may not begin.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// So many tokens of an open row were written.
@@ -175,6 +177,10 @@ pub enum Fact {
         /// Loss on held-out rows of the set that is mixed in; none where nothing is.
         replay_loss: Option<Metric>,
     },
+    /// Answers to a run's fixed prompts.
+    Sampled(Sampled),
+    /// A run should be looked at.
+    Warned(Warned),
     /// A complete checkpoint.
     Checkpoint(Checkpoint),
     /// Judged rows.

@@ -2,15 +2,23 @@
 
 use std::sync::Arc;
 
-use hone_protocol::application::{LedgerRow, Outcome, Usage, amount};
+use hone_protocol::application::{ApplicationRecord, Budget, LedgerRow, Outcome, Usage, amount};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::{ApplicationId, LedgerId};
+use hone_protocol::value::Pico;
 use tokio::sync::oneshot;
 
 use super::effect::Effect;
 use super::event::{Close, Watermark};
+use super::limits::{WINDOW_MS, Wanted};
 use super::{Decider, Subject};
-use crate::store::{Store, StoreError, Table, codec, key};
+use crate::clock;
+use crate::store::{Store, StoreError, Table, after, codec, key};
+
+/// Bytes of `YYYY-MM`.
+const MONTH_BYTES: usize = 7;
+/// Requests of one application that are recalled at start; more in a minute than this machine answers.
+const RECALLED_MAX: usize = 100_000;
 
 /// The key of a ledger row.
 pub(crate) fn ledger_key(application: ApplicationId, id: LedgerId) -> Vec<u8> {
@@ -18,12 +26,30 @@ pub(crate) fn ledger_key(application: ApplicationId, id: LedgerId) -> Vec<u8> {
 }
 
 impl Decider {
-    /// Opens a row.
-    pub(super) fn open_row(&mut self, row: LedgerRow, reply: oneshot::Sender<Result<(), Failure>>) {
+    /// Opens a row, if the limits and the budget of its application let it begin.
+    pub(super) fn open_row(
+        &mut self,
+        row: LedgerRow,
+        (prompt_most, answer_most): (u64, u64),
+        reply: oneshot::Sender<Result<(), Failure>>,
+    ) {
         if self.state.stopping {
             let _ = reply.send(Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")));
             return;
         }
+        let wanted = Wanted {
+            tokens: prompt_most.saturating_add(answer_most),
+            cost: amount(&row.price, prompt_most, 0, answer_most),
+        };
+        if let Err(refused) = self.admit(row.application, wanted) {
+            let _ = reply.send(Err(refused));
+            return;
+        }
+        self.begins.begin(row.application, row.id, self.now_ms, wanted);
+        if let Some(key) = row.key {
+            self.note_use(key);
+        }
+        self.publish_left(row.application);
         self.put_row(&row);
         self.writes.put(Table::OpenRows, *row.id.bytes(), row.application.bytes().to_vec());
         Arc::make_mut(&mut self.state.open_rows).insert(row.id, row);
@@ -87,8 +113,65 @@ impl Decider {
         }
     }
 
+    fn admit(&mut self, application: ApplicationId, wanted: Wanted) -> Result<(), Failure> {
+        let Some(record) = self.state.applications.get(&application).cloned() else { return Ok(()) };
+        if record.limits.is_none() && record.budget.is_none() {
+            return Ok(());
+        }
+        let left = self.budget_left(&record);
+        self.begins.admit(application, record.limits.unwrap_or_default(), left, wanted, self.now_ms)
+    }
+
+    /// What the budget of an application leaves, but for what is open; `None` without a budget.
+    pub(super) fn budget_left(&self, application: &ApplicationRecord) -> Option<Pico> {
+        let used = || self.state.usage.get(&application.id).map_or(Pico(0), |usage| usage.amount);
+        match application.budget? {
+            Budget::Prepaid { paid, used_before } => Some(paid - (used() - used_before)),
+            Budget::Monthly { amount } => {
+                let month = clock::day(self.now_ms, &self.state.fixed.zone);
+                let prefix = key(&[application.id.bytes(), month.get(..MONTH_BYTES)?.as_bytes()]);
+                let days = self.usage_days.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+                Some(amount - days.map(|(_, usage)| usage.amount).sum())
+            }
+        }
+    }
+
+    /// What is left of an application's budget, for whoever looks.
+    pub(super) fn publish_left(&mut self, application: ApplicationId) {
+        let Some(record) = self.state.applications.get(&application).cloned() else { return };
+        let left = self.budget_left(&record).map(|left| left - self.begins.reserved(application));
+        if left.is_none() && !self.state.budgets_left.contains_key(&application) {
+            return;
+        }
+        let all = Arc::make_mut(&mut self.state.budgets_left);
+        match left {
+            Some(left) => all.insert(application, left),
+            None => all.remove(&application),
+        };
+        self.dirty.insert(Subject::Application(application));
+    }
+
+    /// At start: requests of the last minute count for limits as if the daemon had not ended.
+    pub(super) fn recall_begins(&mut self, store: &Store) -> Result<(), StoreError> {
+        let since_ms = self.now_ms - WINDOW_MS;
+        // Identifiers begin with their time.
+        let time = &since_ms.to_be_bytes()[2..];
+        for application in self.state.applications.keys().copied().collect::<Vec<_>>() {
+            let (from, to) = (key(&[application.bytes(), time]), after(application.bytes()));
+            for (key, value) in store.range(Table::Ledger, &from, &to, false, RECALLED_MAX)? {
+                let row: LedgerRow = codec::read(Table::Ledger, &key, &value)?;
+                let tokens = row.prompt_tokens + row.completion_tokens;
+                self.begins.begin(application, row.id, row.opened_at_ms, Wanted { tokens, cost: Pico(0) });
+                self.begins.end(application, row.id, tokens);
+            }
+            self.publish_left(application);
+        }
+        Ok(())
+    }
+
     /// Moves a closed row from the open ones into the sums.
     fn settle(&mut self, row: &LedgerRow) {
+        self.begins.end(row.application, row.id, row.prompt_tokens + row.completion_tokens);
         Arc::make_mut(&mut self.state.open_rows).remove(&row.id);
         self.writes.delete(Table::OpenRows, *row.id.bytes());
         Arc::make_mut(&mut self.state.usage).entry(row.application).or_default().add(row);
@@ -97,6 +180,7 @@ impl Decider {
         sum.add(row);
         let sum: Usage = *sum;
         self.writes.put(Table::UsageDays, day, codec::row(&sum));
+        self.publish_left(row.application);
         self.dirty.insert(Subject::Application(row.application));
     }
 

@@ -2,11 +2,13 @@
 //! the committing thread, and decides the next drain while that one is committed. Effects, replies and
 //! publications happen only after the commit. Never here: I/O other than handing over, or waiting for anyone.
 
+mod applications;
 mod attempts;
 mod commands;
 pub mod effect;
 pub mod event;
 mod ledger;
+mod limits;
 mod produce;
 mod serving;
 #[cfg(test)]
@@ -32,7 +34,7 @@ use crate::store::{Store, StoreError, Table, Writes, codec};
 use effect::Effect;
 use event::Event;
 
-pub(crate) use attempts::metric_key;
+pub(crate) use attempts::{metric_key, sample_key};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -108,6 +110,8 @@ pub(crate) struct Decider {
     audit_seq: u64,
     /// Sums by application, day and service, as stored.
     usage_days: BTreeMap<Vec<u8>, hone_protocol::application::Usage>,
+    /// What limits and budgets look at.
+    begins: limits::Begins,
     /// The number of the newest serving process.
     generation: u64,
     /// Adapters that a serving process was asked to load.
@@ -141,6 +145,7 @@ impl Decider {
             remembered,
             audit_seq,
             usage_days: BTreeMap::new(),
+            begins: limits::Begins::default(),
             generation: 0,
             asked_adapters: BTreeSet::new(),
             progress_at: BTreeMap::new(),
@@ -149,6 +154,7 @@ impl Decider {
         decider.forget_old_answers();
         decider.make_owner();
         decider.close_cut_rows(store)?;
+        decider.recall_begins(store)?;
         decider.resolve_wishes();
         decider.finish_removals();
         decider.arrange();
@@ -164,7 +170,7 @@ impl Decider {
             Event::AttemptEnded { job, number, end } => self.attempt_ended(job, number, end),
             Event::Serving { base, generation, fact } => self.serving_fact(base, generation, fact),
             Event::RetryServing { base, generation } => self.retry_serving(base, generation),
-            Event::OpenRow { row, reply } => self.open_row(*row, reply),
+            Event::OpenRow { row, tokens_most, reply } => self.open_row(*row, tokens_most, reply),
             Event::Watermark { id, prompt_tokens, cached_tokens, tokens, mark } => {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
             }

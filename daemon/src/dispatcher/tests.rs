@@ -313,6 +313,8 @@ fn adapter() -> Produced {
         tokens: 9000,
         loss: Metric::Finite(1.25),
         tokens_per_s: 180.0,
+        duration_ms: Some(50_000),
+        peak_memory_bytes: Some(1 << 30),
         version: None,
     };
     Produced::Adapter { version, result }
@@ -339,6 +341,7 @@ fn train() -> JobSpec {
         dataset: "desk".into(),
         split: split(),
         replay: None,
+        samples: None,
         register: Some(Register { model: "desk".into(), alias: "latest".into(), publish: "desk".into() }),
     }))
 }
@@ -507,7 +510,7 @@ fn the_ledger_bills_what_was_written() {
     };
     let (told, cut): (LedgerId, LedgerId) = (new_id(), new_id());
     for (title, id) in [("a row opens", told), ("another opens", cut)] {
-        desk.tell(title, Event::OpenRow { row: Box::new(row(id)), reply: oneshot::channel().0 });
+        desk.tell(title, Event::OpenRow { row: Box::new(row(id)), tokens_most: (20, 64), reply: oneshot::channel().0 });
         let mark = Arc::new(Watermark::default());
         desk.tell("64 are written", Event::Watermark { id, prompt_tokens: 20, cached_tokens: 5, tokens: 64, mark });
     }

@@ -198,6 +198,7 @@ fn code(code: FailureCode) -> Cow<'static, str> {
     match code {
         FailureCode::ContextExceeded => Cow::Borrowed("context_length_exceeded"),
         FailureCode::LimitReached => Cow::Borrowed("rate_limit_exceeded"),
+        FailureCode::BudgetSpent => Cow::Borrowed("insufficient_quota"),
         FailureCode::InvalidField => Cow::Borrowed("invalid_value"),
         FailureCode::NotFound => Cow::Borrowed("model_not_found"),
         other => match serde_json::to_value(other) {

@@ -8,10 +8,10 @@ use hone_protocol::dataset::{DatasetVersionRecord, Part, Shape, Split};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form;
 use hone_protocol::id::VersionId;
-use hone_protocol::job::{Checkpoint, JobSpec};
+use hone_protocol::job::{Checkpoint, JobResult, JobSpec, JobState};
 use hone_protocol::model::{VersionRecord, Weights};
 use hone_protocol::paths::{CHECKPOINTS, TRAINED};
-use hone_protocol::train::{CHECKPOINTS_KEPT, Method, TrainPlan, TrainResult, TrainSpec, Tuning};
+use hone_protocol::train::{CHECKPOINTS_KEPT, Method, Sampled, TrainPlan, TrainResult, TrainSpec, Tuning};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
@@ -34,6 +34,10 @@ pub(super) const KIND: Kind = Kind { word: "train", check, pin, memory, heavy: t
 const CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
 /// Held-out rows of a mixed-in set whose loss is followed; more would only take longer.
 const REPLAY_HELD_OUT_MAX: u64 = 100;
+/// Longest answer to a fixed prompt that is believed; a token is a few bytes.
+const SAMPLE_BYTES_MAX: usize = 16 << 10;
+/// Context that each fixed prompt is counted with.
+const SAMPLE_CONTEXT_TOKENS: u32 = 512;
 /// How long a trainer may take to write the checkpoint that a stop asked for.
 const STOP_MS: u64 = 60_000;
 
@@ -46,7 +50,9 @@ fn spec_of(spec: &JobSpec) -> Result<&TrainSpec, Failure> {
 
 fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     let spec = spec_of(spec)?;
-    form::check(&spec.params).map_err(|(key, message)| Failure::field(key, message))?;
+    form::check(&spec.params)
+        .and_then(|()| form::check_samples(spec))
+        .map_err(|(key, message)| Failure::field(key, message))?;
     if spec.split.held_out_percent > 90 {
         return Err(Failure::field("held_out_percent", "held_out_percent must be between 0 and 90"));
     }
@@ -138,10 +144,18 @@ fn memory(state: &State, spec: &JobSpec) -> Need {
     let Ok(spec) = spec_of(spec) else { return none };
     let Ok(base) = state.version(&spec.base) else { return none };
     let tokens = u64::from(spec.params.sequence_tokens) * u64::from(spec.params.batch_windows);
-    match spec.params.tuning {
+    let need = match spec.params.tuning {
         Tuning::Lora => train_bytes_estimate(&base.facts, tokens),
         Tuning::Full => full_train_bytes_estimate(&base.facts, tokens),
-    }
+    };
+    let sampling = sampling_bytes(state, spec);
+    Need { least: need.least + sampling, wish: need.wish + sampling }
+}
+
+/// What the engine takes that answers the run's fixed prompts beside it; 0 where there are none.
+fn sampling_bytes(state: &State, spec: &TrainSpec) -> u64 {
+    let (Some(samples), Ok(base)) = (&spec.samples, state.version(&spec.base)) else { return 0 };
+    state.serve_bytes(base.id, samples.len() as u32, SAMPLE_CONTEXT_TOKENS)
 }
 
 fn run(context: Context) -> Work {
@@ -167,7 +181,7 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     }
     let mut line = context.child(Program::Worker("train"), trainer_paths(&context, &model_path)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
-    let result = follow(&mut context, &mut line).await?;
+    let result = follow(&mut context, &mut line, spec).await?;
     drop(line);
     let version = match &spec.register {
         None => None,
@@ -280,8 +294,12 @@ fn task(
         params,
         resume,
         checkpoint_interval_ms: CHECKPOINT_INTERVAL_MS,
+        samples: spec.samples.clone().unwrap_or_default(),
         name: name.to_owned(),
-        memory_max_bytes: context.state.attempts.get(&context.job.id).map_or(0, |attempt| attempt.memory_bytes),
+        memory_max_bytes: match context.state.attempts.get(&context.job.id) {
+            Some(attempt) => attempt.memory_bytes.saturating_sub(sampling_bytes(&context.state, spec)).max(1),
+            None => 0,
+        },
         plan_only,
     }
 }
@@ -303,7 +321,7 @@ fn check_checkpoint(context: &Context) -> Result<(), Stop> {
 
 /// Takes a trainer's reports until it is done. A wish to stop is passed on once; what was asked to write a
 /// checkpoint has [`STOP_MS`] for it.
-async fn follow(context: &mut Context, line: &mut Line) -> Result<TrainResult, Stop> {
+async fn follow(context: &mut Context, line: &mut Line, spec: &TrainSpec) -> Result<TrainResult, Stop> {
     let mut asked: Option<tokio::time::Instant> = None;
     let mut stop = context.stop.clone();
     loop {
@@ -332,10 +350,13 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<TrainResult, S
         match message {
             FromWorker::Progress { phase, done, total } => context.progress(&phase, done, total).await,
             FromWorker::Planned(plan) => {
+                let plan = complete(&context.state, spec, plan);
                 require_disk(context, &plan)?;
                 context.fact(Fact::Planned(plan)).await;
             }
             FromWorker::Step(step) => context.fact(Fact::Step(step)).await,
+            FromWorker::Sampled(sampled) => context.fact(Fact::Sampled(bounded(spec, sampled)?)).await,
+            FromWorker::Warned(warned) => context.fact(Fact::Warned(warned)).await,
             FromWorker::Evaluated { step, loss, preference, replay_loss } => {
                 context.fact(Fact::Evaluated { step, loss, preference, replay_loss }).await;
             }
@@ -343,13 +364,54 @@ async fn follow(context: &mut Context, line: &mut Line) -> Result<TrainResult, S
                 accept(context, Checkpoint { step, folder, manifest_sha256 }).await?;
             }
             FromWorker::Stopped => return Err(Stop::Wished),
-            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s } => {
-                let kept_step = kept_step.min(steps);
-                return Ok(TrainResult { steps, kept_step, tokens, loss, tokens_per_s, version: None });
+            FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s, duration_ms, peak_memory_bytes } => {
+                return Ok(TrainResult {
+                    steps,
+                    kept_step: kept_step.min(steps),
+                    tokens,
+                    loss,
+                    tokens_per_s,
+                    duration_ms: Some(duration_ms),
+                    peak_memory_bytes: Some(peak_memory_bytes),
+                    version: None,
+                });
             }
             other => return Err(unexpected(&other)),
         }
     }
+}
+
+/// A trainer's plan with what only the daemon knows: the memory of sampling, and how fast runs like it were.
+fn complete(state: &State, spec: &TrainSpec, plan: TrainPlan) -> TrainPlan {
+    let like = |other: &TrainSpec| {
+        let (ours, theirs) = (&spec.params, &other.params);
+        other.base == spec.base && (ours.method, ours.tuning) == (theirs.method, theirs.tuning)
+    };
+    let rate = state.jobs.values().rev().find_map(|job| match (&job.spec, &job.state) {
+        (JobSpec::Train(other), JobState::Succeeded(JobResult::Train(result))) if like(other) => {
+            Some(result.tokens_per_s).filter(|rate| *rate > 0.0)
+        }
+        _ => None,
+    });
+    let passes = plan.steps.saturating_mul(u64::from(spec.params.accumulation));
+    // The last step of a run may be of fewer passes, so this is an upper bound.
+    let tokens = plan.tokens as f64 * passes as f64 / plan.windows.max(1) as f64;
+    TrainPlan {
+        memory_bytes: plan.memory_bytes.saturating_add(sampling_bytes(state, spec)),
+        duration_ms: rate.map(|rate| (tokens / rate * 1e3) as u64).or(plan.duration_ms),
+        ..plan
+    }
+}
+
+/// Answers within their bounds: one for each prompt, none longer than its tokens can be.
+fn bounded(spec: &TrainSpec, sampled: Sampled) -> Result<Sampled, Failure> {
+    let prompts = spec.samples.as_ref().map_or(0, Vec::len);
+    let long = sampled.answers.iter().any(|answer| answer.text.len() > SAMPLE_BYTES_MAX);
+    if sampled.answers.len() != prompts || long {
+        let message = format!("the trainer answered {} of {prompts} prompts, or at length", sampled.answers.len());
+        return Err(Failure::new(FailureCode::BadFrame, message));
+    }
+    Ok(sampled)
 }
 
 /// Said before the first step, not at the first checkpoint. A run that goes on has its checkpoints already.
@@ -457,6 +519,7 @@ async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop
     line.send(&ToWorker::Train(Box::new(task))).await?;
     match context.next(&mut line).await? {
         FromWorker::Planned(plan) => {
+            let plan = complete(&context.state, spec, plan);
             require_disk(context, &plan)?;
             Ok(plan)
         }

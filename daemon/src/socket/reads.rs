@@ -11,14 +11,16 @@ use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
-use hone_protocol::request::{Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, Status, StreamPart};
+use hone_protocol::request::{
+    Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
+};
 use hone_protocol::train::{Point, SERIES};
 use hone_protocol::value::Metric;
 use hone_protocol::worker::Select;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
-use crate::dispatcher::{ledger_prefix, metric_key};
+use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
@@ -62,6 +64,8 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             let text = tail(&path, u64::from(bytes.min(LOG_BYTES_MAX)));
             Ok(Answer::Log { text, size_bytes })
         }
+        Request::Samples { job, from_step, count } => samples(room, &state, job, from_step, count),
+        Request::Payments { application } => payments(room, &state, &application),
         Request::Metrics { job, series, from_step, points } => metrics(room, &state, job, &series, from_step, points),
         Request::Checkpoints { job } => {
             Ok(Answer::Checkpoints(jobs::kept::list(&room.options.places, state.job(job)?)))
@@ -197,10 +201,24 @@ fn metrics(
     Ok(Answer::Metrics((0..wanted).map(|i| all[i * last / (wanted - 1)]).collect()))
 }
 
+fn samples(room: &Room, state: &State, job: JobId, from_step: u64, count: u32) -> Result<Answer, Failure> {
+    state.job(job)?;
+    let (from, to) = (sample_key(job, from_step), after(&key(&[job.bytes()])));
+    let pairs = room.store.range(Table::Samples, &from, &to, false, count.min(SAMPLED_MAX) as usize);
+    let pairs = pairs.map_err(unreadable)?;
+    Ok(Answer::Samples(codec::read_all(Table::Samples, &pairs).map_err(unreadable)?))
+}
+
 fn point(key: &[u8], value: &[u8]) -> Option<Point> {
     let step = u64::from_be_bytes(key.get(17..25)?.try_into().ok()?);
     let value = f64::from_le_bytes(value.try_into().ok()?);
     Some(Point { step, value: Metric::from(value) })
+}
+
+fn payments(room: &Room, state: &State, application: &str) -> Result<Answer, Failure> {
+    let prefix = *state.application(application)?.id.bytes();
+    let pairs = room.store.range(Table::Payments, &prefix, &after(&prefix), true, ROWS_MAX as usize);
+    Ok(Answer::Payments(codec::read_all(Table::Payments, &pairs.map_err(unreadable)?).map_err(unreadable)?))
 }
 
 fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<Answer, Failure> {

@@ -29,6 +29,8 @@ tables! {
     JobEvents = "job_events";
     /// job id, series (u8), step (u64 BE) → f64 LE. The last attempt wins.
     Metrics = "metrics";
+    /// job id, step (u64 BE) → Sampled. The last attempt wins.
+    Samples = "samples";
     /// model id → ModelRecord.
     Models = "models";
     /// version id → VersionRecord.
@@ -49,6 +51,8 @@ tables! {
     Applications = "applications";
     /// key id → KeyRecord.
     Keys = "keys";
+    /// application id, payment id → Payment.
+    Payments = "payments";
     /// application id, ledger id → LedgerRow. The application is in the key itself, so that no scan crosses it.
     Ledger = "ledger";
     /// ledger id → application id: rows that are open.

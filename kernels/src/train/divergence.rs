@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 /// Steps whose losses are taken together: single steps see easy and hard rows.
 pub(crate) const WINDOW: usize = 20;
-/// Nats by which their mean may lie above the lowest before: twenty times the perplexity. A run that has gone wrong ends near
-/// the logarithm of the vocabulary, around 10; rows alone never move a mean of twenty steps so far.
-pub(crate) const RISE_MAX: f64 = 3.0;
 
 /// What a run's losses were.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -28,8 +25,9 @@ pub(crate) struct Rise {
 }
 
 impl Watch {
-    /// Takes the mean loss of the next step over so many targets; says so if the run has diverged.
-    pub(crate) fn see(&mut self, loss: f64, targets: u64) -> Option<Rise> {
+    /// Takes the mean loss of the next step over so many targets; says so if the run has diverged: if the mean of the last steps
+    /// lies more than `rise_max` nats above the lowest before.
+    pub(crate) fn see(&mut self, loss: f64, targets: u64, rise_max: f64) -> Option<Rise> {
         self.recent.push_back((loss * targets as f64, targets));
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
@@ -42,7 +40,7 @@ impl Watch {
         let mean = sum / targets as f64;
         let lowest = self.lowest.map_or(mean, |lowest| lowest.min(mean));
         self.lowest = Some(lowest);
-        (mean > lowest + RISE_MAX).then_some(Rise { mean, lowest })
+        (mean > lowest + rise_max).then_some(Rise { mean, lowest })
     }
 }
 
@@ -52,7 +50,7 @@ mod tests {
 
     fn first_alarm(losses: impl IntoIterator<Item = f64>) -> Option<usize> {
         let mut watch = Watch::default();
-        losses.into_iter().position(|loss| watch.see(loss, 100).is_some())
+        losses.into_iter().position(|loss| watch.see(loss, 100, 3.0).is_some())
     }
 
     #[test]
@@ -68,6 +66,10 @@ mod tests {
         assert!((100..120).contains(&alarm), "{alarm}");
         let slow = first_alarm((0..500).map(|step| 1.0 + step as f64 / 50.0)).unwrap();
         assert!((150..200).contains(&slow), "{slow}");
+        let mut strict = Watch::default();
+        let waver = (0..500).map(|step| if step % 40 < 20 { 1.0 } else { 1.5 });
+        assert_eq!(waver.clone().position(|loss| strict.see(loss, 100, 0.4).is_some()), Some(36));
+        assert_eq!(first_alarm(waver), None);
     }
 
     #[test]
@@ -75,7 +77,7 @@ mod tests {
         let mut watch = Watch::default();
         for step in 0..60 {
             let (loss, targets) = if step % 2 == 0 { (1.0, 1000) } else { (12.0, 1) };
-            assert_eq!(watch.see(loss, targets), None);
+            assert_eq!(watch.see(loss, targets, 3.0), None);
         }
         let text = serde_json::to_string(&watch).unwrap();
         let read: Watch = serde_json::from_str(&text).unwrap();

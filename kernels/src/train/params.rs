@@ -147,6 +147,8 @@ pub struct TrainParams {
     pub memory_max_bytes: Option<u64>,
     /// Evaluations in a row without a lower loss after which the run ends; 0: it goes on to its end.
     pub patience: u32,
+    /// Nats by which the mean loss of the last steps may lie above its lowest before the run has diverged.
+    pub rise_max: f32,
     /// What happens to rows longer than `sequence_tokens`.
     pub long_rows: LongRows,
     /// How the frozen weights are kept.
@@ -179,6 +181,7 @@ impl Default for TrainParams {
             recompute_every: None,
             memory_max_bytes: None,
             patience: 0,
+            rise_max: 3.0,
             long_rows: LongRows::Refuse,
             weights: Weights::Auto,
         }
@@ -216,6 +219,7 @@ impl TrainParams {
             ("learning_rate", self.learning_rate, 1.0),
             ("weight_decay", self.weight_decay, 1.0),
             ("clip_norm", self.clip_norm, 1e6),
+            ("rise_max", self.rise_max, 1e6),
             ("warmup_ratio", self.warmup_ratio, 1.0),
             ("decay_ratio", self.decay_ratio, 1.0),
             ("dropout", self.dropout, DROPOUT_MAX),

@@ -230,8 +230,8 @@ impl Trainer {
             adapter: self.lora.bytes() as u64,
             activations: (self.pass.bytes() + self.score.as_ref().map_or(0, Pass::bytes) + self.inputs.bytes()) as u64,
         };
-        let group = self.params.objective.rows_per_group();
-        plan_of(&self.prepared, &self.stream, &self.lora.layout, &self.arrangement, memory, group)
+        let (layout, arrangement) = (&self.lora.layout, &self.arrangement);
+        plan_of(&self.config, &self.params, &self.prepared, &self.stream, layout, arrangement, memory)
     }
 
     /// One update. `stop` is asked before every pass; when it says yes, nothing is updated.
@@ -252,7 +252,7 @@ impl Trainer {
         let mean = 1.0 / (f64::from(GRADIENT_SCALE) * sums.weight() as f64);
         let grad_norm = self.lora.gradient_norm() * mean;
         self.require_finite(step, "the gradient norm", grad_norm)?;
-        if let Some(Rise { mean, lowest }) = self.watch.see(loss, sums.weight()) {
+        if let Some(Rise { mean, lowest }) = self.watch.see(loss, sums.weight(), f64::from(self.params.rise_max)) {
             return Err(TrainError::Diverged { step: self.steps_done, mean, lowest });
         }
         let learning_rate = self.params.learning_rate_at(self.steps_done, self.stream.steps);

@@ -370,6 +370,16 @@ pub fn resident_bytes() -> u64 {
     pages.map_or(0, |pages| pages * rustix::param::page_size() as u64)
 }
 
+/// Bytes that this process holds by itself; files that it maps are the system's to take back.
+pub fn held_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut fields = text.split_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
+    match (fields.next(), fields.next()) {
+        (Some(resident), Some(mapped)) => resident.saturating_sub(mapped) * rustix::param::page_size() as u64,
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

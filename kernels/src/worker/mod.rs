@@ -13,9 +13,11 @@ mod facts;
 mod from_folder;
 mod inspect;
 mod rows;
+mod sampler;
 mod serve;
 mod tokenize;
 mod train;
+mod warnings;
 
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::worker::FromWorker;

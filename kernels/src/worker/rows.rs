@@ -66,10 +66,22 @@ impl Renderer {
 
     /// A text between the tokens that begin and end one.
     pub(super) fn text(&self, text: &str) -> Result<Vec<i32>, Failure> {
+        let opening = self.opening(text)?;
+        Ok(opening.into_iter().chain(self.vocab.named().eos).collect())
+    }
+
+    /// A text to go on with, after the token that begins one.
+    pub(super) fn opening(&self, text: &str) -> Result<Vec<i32>, Failure> {
         let tokens = self.vocab.tokenize(text, false).map_err(facts::of_vocab)?;
-        let named = self.vocab.named();
-        let begin = named.bos.filter(|_| self.vocab.wants_bos());
-        Ok(begin.into_iter().chain(tokens).chain(named.eos).collect())
+        let begin = self.vocab.named().bos.filter(|_| self.vocab.wants_bos());
+        Ok(begin.into_iter().chain(tokens).collect())
+    }
+
+    /// A person's turn, up to where the answer begins.
+    pub(super) fn question(&self, text: &str) -> Result<Vec<i32>, Failure> {
+        let template = self.template.as_ref().map_err(Clone::clone)?;
+        let turn = ChatMessage { role: "user".into(), content: text.to_owned() };
+        template.tokens(&self.vocab, &facts::messages(&[turn]), true).map_err(facts::of_template)
     }
 
     /// The token rows of a row. A text is cut into windows of `window_tokens`.

@@ -18,8 +18,10 @@ use hone_protocol::worker::{FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::said;
-use super::child::{Busy, Channel};
+use super::child::{Busy, Channel, held_bytes};
 use super::rows::Renderer;
+use super::sampler::Sampler;
+use super::warnings::Warnings;
 use super::{facts, wrong_task};
 use crate::arch::Projection;
 use crate::inspect;
@@ -51,13 +53,14 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     let (mut rows, held_out) = (read(&task.rows_path)?, read(&task.held_out_path)?);
     rows.extend(read(&task.replay_path)?);
     let replay_held_out = read(&task.replay_held_out_path)?;
+    let sampler = Sampler::new(&task, &renderer, facts::of_file(&found).context_tokens as usize)?;
     let params = TrainParams {
         memory_max_bytes: (task.memory_max_bytes > 0).then_some(task.memory_max_bytes),
         ..params(&task.params)
     };
     if task.plan_only {
         let plan = preflight(path, &rows, &params).map_err(facts::of_train)?;
-        channel.send(&FromWorker::Planned(planned(&plan, held_out.len())));
+        channel.send(&FromWorker::Planned(planned(&plan, held_out.len(), &params)));
         return Ok(());
     }
     work.progress("phase.load", 0, 0);
@@ -75,7 +78,7 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
     if plan.streamed || plan.recompute_every > 0 {
         eprintln!("hone-worker train: {}", tight(&plan, task.memory_max_bytes));
     }
-    channel.send(&FromWorker::Planned(planned(&plan, held_out.len())));
+    channel.send(&FromWorker::Planned(planned(&plan, held_out.len(), &params)));
     let saved_at = trainer.steps_done();
     Run {
         channel,
@@ -88,8 +91,11 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
         saved_at,
         saved_time: Instant::now(),
         stop: Cell::new(false),
+        sampler,
+        warnings: Warnings::default(),
         tokens: 0,
         seconds: 0.0,
+        peak_bytes: 0,
         last: VecDeque::new(),
     }
     .finish(&mut work)
@@ -108,8 +114,12 @@ struct Run<'c> {
     saved_time: Instant,
     /// Whether the daemon asked to stop.
     stop: Cell<bool>,
+    sampler: Option<Sampler>,
+    warnings: Warnings,
     tokens: u64,
     seconds: f64,
+    /// Most memory that was held after a step.
+    peak_bytes: u64,
     /// Sum of loss and targets of the last steps.
     last: VecDeque<(f64, u64)>,
 }
@@ -122,7 +132,7 @@ impl Run<'_> {
             return Ok(());
         }
         if self.trainer.steps_done() == 0 {
-            self.evaluate(0, work)?;
+            self.look(0, work)?;
         }
         loop {
             work.progress("phase.train", self.trainer.steps_done(), total);
@@ -138,7 +148,7 @@ impl Run<'_> {
             match outcome {
                 StepOutcome::Updated(step) => {
                     self.report(&step);
-                    self.evaluate(step.step, work)?;
+                    self.look(step.step, work)?;
                     if self.checkpoint_is_due(step.step) {
                         self.checkpoint(work)?;
                     }
@@ -161,6 +171,8 @@ impl Run<'_> {
             tokens: self.tokens,
             loss: Metric::from(loss / targets as f64),
             tokens_per_s: if self.seconds > 0.0 { self.tokens as f64 / self.seconds } else { 0.0 },
+            duration_ms: (self.seconds * 1e3) as u64,
+            peak_memory_bytes: self.peak_bytes.max(held_bytes()),
         });
         Ok(())
     }
@@ -203,6 +215,7 @@ impl Run<'_> {
     }
 
     fn report(&mut self, step: &crate::train::StepMetrics) {
+        self.peak_bytes = self.peak_bytes.max(held_bytes());
         self.tokens += step.tokens;
         self.seconds += step.step_ms / 1e3;
         // Pairs weigh the same, tokens are counted.
@@ -222,13 +235,43 @@ impl Run<'_> {
             step_ms: step.step_ms,
             preference: step.preference.map(preference),
         }));
+        if let Some(warned) = self.warnings.see(step.step, step.loss) {
+            self.channel.send(&FromWorker::Warned(warned));
+        }
     }
 
-    /// Held-out loss before the first step, every `evaluate_steps` and after the last step, where there are rows for it.
-    fn evaluate(&mut self, step: u64, work: &Busy<'_>) -> Result<(), Failure> {
+    /// Held-out loss and answers to the fixed prompts, before the first step, every `evaluate_steps` and after the last step.
+    fn look(&mut self, step: u64, work: &mut Busy<'_>) -> Result<(), Failure> {
         let every = self.task.params.evaluate_steps;
         let last = step == self.trainer.steps_total();
-        if every == 0 || self.held_out.is_empty() || !(step.is_multiple_of(every) || last) {
+        if every == 0 || !(step.is_multiple_of(every) || last) {
+            return Ok(());
+        }
+        self.sample(step, work)?;
+        self.evaluate(step, work)
+    }
+
+    /// Answers to the fixed prompts, if there are any.
+    fn sample(&mut self, step: u64, work: &mut Busy<'_>) -> Result<(), Failure> {
+        let Some(mut sampler) = self.sampler.take() else { return Ok(()) };
+        work.progress("phase.sample", 0, 0);
+        let (channel, stop, moving) = (self.channel, &self.stop, &*work);
+        let asked = || {
+            moving.tick();
+            stop_asked(channel, stop)
+        };
+        let answers = sampler.ask(|path| self.save(path), &asked)?;
+        self.peak_bytes = self.peak_bytes.max(held_bytes());
+        self.sampler = Some(sampler);
+        if let Some(answers) = answers {
+            self.channel.send(&FromWorker::Sampled(wire::Sampled { step, answers }));
+        }
+        Ok(())
+    }
+
+    /// Held-out loss, where there are rows for it.
+    fn evaluate(&mut self, step: u64, work: &Busy<'_>) -> Result<(), Failure> {
+        if self.held_out.is_empty() {
             return Ok(());
         }
         let (channel, stop) = (self.channel, &self.stop);
@@ -250,6 +293,9 @@ impl Run<'_> {
         };
         let (loss, preference) = (Metric::from(evaluation.loss()), evaluation.preference.map(preference));
         self.channel.send(&FromWorker::Evaluated { step, loss, preference, replay_loss });
+        if let Some(warned) = self.warnings.see_held_out(step, evaluation.loss()) {
+            self.channel.send(&FromWorker::Warned(warned));
+        }
         if self.trainer.note_evaluation(evaluation.loss()) {
             // Complete under its name or absent, so that a crash leaves the one before.
             let best = Path::new(&self.task.folder).join(BEST);
@@ -336,6 +382,7 @@ fn params(wanted: &wire::TrainParams) -> TrainParams {
         dropout: wanted.dropout,
         decay_ratio: wanted.decay_ratio,
         patience: wanted.patience,
+        rise_max: wanted.rise_max.unwrap_or(wire::RISE_MAX),
         targets: wanted.targets.iter().map(|t| projection(*t)).collect(),
         learning_rate: wanted.learning_rate,
         schedule: match wanted.schedule {
@@ -391,8 +438,9 @@ fn tight(plan: &Plan, limit: u64) -> String {
     format!("to keep below {} MiB {}; the result is the same, the run takes longer", limit >> 20, what.join(", and "))
 }
 
-fn planned(plan: &Plan, held_out: usize) -> wire::TrainPlan {
+fn planned(plan: &Plan, held_out: usize, params: &TrainParams) -> wire::TrainPlan {
     wire::TrainPlan {
+        duration_ms: plan.estimate_ms(params),
         rows: plan.rows as u64,
         rows_held_out: held_out as u64,
         tokens: plan.tokens,

@@ -293,6 +293,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("failure.overloaded", "too many requests wait", "排队请求过多"),
     ("failure.service_unavailable", "it does not answer", "服务未就绪"),
     ("failure.limit_reached", "a limit is reached", "已达到限额"),
+    ("failure.budget_spent", "the budget is spent", "预算已用尽"),
     ("failure.template_failed", "the template cannot render this", "模板无法渲染"),
     ("failure.stopping", "the daemon is stopping", "守护进程正在停止"),
     ("failure.version_mismatch", "the versions do not match", "版本不一致"),

@@ -21,6 +21,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("phase.load", "loading the model", "加载模型"),
     ("phase.tokenize", "tokenising", "分词中"),
     ("phase.train", "training", "训练中"),
+    ("phase.sample", "answering the prompts", "回答采样提示"),
     ("phase.reference", "asking the base", "询问基础模型"),
     ("phase.evaluate", "evaluating", "评测中"),
     ("phase.save", "saving", "保存中"),

@@ -1,15 +1,16 @@
-//! `hone app`, `hone key`, `hone usage`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting.
+//! `hone app`, `hone usage`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting, keys (`key`),
+//! limits (`budget`).
 
 use clap::{Args, Subcommand};
-use hone_protocol::application::{ApplicationView, BillLine, LedgerRow, Usage};
-use hone_protocol::catalogue::Language;
+use hone_protocol::application::{ApplicationView, BillLine, Budget, KeyRecord, LedgerRow, Usage};
+use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::Failure;
-use hone_protocol::id::KeyId;
 use hone_protocol::request::{Answer, ROWS_MAX, Request};
 use hone_protocol::service::ServiceView;
 use hone_protocol::value::Pico;
 
-use super::context::{Context, answer, by_suffix, surprise};
+use super::budget::{Limit, Pay};
+use super::context::{Context, answer, surprise};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table, Tone};
 
@@ -17,6 +18,8 @@ use crate::print::{self, Cell, Outcome, Table, Tone};
 #[derive(Debug, Subcommand)]
 pub(super) enum AppVerb {
     Create(Create),
+    Limit(Limit),
+    Pay(Pay),
     List(List),
     Show(Show),
 }
@@ -25,24 +28,10 @@ impl AppVerb {
     pub(super) fn run(self, context: &Context) -> Outcome {
         match self {
             AppVerb::Create(verb) => verb.run(context),
+            AppVerb::Limit(verb) => verb.run(context),
+            AppVerb::Pay(verb) => verb.run(context),
             AppVerb::List(verb) => verb.run(context),
             AppVerb::Show(verb) => verb.run(context),
-        }
-    }
-}
-
-/// API keys of applications.
-#[derive(Debug, Subcommand)]
-pub(super) enum KeyVerb {
-    Create(KeyCreate),
-    Revoke(KeyRevoke),
-}
-
-impl KeyVerb {
-    pub(super) fn run(self, context: &Context) -> Outcome {
-        match self {
-            KeyVerb::Create(verb) => verb.run(context),
-            KeyVerb::Revoke(verb) => verb.run(context),
         }
     }
 }
@@ -83,7 +72,7 @@ impl List {
         if context.json {
             return print::json(&applications);
         }
-        print::out(&table(context.language, &applications).render(print::colour()))
+        print::out(&table(context.language, &applications, print::now_ms()).render(print::colour()))
     }
 }
 
@@ -99,57 +88,6 @@ impl Show {
     fn run(self, context: &Context) -> Outcome {
         let applications = all(&mut context.link()?)?;
         show(context, find(&applications, &self.name)?)
-    }
-}
-
-/// Make an API key. It is written to stdout, now and never again.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone key create shop --label web > key.txt")]
-pub(super) struct KeyCreate {
-    /// Name of the application.
-    app: String,
-    /// What you call the key.
-    #[arg(long, default_value = "")]
-    label: String,
-}
-
-impl KeyCreate {
-    fn run(self, context: &Context) -> Outcome {
-        let request = Request::CreateKey { application: self.app, label: self.label };
-        let (key, secret) = key_of(context.change(&mut context.link()?, "key", request)?)?;
-        if context.json {
-            return print::json(&Answer::Key { key, secret });
-        }
-        context.say("cli.key_once", &[("key", &key.to_string())]);
-        print::out(&format!("{secret}\n"))
-    }
-}
-
-/// Revoke a key: its next request fails.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone key revoke key-01jd8z3k7x2v5n9q4r6t8w0y1a")]
-pub(super) struct KeyRevoke {
-    /// The key's id, or the end of it (hone app show APP lists them).
-    key: String,
-}
-
-impl KeyRevoke {
-    fn run(self, context: &Context) -> Outcome {
-        let mut link = context.link()?;
-        let key = match self.key.parse() {
-            Ok(key) => key,
-            Err(_) => {
-                let applications = all(&mut link)?;
-                let ids: Vec<KeyId> = applications.iter().flat_map(|a| &a.keys).map(|k| k.id).collect();
-                by_suffix("key", &ids, &self.key)?
-            }
-        };
-        let answer = context.change(&mut link, "revoke", Request::RevokeKey { key })?;
-        if context.json {
-            return print::json(&answer);
-        }
-        context.say("cli.key_revoked", &[("key", &key.to_string())]);
-        Ok(())
     }
 }
 
@@ -234,20 +172,13 @@ fn is_month(text: &str) -> bool {
         .is_some_and(|(year, month)| digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month))
 }
 
-/// The id and secret of a key that was just made.
-pub(super) fn key_of(answer: Answer) -> Result<(KeyId, String), Failure> {
-    match answer {
-        Answer::Key { key, secret } => Ok((key, secret)),
-        other => Err(surprise(&other)),
-    }
-}
-
 /// All applications of the daemon.
 pub(super) fn all(link: &mut Link) -> Result<Vec<ApplicationView>, Failure> {
     Ok(answer!(link.ask(Request::Applications)?, Applications))
 }
 
-fn find<'a>(applications: &'a [ApplicationView], name: &str) -> Result<&'a ApplicationView, Failure> {
+/// An application by name.
+pub(super) fn find<'a>(applications: &'a [ApplicationView], name: &str) -> Result<&'a ApplicationView, Failure> {
     applications.iter().find(|a| a.record.name == name).ok_or_else(|| Failure::not_found("application", name))
 }
 
@@ -260,7 +191,7 @@ fn services_text(language: Language, application: &ApplicationView) -> String {
 }
 
 /// An amount in units, exact: all digits that are there, at least two behind the point.
-fn money(amount: Pico) -> String {
+pub(super) fn money(amount: Pico) -> String {
     let sign = if amount.0 < 0 { "-" } else { "" };
     let (units, rest) = (amount.0.abs() / Pico::PER_UNIT, amount.0.abs() % Pico::PER_UNIT);
     let mut fraction = format!("{rest:012}");
@@ -270,7 +201,7 @@ fn money(amount: Pico) -> String {
     format!("{sign}{units}.{fraction}")
 }
 
-fn table(language: Language, applications: &[ApplicationView]) -> Table {
+fn table(language: Language, applications: &[ApplicationView], now_ms: i64) -> Table {
     let keys = [
         "cli.col.application",
         "cli.col.title",
@@ -281,7 +212,7 @@ fn table(language: Language, applications: &[ApplicationView]) -> Table {
     ];
     let mut table = Table::new(language, &keys);
     for application in applications {
-        let live = application.keys.iter().filter(|k| k.revoked_at_ms.is_none()).count();
+        let live = application.keys.iter().filter(|k| k.is_live(now_ms)).count();
         table.row(vec![
             application.record.name.as_str().into(),
             application.record.title.as_str().into(),
@@ -294,14 +225,54 @@ fn table(language: Language, applications: &[ApplicationView]) -> Table {
     table
 }
 
-fn show(context: &Context, application: &ApplicationView) -> Outcome {
+/// Shows an application.
+pub(super) fn show(context: &Context, application: &ApplicationView) -> Outcome {
     if context.json {
         return print::json(application);
     }
-    print::out(&details(context.language, application, print::colour()))
+    print::out(&details(context.language, application, print::now_ms(), print::colour()))
 }
 
-fn details(language: Language, application: &ApplicationView, colour: bool) -> String {
+/// Limits in words; a dash where there are none.
+fn limits_text(language: Language, application: &ApplicationView) -> String {
+    let limits = application.record.limits.unwrap_or_default();
+    let each = [
+        ("cli.limit.requests", limits.requests_per_minute),
+        ("cli.limit.tokens", limits.tokens_per_minute),
+        ("cli.limit.parallel", limits.parallel),
+    ];
+    let words: Vec<String> = each
+        .into_iter()
+        .filter_map(|(key, limit)| Some(catalogue::fill(language, key, &[("n", &limit?.to_string())])))
+        .collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+/// The budget and what is left of it; a dash where there is none.
+fn budget_text(language: Language, application: &ApplicationView) -> String {
+    let left = money(application.left.unwrap_or_default());
+    match application.record.budget {
+        None => "-".to_owned(),
+        Some(Budget::Monthly { amount }) => {
+            catalogue::fill(language, "cli.budget.monthly", &[("amount", &money(amount)), ("left", &left)])
+        }
+        Some(Budget::Prepaid { paid, .. }) => {
+            catalogue::fill(language, "cli.budget.prepaid", &[("paid", &money(paid)), ("left", &left)])
+        }
+    }
+}
+
+fn key_state(language: Language, key: &KeyRecord, now_ms: i64) -> Cell {
+    let at = |word, at_ms| catalogue::fill(language, word, &[("at", &print::moment(at_ms))]);
+    match (key.revoked_at_ms, key.expires_at_ms) {
+        (Some(revoked), _) => Cell::toned(at("cli.revoked_at", revoked), Tone::Bad),
+        (None, Some(end)) if end <= now_ms => Cell::toned(at("cli.expired_at", end), Tone::Bad),
+        (None, Some(end)) => Cell::toned(at("cli.valid_until", end), Tone::Good),
+        (None, None) => Cell::toned(catalogue::text(language, "cli.valid"), Tone::Good),
+    }
+}
+
+fn details(language: Language, application: &ApplicationView, now_ms: i64, colour: bool) -> String {
     let record = &application.record;
     let usage = &application.usage;
     let mut text = print::pairs(
@@ -314,23 +285,20 @@ fn details(language: Language, application: &ApplicationView, colour: bool) -> S
             ("cli.col.prompt_cached", format!("{} ({})", usage.prompt_tokens, usage.cached_tokens)),
             ("cli.col.completion_tokens", usage.completion_tokens.to_string()),
             ("cli.col.amount", money(usage.amount)),
+            ("cli.col.limits", limits_text(language, application)),
+            ("cli.col.budget", budget_text(language, application)),
             ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
         ],
     );
-    let mut keys = Table::new(language, &["cli.col.key", "cli.col.label", "cli.col.made", "cli.col.state"]);
+    let columns = ["cli.col.key", "cli.col.label", "cli.col.made", "cli.col.last_used", "cli.col.state"];
+    let mut keys = Table::new(language, &columns);
     for key in &application.keys {
-        let state = match key.revoked_at_ms {
-            Some(at) => {
-                let text = hone_protocol::catalogue::fill(language, "cli.revoked_at", &[("at", &print::moment(at))]);
-                Cell::toned(text, Tone::Bad)
-            }
-            None => Cell::toned(hone_protocol::catalogue::text(language, "cli.valid"), Tone::Good),
-        };
         keys.row(vec![
             key.id.to_string().into(),
             key.label.as_str().into(),
             print::moment(key.created_at_ms).into(),
-            state,
+            key.last_used_at_ms.map_or_else(|| "-".to_owned(), print::moment).into(),
+            key_state(language, key, now_ms),
         ]);
     }
     if !keys.is_empty() {
@@ -430,7 +398,7 @@ fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_protocol::application::{KeyRecord, Outcome as Ending, Services};
+    use hone_protocol::application::{Outcome as Ending, Services};
     use hone_protocol::id::{LedgerId, ServiceId, VersionId};
     use hone_protocol::service::Price;
 
@@ -463,8 +431,8 @@ mod tests {
     fn tables() {
         let application = application();
         let applications = [application.clone()];
-        insta::assert_snapshot!("app-list", table(Language::En, &applications).render(false));
-        insta::assert_snapshot!("app-show", details(Language::En, &application, false));
+        insta::assert_snapshot!("app-list", table(Language::En, &applications, crate::sample::NOW_MS).render(false));
+        insta::assert_snapshot!("app-show", details(Language::En, &application, crate::sample::NOW_MS, false));
         insta::assert_snapshot!("usage", usage_table(Language::En, &applications, "USD").render(false));
         let row = LedgerRow {
             id: LedgerId::from_bytes([7; 16]),

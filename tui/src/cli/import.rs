@@ -133,7 +133,7 @@ fn quoted(word: &str) -> String {
 /// What is right by the training form; what it refuses is added to what could not be taken, with its reason.
 fn checked(mut values: Values, not_taken: &mut Vec<NotTaken>) -> Result<Values, Failure> {
     loop {
-        let Err(failure) = run_file::spec(&values) else { return Ok(values) };
+        let Err(failure) = run_file::spec(&values, None) else { return Ok(values) };
         let found = values.iter().find(|(_, written)| written.place == failure.place).map(|(key, _)| key.clone());
         let Some(key) = found else { return Err(failure) };
         if let Some(written) = values.remove(&key) {

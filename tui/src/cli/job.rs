@@ -8,6 +8,7 @@ use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobEventKind, JobResult, JobSpec, JobState, JobView};
 use hone_protocol::model::ModelSource;
 use hone_protocol::request::{Answer, LOG_BYTES_MAX, ROWS_MAX, Request, StreamPart};
+use hone_protocol::value::Metric;
 
 use super::context::{Context, answer, surprise};
 use super::wait;
@@ -326,6 +327,11 @@ pub(super) fn result_text(result: &JobResult) -> String {
     }
 }
 
+/// A loss in an event.
+fn figure(value: Metric) -> String {
+    format!("{:.3}", value.value())
+}
+
 /// One event of a job, as a line.
 fn event_line(language: Language, event: &JobEvent) -> String {
     let text = |key: &'static str| catalogue::text(language, key).to_owned();
@@ -342,6 +348,13 @@ fn event_line(language: Language, event: &JobEvent) -> String {
             let numbers = [plan.rows.to_string(), plan.steps.to_string(), print::bytes(plan.memory_bytes)];
             let args = [("rows", numbers[0].as_str()), ("steps", &numbers[1]), ("memory", &numbers[2])];
             catalogue::fill(language, "cli.event.planned", &args)
+        }
+        JobEventKind::Warned(warned) => {
+            let numbers = [warned.step.to_string(), figure(warned.value), figure(warned.against)];
+            let what = text(warned.rule.key());
+            let args =
+                [("step", numbers[0].as_str()), ("what", &what), ("value", &numbers[1]), ("against", &numbers[2])];
+            catalogue::fill(language, "cli.event.warned", &args)
         }
         JobEventKind::Checkpointed { step } => {
             catalogue::fill(language, "cli.event.checkpointed", &[("step", &step.to_string())])
@@ -366,6 +379,7 @@ pub(super) mod tests {
     use hone_protocol::failure::FailureCode;
     use hone_protocol::job::{Progress, ShownState};
     use hone_protocol::train::TrainResult;
+    use hone_protocol::train::{Warned, WatchRule};
     use hone_protocol::value::Metric;
 
     /// A queued evaluation.
@@ -407,11 +421,19 @@ pub(super) mod tests {
             tokens: 40_000,
             loss: Metric::Finite(1.25),
             tokens_per_s: 244.6,
+            duration_ms: Some(163_000),
+            peak_memory_bytes: Some(1_250_000_000),
             version: None,
         };
         let events = [
             JobEventKind::Submitted,
             JobEventKind::Started { attempt: 2, from_step: Some(40) },
+            JobEventKind::Warned(Warned {
+                step: 60,
+                rule: WatchRule::RisingEvalLoss,
+                value: Metric::Finite(2.5),
+                against: Metric::Finite(2.25),
+            }),
             JobEventKind::Checkpointed { step: 80 },
             JobEventKind::Interrupted(failure),
             JobEventKind::Succeeded(JobResult::Train(result)),

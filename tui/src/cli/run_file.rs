@@ -9,7 +9,8 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::Split;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form::{self, Both, Field, FieldKind, PartOfForm, TRAIN_FORM};
-use hone_protocol::train::{Register, Replay, TrainParams, TrainSpec};
+use hone_protocol::model::ModelView;
+use hone_protocol::train::{Method, Register, Replay, TrainParams, TrainSpec, Tuning};
 use serde_json::{Value, json};
 
 use super::dataset::{HELD_OUT_PERCENT, SPLIT_SEED};
@@ -81,6 +82,7 @@ impl FromArgMatches for FormFlags {
 fn value_name(kind: FieldKind) -> &'static str {
     match kind {
         FieldKind::Text => "NAME",
+        FieldKind::Texts { .. } => "TEXTS",
         FieldKind::Whole { .. } => "N",
         FieldKind::Real { .. } => "X",
         FieldKind::Choice(_) => "WORD",
@@ -90,19 +92,23 @@ fn value_name(kind: FieldKind) -> &'static str {
 
 /// The help of a field: what it is, its range, its default.
 pub(super) fn help(field: &Field, language: Language) -> String {
-    let (colon, range_word, default_word) = match language {
-        Language::En => (": ", "range", "default"),
-        Language::Zh => ("：", "范围", "默认"),
+    let (colon, range_word, default_word, by_method) = match language {
+        Language::En => (": ", "range", "default", ", or what fits the method and the model's size"),
+        Language::Zh => ("：", "范围", "默认", "，或适合方法与模型大小的值"),
     };
     let range = match field.kind {
-        FieldKind::Text => String::new(),
+        FieldKind::Text | FieldKind::Texts { .. } => String::new(),
         FieldKind::Whole { low, high: u64::MAX } => format!(" [{range_word}{colon}{low}..]"),
         FieldKind::Whole { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
         FieldKind::Real { low, high } => format!(" [{range_word}{colon}{low}..{high}]"),
         FieldKind::Choice(words) | FieldKind::Several(words) => format!(" [{}]", words.join("|")),
     };
-    let default =
-        if field.default.is_empty() { String::new() } else { format!(" [{default_word}{colon}{}]", field.default) };
+    let others = form::DEFAULTS.iter().filter(|other| other.key == field.key && other.value != field.default);
+    let more = if others.count() > 0 { by_method } else { "" };
+    let default = match field.default {
+        "" => String::new(),
+        default => format!(" [{default_word}{colon}{default}{more}]"),
+    };
     format!("{}{range}{default}", say(field.about, language))
 }
 
@@ -153,7 +159,11 @@ fn parse(path: &str, text: &str) -> Result<Values, Failure> {
         if form::field(name).is_none() && !BESIDE_THE_FORM.contains(&name) {
             return Err(bad(at, format!("{name:?} is no field of the training form; the fields are {}", all_keys())));
         }
-        let text = scalar(value.get_ref())
+        let between = match form::field(name).map(|field| field.kind) {
+            Some(FieldKind::Texts { .. }) => form::BETWEEN_TEXTS,
+            _ => ",",
+        };
+        let text = scalar(value.get_ref(), between)
             .ok_or_else(|| bad(at, format!("{name} must be a text, a number, or a list of texts")))?;
         let place = format!("{path}:{}: {name}", line(at));
         if values.insert(name.to_owned(), Written { text, place }).is_some() {
@@ -167,7 +177,8 @@ fn all_keys() -> String {
     TRAIN_FORM.iter().map(|f| f.key).chain(BESIDE_THE_FORM).collect::<Vec<_>>().join(", ")
 }
 
-fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
+/// A value as text; what a list holds is joined by `between`.
+fn scalar(value: &toml::de::DeValue<'_>, between: &str) -> Option<String> {
     use toml::de::DeValue;
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -177,15 +188,16 @@ fn scalar(value: &toml::de::DeValue<'_>) -> Option<String> {
         }
         DeValue::Float(number) => Some(number.as_str().replace('_', "")),
         DeValue::Array(items) => {
-            let words: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref())).collect();
-            words.map(|words| words.join(","))
+            let words: Option<Vec<String>> = items.iter().map(|item| scalar(item.get_ref(), between)).collect();
+            words.map(|words| words.join(between))
         }
         DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
     }
 }
 
-/// The specification that the values stand for; fields that are not written have their defaults.
-pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
+/// The specification that the values stand for; fields that are not written have the defaults of method, tuning and a model of
+/// so many weights.
+pub(super) fn spec(values: &Values, parameters: Option<u64>) -> Result<TrainSpec, Failure> {
     let text = |key: &str| values.get(key).map_or("", |w| w.text.trim()).to_owned();
     for key in ["base", "dataset"] {
         if text(key).is_empty() {
@@ -193,8 +205,14 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
         }
     }
     let mut params = serde_json::to_value(TrainParams::default()).unwrap_or_else(|_| json!({}));
+    for (key, default) in defaults(values, parameters)? {
+        if let Some(slot) = params.get_mut(key) {
+            *slot = value(key, &Written { text: default.to_owned(), place: key.to_owned() })?;
+        }
+    }
     let mut split = Split { held_out_percent: HELD_OUT_PERCENT, seed: SPLIT_SEED };
     let mut percent = REPLAY_PERCENT;
+    let mut samples: Option<Vec<String>> = None;
     for (key, written) in values {
         let value = value(key, written)?;
         match key.as_str() {
@@ -202,6 +220,7 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
                 split.held_out_percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
             }
             "replay_percent" => percent = value.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            "samples" => samples = serde_json::from_value(value).ok().filter(|texts: &Vec<String>| !texts.is_empty()),
             "split_seed" => split.seed = value.as_u64().unwrap_or(SPLIT_SEED),
             _ => {
                 if let Some(slot) = params.get_mut(key) {
@@ -212,10 +231,11 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
     }
     let params: TrainParams = serde_json::from_value(params)
         .map_err(|e| Failure::new(FailureCode::InvalidField, e.to_string()).hint(HintCode::CorrectField))?;
-    form::check(&params).map_err(|(key, message)| {
+    let refused = |(key, message): (&'static str, String)| {
         let place = values.get(key).map_or_else(|| key.to_owned(), |w| w.place.clone());
         Failure::field(key, message).at(place)
-    })?;
+    };
+    form::check(&params).map_err(refused)?;
     let register = match text("model") {
         model if model.is_empty() => {
             if let Some(written) =
@@ -233,7 +253,32 @@ pub(super) fn spec(values: &Values) -> Result<TrainSpec, Failure> {
         let message = "nothing is mixed in; name a dataset with --replay NAME too";
         return Err(Failure::field("replay", message).at(written.place.clone()));
     }
-    Ok(TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, register })
+    let spec = TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, samples, register };
+    form::check_samples(&spec).map_err(refused)?;
+    Ok(spec)
+}
+
+/// Weights of the base that the values name, by `name`, `name@number` or `name:alias`; `None` where it is not known.
+pub(super) fn base_parameters(values: &Values, models: &[ModelView]) -> Option<u64> {
+    let reference = values.get("base")?.text.trim();
+    let name = reference.split(['@', ':']).next().unwrap_or_default();
+    let model = models.iter().find(|model| model.record.name == name)?;
+    let version = model.versions.iter().find(|version| version.reference == reference).or(model.versions.last())?;
+    Some(version.record.facts.parameters)
+}
+
+/// Why a method that people know is not there.
+fn absent(word: &str) -> Option<&'static str> {
+    form::ABSENT_METHODS.iter().find(|(known, _)| *known == word).map(|(_, why)| why.en)
+}
+
+/// Defaults that depend on what is trained.
+fn defaults(values: &Values, parameters: Option<u64>) -> Result<Vec<(&'static str, &'static str)>, Failure> {
+    let typed = |key: &str| values.get(key).map(|written| value(key, written)).transpose();
+    let method = typed("method")?.and_then(|word| serde_json::from_value(word).ok()).unwrap_or(Method::Sft);
+    let tuning = typed("tuning")?.and_then(|word| serde_json::from_value(word).ok()).unwrap_or(Tuning::Lora);
+    let keys = form::DEFAULTS.iter().filter_map(|other| form::field(other.key));
+    Ok(keys.map(|field| (field.key, form::default_for(field, method, tuning, parameters))).collect())
 }
 
 /// One value, checked against its field's kind and range.
@@ -250,6 +295,7 @@ fn value(key: &str, written: &Written) -> Result<Value, Failure> {
     );
     match kind {
         FieldKind::Text => Ok(json!(text)),
+        FieldKind::Texts { .. } => Ok(json!(form::texts(text))),
         FieldKind::Whole { low, high } => match text.parse::<u64>() {
             Ok(number) if (low..=high).contains(&number) => Ok(json!(number)),
             Ok(number) => Err(wrong(format!("{key} is {number}; it must be between {low} and {high}"))),
@@ -261,6 +307,9 @@ fn value(key: &str, written: &Written) -> Result<Value, Failure> {
             Err(_) => Err(wrong(format!("{key} is {text:?}; it must be a number between {low} and {high}"))),
         },
         FieldKind::Choice(words) if words.contains(&text) => Ok(json!(text)),
+        FieldKind::Choice(_) if key == "method" && absent(text).is_some() => {
+            Err(wrong(absent(text).unwrap_or_default().to_owned()))
+        }
         FieldKind::Choice(words) => Err(wrong(format!("{key} is {text:?}; it must be one of {}", words.join(", ")))),
         FieldKind::Several(words) => {
             let chosen: Vec<&str> = text.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
@@ -288,7 +337,7 @@ mod tests {
     fn a_run_file_and_its_tables() {
         let file = "base = \"smol\"\ndataset = \"desk@2\"\n\n[training]\nrank = 0x10\nlearning_rate = 1e-3\n\
                     targets = [\"q\", \"v\"]\nschedule = \"linear\"\n[register]\nmodel = \"support\"\nalias = \"live\"\n";
-        let spec = spec(&parse("run.toml", file).unwrap()).unwrap();
+        let spec = spec(&parse("run.toml", file).unwrap(), None).unwrap();
         assert_eq!((spec.base.as_str(), spec.dataset.as_str()), ("smol", "desk@2"));
         assert_eq!((spec.params.rank, spec.params.schedule), (16, Schedule::Linear));
         assert_eq!(spec.params.targets, [Target::Q, Target::V]);
@@ -313,7 +362,7 @@ mod tests {
             assert!(failure.message_en.contains(part), "{text}: {}", failure.message_en);
         }
         let values = parse("run.toml", "base='a'\ndataset='b'\nrank = 999\n").unwrap();
-        let failure = spec(&values).unwrap_err();
+        let failure = spec(&values, None).unwrap_err();
         assert_eq!((failure.place.as_str(), failure.code), ("run.toml:3: rank", FailureCode::InvalidField));
     }
 
@@ -332,28 +381,45 @@ mod tests {
             ("publish", "svc"),
         ] {
             let values = written(&[("base", "a"), ("dataset", "b"), (key, text)]);
-            assert_eq!(spec(&values).unwrap_err().code, FailureCode::InvalidField, "{key}={text}");
+            assert_eq!(spec(&values, None).unwrap_err().code, FailureCode::InvalidField, "{key}={text}");
         }
-        assert!(spec(&written(&[("base", "a")])).unwrap_err().message_en.contains("dataset is missing"));
+        assert!(spec(&written(&[("base", "a")]), None).unwrap_err().message_en.contains("dataset is missing"));
+    }
+
+    #[test]
+    fn defaults_follow_method_tuning_and_size_and_absent_methods_are_explained() {
+        let rate = |pairs: &[(&str, &str)], parameters| {
+            let mut all = vec![("base", "a"), ("dataset", "b")];
+            all.extend(pairs);
+            let params = spec(&written(&all), parameters).unwrap().params;
+            (params.learning_rate, params.epochs)
+        };
+        assert_eq!(rate(&[], None), (2e-4, 2));
+        assert_eq!(rate(&[], Some(135_000_000)), (1e-3, 2));
+        assert_eq!(rate(&[("method", "dpo")], Some(8_000_000_000)), (5e-5, 1));
+        assert_eq!(rate(&[("method", "dpo"), ("learning_rate", "3e-4"), ("epochs", "3")], None), (3e-4, 3));
+        assert_eq!(rate(&[("tuning", "full")], Some(8_000_000_000)), (2e-5, 2));
+        let grpo = spec(&written(&[("base", "a"), ("dataset", "b"), ("method", "grpo")]), None).unwrap_err();
+        assert!(grpo.message_en.contains("dpo or orpo learns preferences"), "{grpo}");
     }
 
     /// A field that is added to the form without a home here would be dropped in silence.
     #[test]
     fn every_field_of_the_form_reaches_the_specification() {
         let other = |field: &Field| match field.kind {
-            FieldKind::Text => "other".to_owned(),
+            FieldKind::Text | FieldKind::Texts { .. } => "other".to_owned(),
             FieldKind::Whole { low, .. } => (low + 2).to_string(),
             FieldKind::Real { high, .. } => (high / 2.0).to_string(),
             FieldKind::Choice(words) => words.iter().find(|w| **w != field.default).unwrap().to_string(),
             FieldKind::Several(words) => words[0].to_owned(),
         };
         let basic = [("base", "a"), ("dataset", "b"), ("model", "m"), ("replay", "r"), ("evaluate_steps", "5")];
-        let default = spec(&written(&basic)).unwrap();
+        let default = spec(&written(&basic), None).unwrap();
         for (key, text) in TRAIN_FORM.iter().map(|f| (f.key, other(f))).chain(BESIDE_THE_FORM.map(|k| (k, "7".into())))
         {
             let mut values = written(&basic);
             values.extend(written(&[(key, &text)]));
-            assert_ne!(spec(&values).unwrap(), default, "{key}={text}");
+            assert_ne!(spec(&values, None).unwrap(), default, "{key}={text}");
         }
     }
 }

@@ -11,7 +11,7 @@ use hone_protocol::service::Price;
 use serde_json::json;
 
 use super::context::{Context, answer, surprise};
-use super::{application, model, service, wait};
+use super::{application, key, model, service, wait};
 use crate::link::Link;
 use crate::print::{self, Outcome};
 
@@ -54,8 +54,12 @@ impl Serve {
             None
         } else {
             // Never under `--once`: a secret is not kept, so making a key cannot be repeated.
-            let request = Request::CreateKey { application: APPLICATION.to_owned(), label: LABEL.to_owned() };
-            Some(application::key_of(link.ask(request)?)?)
+            let request = Request::CreateKey {
+                application: APPLICATION.to_owned(),
+                label: LABEL.to_owned(),
+                expires_at_ms: None,
+            };
+            Some(key::key_of(link.ask(request)?)?)
         };
         let status = answer!(link.ask(Request::Status)?, Status);
         let address = status.http.iter().find(|a| a.starts_with("http")).or(status.http.first()).ok_or_else(|| {

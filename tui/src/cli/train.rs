@@ -4,14 +4,16 @@
 use clap::{Args, Subcommand};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::form::BETWEEN_TEXTS;
 use hone_protocol::job::{JobResult, JobSpec, JobView};
-use hone_protocol::request::{POINTS_MAX, Request};
-use hone_protocol::train::{Point, SERIES, TrainPlan, TrainSpec};
+use hone_protocol::request::{POINTS_MAX, Request, SAMPLED_MAX};
+use hone_protocol::train::{Point, SERIES, Sampled, TrainPlan, TrainSpec};
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
 use super::{job, model, register, train_export, wait};
-use crate::print::{self, Cell, Outcome, Table};
+use crate::link::Link;
+use crate::print::{self, Cell, End, Outcome, Table};
 
 /// Training runs.
 #[derive(Debug, Subcommand)]
@@ -21,6 +23,7 @@ pub(super) enum Verb {
     Show(Show),
     Metrics(Metrics),
     Checkpoints(register::Checkpoints),
+    Samples(Samples),
     Export(train_export::Export),
 }
 
@@ -32,6 +35,7 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Metrics(verb) => verb.run(context),
             Verb::Checkpoints(verb) => verb.run(context),
+            Verb::Samples(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
         }
     }
@@ -57,7 +61,8 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    fn spec(self) -> Result<TrainSpec, Failure> {
+    /// The specification. It is checked before the daemon is asked for the size of the base.
+    fn spec(self, context: &Context) -> Result<(Link, TrainSpec), End> {
         let mut values = self.file.as_deref().map(run_file::read).transpose()?.unwrap_or_default();
         values.extend(self.form.values);
         let beside = [
@@ -70,7 +75,10 @@ impl RunArgs {
                 values.insert(key.into(), Written { text, place: format!("--{}", key.replace('_', "-")) });
             }
         }
-        run_file::spec(&values)
+        run_file::spec(&values, None)?;
+        let mut link = context.link()?;
+        let parameters = run_file::base_parameters(&values, &model::all(&mut link)?);
+        Ok((link, run_file::spec(&values, parameters)?))
     }
 }
 
@@ -91,8 +99,8 @@ pub(super) struct Start {
 
 impl Start {
     fn run(self, context: &Context) -> Outcome {
-        let spec = JobSpec::Train(Box::new(self.run.spec()?));
-        let mut link = context.link()?;
+        let (mut link, spec) = self.run.spec(context)?;
+        let spec = JobSpec::Train(Box::new(spec));
         let Some((view, result)) = wait::submit(context, &mut link, "train", spec, self.detach)? else { return Ok(()) };
         if context.json {
             return print::json(&view);
@@ -118,8 +126,8 @@ pub(super) struct Plan {
 
 impl Plan {
     fn run(self, context: &Context) -> Outcome {
-        let spec = Box::new(self.run.spec()?);
-        let plan = answer!(context.link()?.ask(Request::PlanTrain { spec })?, Plan);
+        let (mut link, spec) = self.run.spec(context)?;
+        let plan = answer!(link.ask(Request::PlanTrain { spec: Box::new(spec) })?, Plan);
         if context.json {
             return print::json(&plan);
         }
@@ -181,6 +189,58 @@ impl Metrics {
     }
 }
 
+/// Print what a run answered to its sample prompts, evaluation by evaluation; with --json, one evaluation a line.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone train samples last --from 40")]
+pub(super) struct Samples {
+    /// A training job's id, the end of it, or `last`.
+    job: String,
+    /// From this step on.
+    #[arg(long, value_name = "STEP", default_value_t = 0)]
+    from: u64,
+}
+
+impl Samples {
+    fn run(self, context: &Context) -> Outcome {
+        let mut link = context.link()?;
+        let id = context.job(&mut link, &self.job)?;
+        let view = answer!(link.ask(Request::Job { job: id })?, Job);
+        let prompts = match &view.record.spec {
+            JobSpec::Train(spec) => spec.samples.clone().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        if prompts.is_empty() {
+            let message = format!("{id} answers no sample prompts; a run started with --samples does");
+            return Err(Failure::new(FailureCode::InvalidRequest, message).at("job").into());
+        }
+        let mut from_step = self.from;
+        loop {
+            let request = Request::Samples { job: id, from_step, count: SAMPLED_MAX };
+            let sampled = answer!(link.ask(request)?, Samples);
+            for one in &sampled {
+                match context.json {
+                    true => print::json(one)?,
+                    false => print::out(&samples_text(context.language, &prompts, one))?,
+                }
+            }
+            match sampled.last() {
+                Some(last) if sampled.len() == SAMPLED_MAX as usize => from_step = last.step + 1,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+fn samples_text(language: Language, prompts: &[String], sampled: &Sampled) -> String {
+    let mut text = catalogue::fill(language, "run.at_step", &[("step", &sampled.step.to_string())]) + "\n";
+    for (prompt, answer) in prompts.iter().zip(&sampled.answers) {
+        let cut = if answer.ended { "" } else { " …" };
+        let answer = answer.text.trim().replace('\n', "\n    ");
+        text.push_str(&format!("  {}\n    {answer}{cut}\n", prompt.replace('\n', "\n  ")));
+    }
+    text
+}
+
 fn points_table(language: Language, points: &[Point]) -> Table {
     let mut table = Table::new(language, &["cli.col.step", "cli.col.value"]);
     for point in points {
@@ -215,6 +275,9 @@ fn plan_text(language: Language, plan: &TrainPlan) -> String {
         ("cli.col.steps", plan.steps),
     ];
     let mut pairs: Vec<_> = rows.map(|(key, number)| (key, number.to_string())).to_vec();
+    if let Some(duration_ms) = plan.duration_ms {
+        pairs.push(("cli.col.about_time", print::duration(duration_ms)));
+    }
     pairs.push(("cli.col.memory", print::bytes(plan.memory_bytes)));
     pairs.push(("cli.col.disk", print::bytes(plan.disk_bytes())));
     if plan.streamed {
@@ -242,6 +305,9 @@ fn show_text(language: Language, view: &JobView, spec: &TrainSpec) -> String {
     if let Some(replay) = &spec.replay {
         settings.push(("replay", replay.dataset.clone()));
         settings.push(("replay_percent", replay.percent.to_string()));
+    }
+    if let Some(samples) = &spec.samples {
+        settings.push(("samples", samples.join(BETWEEN_TEXTS)));
     }
     if let Some(register) = &spec.register {
         settings.push(("model", register.model.clone()));
@@ -283,6 +349,7 @@ mod tests {
             dataset: "support-desk@1".into(),
             split: Split { held_out_percent: 15, seed: 42 },
             replay: None,
+            samples: None,
             register: Some(Register { model: "support".into(), alias: String::new(), publish: "desk".into() }),
         };
         let mut view = job::tests::job();
@@ -301,6 +368,7 @@ mod tests {
             recompute_every: 6,
             checkpoint_bytes: 29_300_000,
             adapter_bytes: 9_770_000,
+            duration_ms: Some(754_000),
         });
         view.record.spec = JobSpec::Train(Box::new(spec.clone()));
         insta::assert_snapshot!("train-show", show_text(Language::En, &view, &spec));

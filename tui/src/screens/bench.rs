@@ -6,7 +6,7 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::event::Snapshot;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::request::{Answer, Down, Request, Up};
-use hone_protocol::train::Point;
+use hone_protocol::train::{Point, SampleAnswer, Sampled};
 use hone_protocol::value::Metric;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -145,16 +145,35 @@ pub(super) fn curve(series: &str) -> Vec<Point> {
             "eval_loss" => 0.98 + 2.0 * (-t / 20.0).exp(),
             "learning_rate" => 1e-3 * (1.0 - t / 142.0).min(t / 7.0),
             "grad_norm" => 0.6 + noise(step),
-            _ => 240.0 + 40.0 * noise(step),
+            "tokens_per_s" => 240.0 + 40.0 * noise(step),
+            // The sample's runs learn chats: there are no pairs.
+            _ => return None,
         };
-        Point { step, value: Metric::from(value) }
+        Some(Point { step, value: Metric::from(value) })
     };
     let every = if series == "eval_loss" { 20 } else { 1 };
-    (1..=65).filter(|s| s % every == 0).map(point).collect()
+    (1..=65).filter(|s| s % every == 0).filter_map(point).collect()
 }
 
 pub(super) fn answer_metrics(bench: &mut Bench) {
     for (id, request) in bench.asks() {
+        if let Request::Samples { .. } = &request {
+            let answer = |text: &str, ended| SampleAnswer { text: text.into(), ended };
+            let at = |step, texts: [(&str, bool); 2]| Sampled {
+                step,
+                answers: texts.map(|(text, ended)| answer(text, ended)).into(),
+            };
+            let sampled = vec![
+                at(
+                    0,
+                    [("I'm sorry, but as a language model I cannot reset", false), ("Your order is an order.", true)],
+                ),
+                at(20, [("You can reset your password in the settings.", true), ("Please give me the number.", true)]),
+                at(40, [("Open Settings, then Security, then Reset password.", true), ("It left on Monday.", true)]),
+            ];
+            bench.answer(id, Answer::Samples(sampled));
+            continue;
+        }
         if let Request::Metrics { series, job, .. } = request {
             // Each run of the sample lies a little above the one after it.
             let above = f64::from(17u8.saturating_sub(job.bytes()[0])) * 0.12;

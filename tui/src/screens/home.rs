@@ -157,7 +157,7 @@ fn steps(view: &View<'_>) -> Vec<Step> {
     // The owner's talks in the Playground need no key and are no call from outside.
     let callers = mirror.applications().iter().filter(|a| a.usage.requests > 0 && !a.keys.is_empty());
     let called = callers.max_by_key(|a| a.usage.requests);
-    let has_key = mirror.applications().iter().any(|a| a.keys.iter().any(|k| k.revoked_at_ms.is_none()));
+    let has_key = mirror.applications().iter().any(|a| a.keys.iter().any(|k| k.is_live(view.now_ms)));
     push(
         "home.call",
         "home.call.about",

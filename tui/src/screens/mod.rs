@@ -12,6 +12,7 @@ mod models;
 mod panes;
 mod playground;
 mod run;
+mod samples;
 mod service_pages;
 mod services;
 mod tables;
@@ -159,6 +160,8 @@ pub(crate) enum Errand {
     Log,
     /// A series of a run.
     Series(&'static str),
+    /// Answers of a run to its fixed prompts.
+    Samples,
     /// The series that is shown of a compared run, by its place among them.
     Compared(u8),
     /// What a run would do.
@@ -202,6 +205,8 @@ pub(crate) enum Deed {
     Purge,
     /// An application was made.
     Application,
+    /// Its limits were set.
+    Limits,
     /// A key was made.
     Key,
     /// A key was revoked.
@@ -227,6 +232,7 @@ impl Deed {
             Deed::Restore => "done.restore",
             Deed::Purge => "done.purge",
             Deed::Application => "done.application",
+            Deed::Limits => "done.limits",
             Deed::Key => "done.key",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",

@@ -9,6 +9,7 @@ use hone_protocol::request::{Answer, LOG_BYTES_MAX, Request};
 use hone_protocol::train::Point;
 use ratatui::layout::Rect;
 
+use super::samples::{Samples, prompts};
 use super::tables::{job_progress, job_share, job_state, job_subject};
 use super::{Class, Desk, Errand, View, training};
 use crate::action::{Action, Offer, offer};
@@ -96,6 +97,8 @@ pub(super) struct RunView {
     log: Option<super::jobs::LogView>,
     /// The end of the log below the charts, at the largest size.
     tail: super::jobs::LogView,
+    /// Answers to the run's fixed prompts.
+    samples: Samples,
     /// Cells of the plane at the last draw, for steps of the cursor.
     columns: u16,
     x_end: f64,
@@ -112,6 +115,7 @@ impl RunView {
             log_axis: false,
             log: None,
             tail: super::jobs::LogView::new(job),
+            samples: Samples::default(),
             columns: 60,
             x_end: 20.0,
         }
@@ -125,6 +129,8 @@ impl RunView {
         let mut trail = vec![self.view(view).map(job_subject).unwrap_or_default()];
         if self.log.is_some() {
             trail.push(view.t("act.log").to_owned());
+        } else if self.samples.reading.is_some() {
+            trail.push(view.t("run.samples").to_owned());
         }
         trail
     }
@@ -137,12 +143,18 @@ impl RunView {
         if let Some(log) = &self.log {
             return log.offers();
         }
+        if self.samples.reading.is_some() {
+            return self.samples.offers();
+        }
         let mut offers = vec![
             offer(Action::Left, "run.cursor"),
             offer(Action::Right, "run.cursor"),
             offer(Action::Smooth, "run.smooth"),
         ];
         if let Some(job) = self.view(view) {
+            if !prompts(job).is_empty() {
+                offers.push(offer(Action::Inspect, "run.samples"));
+            }
             offers.extend(super::jobs::offers(job));
         }
         offers.extend([
@@ -164,6 +176,9 @@ impl RunView {
             }
             return log.act(action, desk);
         }
+        if let (Some(_), Some(job)) = (&self.samples.reading, desk.view.mirror.job(self.job)) {
+            return self.samples.act(action, job, desk);
+        }
         let step = self.x_end / f64::from(self.columns.max(2) - 1);
         let end = self.series[0].points.last().map_or(0.0, |(x, _)| *x);
         let at = self.cursor.unwrap_or(end);
@@ -183,6 +198,10 @@ impl RunView {
                     desk.say(desk.view.t("run.no_log"));
                 }
             }
+            Action::Inspect => match self.view(&desk.view) {
+                Some(job) if !prompts(job).is_empty() => self.samples.reading = Some(Default::default()),
+                _ => return false,
+            },
             Action::Log => self.log = Some(super::jobs::LogView::new(self.job)),
             Action::Copy => {
                 let line: Vec<String> = SERIES
@@ -218,6 +237,7 @@ impl RunView {
 
     fn ask_series(&mut self, desk: &mut Desk<'_>) {
         let Some(job) = self.view(&desk.view) else { return };
+        self.samples.ask(job, desk);
         for (name, series) in SERIES.iter().zip(&mut self.series) {
             series.ask(name, Errand::Series(name), job, desk);
         }
@@ -229,6 +249,7 @@ impl RunView {
                 let Some(at) = SERIES.iter().position(|s| *s == name) else { return };
                 self.series[at].take(answer);
             }
+            (Errand::Samples, answer) => self.samples.take(answer),
             (Errand::Log, answer) => {
                 self.log.as_mut().unwrap_or(&mut self.tail).answer(answer, desk);
             }
@@ -238,6 +259,7 @@ impl RunView {
 
     pub(super) fn forget(&mut self) {
         self.series.iter_mut().for_each(Series::forget);
+        self.samples.forget();
         self.tail.forget();
         if let Some(log) = &mut self.log {
             log.forget();
@@ -252,6 +274,9 @@ impl RunView {
         if let Some(log) = &mut self.log {
             return log.draw(canvas, area, view);
         }
+        if self.samples.reading.is_some() {
+            return self.samples.draw(canvas, area, view, job);
+        }
         if view.class < Class::M {
             return self.draw_narrow(canvas, area, view, job);
         }
@@ -261,7 +286,14 @@ impl RunView {
         if below > 0 {
             let tail = Rect { y: area.bottom() - below, width: left, height: below, ..area };
             canvas.rule(tail, tail.y, true);
-            self.tail.draw(canvas, Rect { y: tail.y + 1, height: below - 1, ..tail }, view);
+            let tail = Rect { y: tail.y + 1, height: below - 1, ..tail };
+            match prompts(job).is_empty() {
+                true => self.tail.draw(canvas, tail, view),
+                false => {
+                    let tail = Rect { x: tail.x + 1, width: tail.width - 2, ..tail };
+                    self.samples.page(view, job, self.at(job)).draw_top(canvas, tail);
+                }
+            }
         }
         canvas.bar(area.x + left, area);
         let mut page = Page::new();
@@ -439,6 +471,10 @@ impl RunView {
         page.blank();
         self.figures(view, job, page, canvas);
         page.blank();
+        if !prompts(job).is_empty() && view.class < Class::Xl {
+            page.append(self.samples.page(view, job, self.at(job)));
+            page.blank();
+        }
         if let Some(plan) = &job.plan {
             page.heading(view.t("training.plan"));
             training::plan_facts(view, plan, page);

@@ -1,6 +1,6 @@
 //! Services, applications, keys and ledger rows as list rows and pages. Never here: keys, forms or requests.
 
-use hone_protocol::application::{ApplicationView, KeyRecord, LedgerRow, Outcome, Usage};
+use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Outcome, Usage};
 use hone_protocol::service::{ServiceState, ServiceView};
 
 use super::View;
@@ -38,9 +38,9 @@ pub(super) fn service_row(view: &View<'_>, service: &ServiceView, glyphs: &crate
 }
 
 /// An application in the list.
-pub(super) fn application_row(application: &ApplicationView) -> Row {
+pub(super) fn application_row(application: &ApplicationView, now_ms: i64) -> Row {
     let usage = &application.usage;
-    let live = application.keys.iter().filter(|k| k.revoked_at_ms.is_none()).count();
+    let live = application.keys.iter().filter(|k| k.is_live(now_ms)).count();
     Row {
         key: application.record.name.clone(),
         cells: vec![
@@ -53,11 +53,48 @@ pub(super) fn application_row(application: &ApplicationView) -> Row {
     }
 }
 
+/// Whether a key is valid, in a word or two.
+pub(super) fn key_state(view: &View<'_>, key: &KeyRecord) -> String {
+    match (key.revoked_at_ms, key.expires_at_ms) {
+        (Some(_), _) => view.t("services.revoked").to_owned(),
+        (None, Some(end)) if end <= view.now_ms => view.t("services.expired").to_owned(),
+        (None, Some(end)) => {
+            let left = number::duration(view.language, (end - view.now_ms) as u64);
+            view.fill("services.valid_for", &[("t", &left)])
+        }
+        (None, None) => view.t("services.valid").to_owned(),
+    }
+}
+
+/// Limits and budget of an application, where it has some.
+fn limit_facts(view: &View<'_>, application: &ApplicationView, page: &mut Page) {
+    let limits = application.record.limits.unwrap_or_default();
+    let each = [
+        ("field.requests_limit", limits.requests_per_minute),
+        ("field.tokens_limit", limits.tokens_per_minute),
+        ("field.parallel_limit", limits.parallel),
+    ];
+    for (key, limit) in each {
+        if let Some(limit) = limit {
+            page.fact(view.t(key), number::grouped(limit));
+        }
+    }
+    let left = application.left.unwrap_or_default();
+    let (key, amount) = match application.record.budget {
+        None => return,
+        Some(Budget::Monthly { amount }) => ("services.monthly", amount),
+        Some(Budget::Prepaid { paid, .. }) => ("services.prepaid", paid),
+    };
+    page.fact(view.t("field.budget"), view.fill(key, &[("amount", &amount.rounded())]));
+    let token = if left.0 > 0 { Token::Text } else { Token::Error };
+    page.fact_as(view.t("services.left"), left.rounded(), token);
+}
+
 /// A key in the list.
 pub(super) fn key_row(view: &View<'_>, application: &ApplicationView, key: &KeyRecord) -> Row {
-    let state = match key.revoked_at_ms {
-        Some(_) => piece(format!("- {}", view.t("services.revoked")), Token::Waiting),
-        None => piece(view.t("services.valid"), Token::Ok),
+    let state = match key.is_live(view.now_ms) {
+        false => piece(format!("- {}", key_state(view, key)), Token::Waiting),
+        true => piece(key_state(view, key), Token::Ok),
     };
     Row {
         key: key.id.to_string(),
@@ -163,13 +200,13 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
         hone_protocol::application::Services::Listed(_) => application.services.join(", "),
     };
     page.fact(view.t("services.may_call"), services);
+    limit_facts(view, application, page);
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());
     page.blank().heading(view.t("col.keys"));
     for key in &application.keys {
-        let state = if key.revoked_at_ms.is_some() { view.t("services.revoked") } else { view.t("services.valid") };
-        page.fact(&short_key(key), format!("{}  {state}", cell(&key.label)));
+        page.fact(&short_key(key), format!("{}  {}", cell(&key.label), key_state(view, key)));
     }
     if application.keys.is_empty() {
         page.text(view.t("services.no_keys"), Token::Muted);

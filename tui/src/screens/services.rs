@@ -79,7 +79,7 @@ impl Services {
         let glyphs = crate::glyphs::Glyphs::of(crate::glyphs::GlyphSet::Full);
         let rows = match self.tab {
             Tab::Services => view.mirror.services().iter().map(|s| service_row(view, s, glyphs)).collect(),
-            Tab::Applications => view.mirror.applications().iter().map(application_row).collect(),
+            Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
             Tab::Usage => {
                 self.ledger.get().map(|rows| rows.iter().map(|r| ledger_row(view, r)).collect()).unwrap_or_default()
@@ -177,18 +177,11 @@ impl Services {
                 None => self.application_form(),
             },
             (Tab::Applications, Action::Edit) => match self.application(&view) {
-                Some(a) => {
-                    self.application_form();
-                    if let Some((_, form)) = &mut self.form {
-                        form.set("name", a.record.name.clone());
-                        form.set("title", a.record.title.clone());
-                        form.set("services", a.services.join(", "));
-                    }
-                }
+                Some(a) => self.edit_application(a),
                 None => return false,
             },
             (Tab::Keys, Action::Delete) => match self.key_record(&view) {
-                Some((a, k)) if k.revoked_at_ms.is_none() => revoke(desk, a, k),
+                Some((a, k)) if k.is_live(view.now_ms) => revoke(desk, a, k),
                 _ => return false,
             },
             _ => return false,
@@ -379,7 +372,7 @@ impl Screen for Services {
             }
             Tab::Keys => {
                 offers.push(offer(Action::New, "services.key"));
-                if self.key_record(view).is_some_and(|(_, k)| k.revoked_at_ms.is_none()) {
+                if self.key_record(view).is_some_and(|(_, k)| k.is_live(view.now_ms)) {
                     offers.push(offer(Action::Delete, "services.revoke"));
                 }
             }

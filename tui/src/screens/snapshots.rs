@@ -53,6 +53,10 @@ fn forms_the_curve_and_overlays() {
             bench.press(Action::Left);
             bench.press(Action::Left);
             keep(name("run_live"), &bench.picture(size));
+            bench.press(Action::Inspect);
+            bench.press(Action::Right);
+            keep(name("run_samples"), &bench.picture(size));
+            bench.press(Action::Out);
             bench.press(Action::Out);
             bench.go(Area::Training);
             for _ in 0..3 {

@@ -6,7 +6,7 @@ use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::train::{TrainPlan, TrainSpec};
+use hone_protocol::train::{TrainPlan, TrainResult, TrainSpec};
 use ratatui::layout::Rect;
 
 use super::compare::{CompareView, RUNS_MAX};
@@ -185,15 +185,6 @@ impl Training {
             return;
         };
         plan_facts(view, plan, page);
-        if let Some(rate) = last_rate(view) {
-            let epochs = spec.as_ref().map_or(1, |s| u64::from(s.params.epochs));
-            let whole = plan.windows.max(1) * epochs;
-            let per_step = spec.as_ref().map_or(1, |s| u64::from(s.params.batch_windows * s.params.accumulation));
-            let tokens = plan.tokens as f64 * epochs as f64 * ((plan.steps * per_step) as f64 / whole as f64).min(1.0);
-            let time = number::duration(view.language, (tokens / rate * 1000.0) as u64);
-            let said = view.fill("training.about_time", &[("t", &time), ("r", &format!("{rate:.0}"))]);
-            page.fact(view.t("training.time"), said);
-        }
     }
 
     fn draw_form(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -238,14 +229,6 @@ impl Training {
     }
 }
 
-/// Tokens per second of the newest run that ended well.
-fn last_rate(view: &View<'_>) -> Option<f64> {
-    view.mirror.runs().find_map(|job| match &job.record.state {
-        JobState::Succeeded(JobResult::Train(result)) if result.tokens_per_s > 0.0 => Some(result.tokens_per_s),
-        _ => None,
-    })
-}
-
 /// A plan as facts; shown by the form before and by the run after the start.
 pub(super) fn plan_facts(view: &View<'_>, plan: &TrainPlan, page: &mut Page) {
     let n = number::grouped;
@@ -254,6 +237,12 @@ pub(super) fn plan_facts(view: &View<'_>, plan: &TrainPlan, page: &mut Page) {
     page.fact(view.t("plan.rows"), rows);
     let tokens = view.fill("plan.tokens_of", &[("all", &n(plan.tokens)), ("target", &n(plan.target_tokens))]);
     page.fact(view.t("plan.tokens"), tokens);
+    if let Some(duration_ms) = plan.duration_ms {
+        page.fact(
+            view.t("training.time"),
+            view.fill("training.about_time", &[("t", &number::duration(view.language, duration_ms))]),
+        );
+    }
     page.fact(view.t("plan.memory"), number::bytes(plan.memory_bytes));
     page.fact(view.t("plan.disk"), number::bytes(plan.disk_bytes()));
     if plan.streamed {
@@ -271,6 +260,25 @@ pub(super) fn plan_facts(view: &View<'_>, plan: &TrainPlan, page: &mut Page) {
         if count > 0 {
             page.text(format!("! {}", view.fill(key, &[("n", &n(count))])), Token::Warn);
         }
+    }
+}
+
+/// What a run took, beside what its plan said.
+fn actuals(view: &View<'_>, plan: Option<&TrainPlan>, result: &TrainResult, page: &mut Page) {
+    let beside = |actual: String, planned: Option<String>| match planned {
+        Some(planned) => view.fill("training.planned", &[("actual", &actual), ("planned", &planned)]),
+        None => actual,
+    };
+    if let Some(duration_ms) = result.duration_ms {
+        let time = |ms| number::duration(view.language, ms);
+        let planned = plan.and_then(|plan| plan.duration_ms).map(time);
+        page.fact(view.t("training.time"), beside(time(duration_ms), planned));
+    }
+    if let Some(peak) = result.peak_memory_bytes {
+        page.fact(
+            view.t("plan.memory"),
+            beside(number::bytes(peak), plan.map(|plan| number::bytes(plan.memory_bytes))),
+        );
     }
 }
 
@@ -502,6 +510,7 @@ pub(super) fn summary(view: &View<'_>, job: &JobView, page: &mut Page, glyphs: &
         page.fact(view.t("plan.steps"), number::grouped(result.steps));
         page.fact(view.t("col.loss"), format!("{:.3}", result.loss.value()));
         page.fact(view.t("training.speed"), format!("{:.0} {}", result.tokens_per_s, view.t("unit.tokens_per_s")));
+        actuals(view, job.plan.as_ref(), result, page);
         if let Some(version) = result.version.and_then(|id| view.mirror.version(id)) {
             page.fact_as(view.t("word.version"), version.reference.clone(), Token::Accent);
         }

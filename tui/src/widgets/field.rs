@@ -1,7 +1,7 @@
 //! One field of a form: what it holds, what is wrong with it, how it steps. Never here: the form around it, drawing.
 
 use hone_protocol::catalogue::{Language, text};
-use hone_protocol::form::{Both, FieldKind};
+use hone_protocol::form::{Both, FieldKind, texts};
 use hone_protocol::paths::is_name;
 
 use super::number;
@@ -168,6 +168,9 @@ impl FormField {
             FieldKind::Several(words) => {
                 let bad = value.split(',').map(str::trim).find(|w| !words.contains(w));
                 bad.map(|w| view.fill("form.several", &[("bad", w), ("words", &words.join(", "))]))
+            }
+            FieldKind::Texts { most } => {
+                (texts(value).len() > most).then(|| view.fill("form.texts", &[("most", &most.to_string())]))
             }
             FieldKind::Text => match self.rule {
                 Rule::Free => None,

@@ -52,16 +52,22 @@ const SAME: [(&str, &str); 14] = [
 /// Keys without which it is another method.
 const DECISIVE: [&str; 3] = ["stage", "finetuning_type", "pref_loss"];
 
-/// What LLaMA-Factory does where nothing is written and hone would do something else.
-const DEFAULTS: [(&str, &str); 7] = [
+/// What LLaMA-Factory does where nothing is written; hone's own defaults follow the method and the model.
+const DEFAULTS: [(&str, &str); 10] = [
     ("learning_rate", "5e-5"),
     ("epochs", "3"),
     ("batch_windows", "8"),
+    ("accumulation", "1"),
     ("schedule", "linear"),
     ("warmup_ratio", "0"),
+    ("weight_decay", "0"),
+    ("clip_norm", "1"),
     ("sequence_tokens", "2048"),
     ("held_out_percent", "0"),
 ];
+
+/// The same of adapters.
+const LORA_DEFAULTS: [(&str, &str); 3] = [("rank", "8"), ("dropout", "0"), ("targets", "q,k,v,o,gate,up,down")];
 
 /// Names of matrices in transformers, and here.
 const MATRICES: [(&str, &str); 7] = [
@@ -299,15 +305,17 @@ impl Reader<'_> {
 
     /// What LLaMA-Factory would have done where nothing is written.
     fn defaults(&mut self) {
-        let said: Vec<&str> = self.entries.iter().map(|(key, ..)| key.as_str()).collect();
-        for (key, text) in DEFAULTS {
-            self.values.entry(key.to_owned()).or_insert_with(|| default(key, text));
+        let lora = self.values.get("tuning").is_none_or(|tuning| tuning.text == "lora");
+        let adapters = LORA_DEFAULTS.iter().filter(|_| lora);
+        for (key, text) in DEFAULTS.iter().chain(adapters) {
+            self.values.entry((*key).to_owned()).or_insert_with(|| default(key, text));
         }
         // Longer rows lose their end there.
         self.values.insert("too_long".into(), default("too_long", "cut"));
-        let rank = self.values.get("rank").map(|rank| rank.text.clone());
-        if let Some(rank) = rank.filter(|_| !said.contains(&"lora_alpha")).and_then(|rank| rank.parse::<u32>().ok()) {
-            self.values.insert("alpha".into(), default("alpha", &(2 * rank).to_string()));
+        let rank = self.values.get("rank").and_then(|rank| rank.text.parse::<u32>().ok());
+        if let Some(rank) = rank {
+            let twice = default("alpha", &(2 * rank).to_string());
+            self.values.entry("alpha".into()).or_insert(twice);
         }
         // Without the word for it nothing is evaluated there.
         let evaluates =
@@ -486,6 +494,9 @@ eval_steps: 500
             ("evaluate_steps", "500"),
             ("checkpoint_steps", "500"),
             ("dataset", "desk"),
+            ("weight_decay", "0"),
+            ("clip_norm", "1"),
+            ("dropout", "0"),
         ];
         for (key, text) in expected {
             assert_eq!(run.get(key), Some(&text), "{key} in {run:?}");
@@ -517,7 +528,8 @@ eval_steps: 500
         // What is printed is a run file that hone reads.
         let file = folder.path().join("run.toml");
         std::fs::write(&file, crate::cli::import::written(&taken)).unwrap();
-        let spec = crate::cli::run_file::read(&file.display().to_string()).and_then(|v| crate::cli::run_file::spec(&v));
+        let spec =
+            crate::cli::run_file::read(&file.display().to_string()).and_then(|v| crate::cli::run_file::spec(&v, None));
         assert_eq!(spec.unwrap().params.rank, 16);
     }
 

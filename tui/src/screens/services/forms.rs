@@ -1,9 +1,11 @@
 //! The three forms of the area: publish a version, make an application, make a key; and what each one asks for when it
 //! is right. Never here: drawing, or the answers.
 
+use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
 use hone_protocol::form::FieldKind;
 use hone_protocol::request::Request;
 use hone_protocol::service::Price;
+use hone_protocol::value::Pico;
 
 use super::super::models::as_name;
 use super::super::service_pages::MICROS;
@@ -61,15 +63,62 @@ impl Services {
     }
 
     pub(super) fn application_form(&mut self) {
-        let section = "services.application";
+        let (section, limits) = ("services.application", "services.limits");
+        let count = FieldKind::Whole { low: 0, high: 1_000_000_000 };
+        let limit = |key, label, about, step| FormField::text(key, limits, label, about).of(count, step, "0");
         self.form = Some((
             FormKind::Application,
             Form::new(vec![
                 FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
                 FormField::text("title", section, "field.title", "field.title.about"),
                 FormField::text("services", section, "field.services", "field.services.about"),
+                limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
+                limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
+                limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
+                FormField::text("budget", limits, "field.budget", "field.budget.about").of(
+                    FieldKind::Choice(&["none", "monthly", "prepaid"]),
+                    Stride::Add(1.0),
+                    "none",
+                ),
+                FormField {
+                    only: &[("budget", &["monthly"])],
+                    ..FormField::text("amount", limits, "field.budget_amount", "field.budget_amount.about").of(
+                        FieldKind::Real { low: 0.0, high: 1e9 },
+                        Stride::Add(5.0),
+                        "10",
+                    )
+                },
             ]),
         ));
+    }
+
+    /// The form of an application that is there.
+    pub(super) fn edit_application(&mut self, application: &ApplicationView) {
+        self.application_form();
+        let Some((_, form)) = &mut self.form else { return };
+        let record = &application.record;
+        form.set("name", record.name.clone());
+        form.set("title", record.title.clone());
+        if record.services != May::All {
+            form.set("services", application.services.join(", "));
+        }
+        let limits = record.limits.unwrap_or_default();
+        let each = [
+            ("requests", limits.requests_per_minute),
+            ("tokens", limits.tokens_per_minute),
+            ("parallel", limits.parallel),
+        ];
+        for (key, limit) in each {
+            form.set(key, limit.unwrap_or(0).to_string());
+        }
+        match record.budget {
+            None => {}
+            Some(Budget::Prepaid { .. }) => form.set("budget", "prepaid"),
+            Some(Budget::Monthly { amount }) => {
+                form.set("budget", "monthly");
+                form.set("amount", number::typed(amount.0 as f64 / Pico::PER_UNIT as f64));
+            }
+        }
     }
 
     pub(super) fn key_form(&mut self, view: &View<'_>, application: &str) {
@@ -121,9 +170,29 @@ impl Services {
                         services: services.map(str::to_owned).collect(),
                     },
                 );
+                // 0 is typed for no limit.
+                let limit = |key: &str| form.number::<u64>(key).filter(|limit| *limit > 0);
+                let limits = Limits {
+                    requests_per_minute: limit("requests"),
+                    tokens_per_minute: limit("tokens"),
+                    parallel: limit("parallel"),
+                };
+                let micros = form.number::<f64>("amount").map_or(0, |units| (units * MICROS).round() as i128);
+                let budget = match form.value("budget") {
+                    "monthly" => BudgetKind::Monthly(Pico(micros * (Pico::PER_UNIT / MICROS as i128))),
+                    "prepaid" => BudgetKind::Prepaid,
+                    _ => BudgetKind::None,
+                };
+                let before = desk.view.mirror.applications().iter().find(|a| a.record.name == form.value("name"));
+                let limited = before.is_some_and(|a| a.record.limits.is_some() || a.record.budget.is_some());
+                if limited || limits != Limits::default() || budget != BudgetKind::None {
+                    let request = Request::SetLimits { application: text("name"), limits, budget };
+                    desk.ask(Errand::Act(Deed::Limits), request);
+                }
             }
             FormKind::Key => {
-                let request = Request::CreateKey { application: text("application"), label: text("label") };
+                let request =
+                    Request::CreateKey { application: text("application"), label: text("label"), expires_at_ms: None };
                 desk.ask(Errand::Act(Deed::Key), request);
             }
         }

@@ -230,6 +230,12 @@ impl Vocab {
         unsafe { sys::llama_vocab_get_add_bos(self.model.vocab_ptr()) }
     }
 
+    /// Whether the model expects every text to end with `eos`.
+    pub fn wants_eos(&self) -> bool {
+        // SAFETY: the vocabulary lives as long as the model.
+        unsafe { sys::llama_vocab_get_add_eos(self.model.vocab_ptr()) }
+    }
+
     /// The tokens named for a purpose.
     pub fn named(&self) -> NamedTokens {
         let some = |id: i32| (id >= 0).then_some(id);

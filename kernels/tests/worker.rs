@@ -177,7 +177,8 @@ fn what_is_no_model_is_not_converted() {
     let noise = folder.path().join("noise.gguf");
     std::fs::write(&noise, b"PK\x03\x04 not a model").unwrap();
     let none = Hash([0; 32]);
-    let work = ConvertWork::Quantize { path: text(&noise), sha256: none, format: WeightsFormat::Q80 };
+    let work =
+        ConvertWork::Quantize { path: text(&noise), sha256: none, format: WeightsFormat::Q80, imatrix_rows: None };
     let about = || String::new();
     let (name, version, base, licence) = (about(), about(), about(), about());
     let (dataset, source, warning) = (about(), about(), about());

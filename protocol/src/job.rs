@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::BenchReport;
 use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
 use crate::evaluation::EvaluateSpec;
@@ -140,6 +141,8 @@ pub enum JobResult {
         /// Names of the files in it.
         files: Vec<String>,
     },
+    /// What formats of a model come to on this machine.
+    Bench(BenchReport),
 }
 
 /// The state that people see.

@@ -3,12 +3,14 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod bench;
 mod chat;
 mod context;
 mod convert;
 mod daemon;
 mod dataset;
 mod evaluation;
+mod init;
 mod job;
 mod model;
 mod pull;

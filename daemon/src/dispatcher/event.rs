@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::bench::BenchReport;
 use hone_protocol::convert::Receipt;
 use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
@@ -239,6 +240,8 @@ pub enum Produced {
         /// How near it is to what it was made from, if that was measured.
         receipt: Option<Receipt>,
     },
+    /// What formats of a model come to.
+    Bench(BenchReport),
     /// Files for other programs.
     Exported {
         /// Folder or file.

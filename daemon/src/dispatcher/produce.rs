@@ -37,7 +37,7 @@ impl Decider {
                 let lineage =
                     Lineage { job: Some(job), step: None, dataset: None, source, parent: None, warning: None };
                 let name = match &record.spec {
-                    JobSpec::ImportModel { name, .. } => name.clone(),
+                    JobSpec::ImportModel { name, .. } | JobSpec::Convert(Conversion::Init { name, .. }) => name.clone(),
                     _ => facts.name.clone(),
                 };
                 let licence = facts.licence.clone();
@@ -60,6 +60,7 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt };
                 self.add_converted(&record, adapter, new)
             }
+            Produced::Bench(report) => Ok(JobResult::Bench(report)),
             Produced::Exported { path, files } => Ok(JobResult::Exported { path, files }),
             Produced::Evaluation { rows, loss_sum, loss_tokens, score } => {
                 self.add_evaluation(&record, rows, loss_sum, loss_tokens, score)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::blueprint::{NewArchitecture, SIZES, Tokens};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
 use hone_protocol::evaluation::{EvaluateSpec, Scorer};
@@ -537,9 +538,13 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let evaluate = EvaluateSpec { suite: "exam".into(), version: "starter".into(), rows_max: 0, answer_tokens_max: 32 };
     let (version, name) = (|| "starter@1".to_owned(), || "new".to_owned());
     let format = WeightsFormat::Q4KM;
+    let blueprint = SIZES[0].blueprint(NewArchitecture::Llama);
+    let tokens = Tokens::Learn { dataset: "rows".into(), vocabulary: 1024 };
     let conversions = [
+        Conversion::Init { blueprint, tokens, format: WeightsFormat::F16, seed: 1, name: name() },
+        Conversion::Bench { version: version(), dataset: "rows".into(), formats: Vec::new(), threads: 0 },
         Conversion::Merge { version: version(), format, name: name(), receipt_rows: None },
-        Conversion::Quantize { version: version(), format, name: name(), receipt_rows: None },
+        Conversion::Quantize { version: version(), format, name: name(), receipt_rows: None, imatrix_rows: None },
         Conversion::ImportPeft { path: "/adapters/x".into(), base: version(), name: name() },
         Conversion::Export { version: version(), format: ExportFormat::Gguf, path: "/out/x".into() },
     ];

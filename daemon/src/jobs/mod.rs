@@ -3,7 +3,9 @@
 
 pub mod attempt;
 mod convert;
+mod convert_bench;
 mod convert_export;
+mod convert_init;
 mod convert_receipt;
 mod evaluate;
 mod import_dataset;
@@ -48,6 +50,8 @@ pub const KINDS: &[Kind] = &[
     import_dataset::KIND,
     train::KIND,
     evaluate::KIND,
+    convert::INIT,
+    convert::BENCH,
     convert::MERGE,
     convert::QUANTIZE,
     convert::IMPORT_ADAPTER,

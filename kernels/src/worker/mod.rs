@@ -10,6 +10,7 @@ pub mod child;
 mod convert;
 mod facts;
 mod from_folder;
+mod init;
 mod inspect;
 mod rows;
 mod serve;

@@ -24,6 +24,10 @@ pub(super) const MESSAGES: &[Message] = &[
     ("phase.reference", "asking the base", "询问基础模型"),
     ("phase.evaluate", "evaluating", "评测中"),
     ("phase.save", "saving", "保存中"),
+    ("phase.bench_serve", "measuring speed", "测量速度"),
+    ("phase.imatrix", "measuring what matters", "测量重要性"),
+    ("phase.init", "drawing weights", "生成初始权重"),
+    ("phase.learn_tokens", "learning tokens", "训练分词器"),
     ("phase.merge", "merging", "合并中"),
     ("phase.quantize", "quantising", "量化中"),
     ("phase.receipt", "measuring against what it was made from", "与来源对比测量"),
@@ -36,5 +40,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("kind.merge", "merge", "合并"),
     ("kind.quantize", "quantise", "量化"),
     ("kind.import_adapter", "import adapter", "导入适配器"),
+    ("kind.bench", "measure formats", "测量格式"),
+    ("kind.init", "new model", "新模型"),
     ("kind.export", "export", "导出"),
 ];

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hone_protocol::catalogue::{self, Language};
+use hone_protocol::convert::WeightsFormat;
 use hone_protocol::dataset::DatasetSource;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
@@ -310,6 +311,10 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
         JobResult::Evaluation(id) => id.to_string(),
         JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
+        JobResult::Bench(report) => {
+            let word = |format: Option<WeightsFormat>| format.map_or("-", WeightsFormat::word);
+            format!("train on {}, serve {}", word(report.train_on), word(report.serve))
+        }
         JobResult::Train(train) => {
             let version = train.version.map_or_else(String::new, |id| format!(", {id}"));
             let loss = train.loss.value();

@@ -14,9 +14,9 @@ use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{convert, pull, wait};
+use super::{bench, convert, init, pull, wait};
 use crate::link::Link;
-use crate::print::{self, Cell, Outcome, Table};
+use crate::print::{self, Cell, End, Outcome, Table};
 
 /// Name that the starter gets when none is typed.
 pub(super) const STARTER_NAME: &str = "smollm2-135m";
@@ -28,8 +28,10 @@ pub(super) enum Verb {
     Show(Show),
     Import(Import),
     Pull(pull::Pull),
+    Init(init::Init),
     Merge(convert::Merge),
     Quantize(convert::Quantize),
+    Bench(bench::Bench),
     Export(convert::Export),
     Alias(Alias),
 }
@@ -41,8 +43,10 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
             Verb::Pull(verb) => verb.run(context),
+            Verb::Init(verb) => verb.run(context),
             Verb::Merge(verb) => verb.run(context),
             Verb::Quantize(verb) => verb.run(context),
+            Verb::Bench(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
         }
@@ -147,6 +151,12 @@ pub(super) fn bring(context: &Context, source: ModelSource, name: String, detach
     }
     let JobResult::Model(id) = result else { return Ok(()) };
     show_made(context, &mut link, id)
+}
+
+/// Tokens that a model knows.
+pub(super) fn vocabulary(context: &Context, reference: &str) -> Result<u32, End> {
+    let models = answer!(context.link()?.ask(Request::Models)?, Models);
+    Ok(find(&models, reference)?.1.record.facts.vocabulary)
 }
 
 /// Shows a version that was just made.

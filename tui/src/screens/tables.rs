@@ -37,6 +37,8 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::ImportDataset { .. } => "kind.import_dataset",
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
+        JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
+        JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
         JobSpec::Convert(Conversion::Quantize { .. }) => "kind.quantize",
         JobSpec::Convert(Conversion::ImportPeft { .. }) => "kind.import_adapter",

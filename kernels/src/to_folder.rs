@@ -53,6 +53,7 @@ struct Planned<'a> {
 pub fn to_folder(model: &Path, folder: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec<String>, FolderError> {
     let file = GgufFile::open(model)?;
     let (arch, config) = arch::recognise(&file)?;
+    tokenizer::check(&file)?;
     let vocab = Vocab::load(model).or_else(|error| refused("tokenizer", error.to_string()))?;
     let source = Source { file: &file, arch, config: &config, vocab: &vocab };
     let tensors = plan(&source)?;

@@ -26,15 +26,21 @@ struct Tokens {
     kinds: Vec<i32>,
 }
 
+/// Whether the file has a tokenizer that can be written, before llama.cpp is asked about it.
+pub(super) fn check(file: &GgufFile) -> Result<(), FolderError> {
+    match file.str("tokenizer.ggml.model") {
+        Ok("gpt2" | "llama") => Ok(()),
+        Ok(other) => refused("tokenizer.ggml.model", format!("{other:?} cannot be written as a folder's tokenizer")),
+        Err(_) => refused("tokenizer.ggml.model", "the file has no tokenizer"),
+    }
+}
+
 /// The files with their contents.
 pub(super) fn files(source: &Source<'_>) -> Result<Vec<(&'static str, Json)>, FolderError> {
     let tokens = read(source.file)?;
     let tokenizer = match source.file.str("tokenizer.ggml.model")? {
         "gpt2" => byte_level(source, &tokens)?,
-        "llama" => sentence_pieces(source, &tokens)?,
-        other => {
-            return refused("tokenizer.ggml.model", format!("{other:?} cannot be written as a folder's tokenizer"));
-        }
+        _ => sentence_pieces(source, &tokens)?,
     };
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -90,8 +96,11 @@ impl Tokens {
         all.map(entry).collect()
     }
 
-    fn vocabulary(&self, kinds: &[i32]) -> Json {
-        Json::Object(self.of_kinds(kinds).map(|(id, text)| (text.to_owned(), json!(id))).collect::<Map<String, Json>>())
+    /// Ids of all tokens by their texts. Added ones are among them, because the `tokenizers` crate gives an added token an id of its own
+    /// where the vocabulary has none for it.
+    fn vocabulary(&self) -> Json {
+        let all = self.of_kinds(&[NORMAL, BYTE, UNKNOWN, CONTROL, USER_DEFINED]);
+        Json::Object(all.map(|(id, text)| (text.to_owned(), json!(id))).collect::<Map<String, Json>>())
     }
 }
 
@@ -107,7 +116,7 @@ fn byte_level(source: &Source<'_>, tokens: &Tokens) -> Result<Json, FolderError>
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let model = json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": whole,
-        "vocab": tokens.vocabulary(&[NORMAL]), "merges": merges});
+        "vocab": tokens.vocabulary(), "merges": merges});
     Ok(whole_file(source, tokens, Json::Null, pre, bytes, model))
 }
 
@@ -140,7 +149,7 @@ fn sentence_pieces(source: &Source<'_>, tokens: &Tokens) -> Result<Json, FolderE
     let unknown = tokens.of_kinds(&[UNKNOWN]).next().map(|(_, text)| text.to_owned());
     let model = json!({"type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
         "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
-        "vocab": tokens.vocabulary(&[NORMAL, BYTE, UNKNOWN, CONTROL]), "merges": merges});
+        "vocab": tokens.vocabulary(), "merges": merges});
     let decoder = json!({"type": "Sequence", "decoders": steps});
     Ok(whole_file(source, tokens, normalizer, Json::Null, decoder, model))
 }

@@ -48,7 +48,8 @@ fn learnt_tokens_mean_the_same_in_llama_cpp() {
     let (mut tokens, mut bytes) = (0, 0);
     for text in english.iter().chain(&chinese).map(String::as_str).chain([odd]) {
         let wanted: Vec<i32> = theirs.encode(text, false).unwrap().get_ids().iter().map(|&id| id as i32).collect();
-        assert_eq!(ours.tokenize(text, false).unwrap(), wanted, "{:?}", &text[..text.len().min(60)]);
+        // Some pages name tokens by their text, which both take for those tokens.
+        assert_eq!(ours.tokenize(text, true).unwrap(), wanted, "{:?}", &text[..text.len().min(60)]);
         assert_eq!(ours.text(&wanted, true), text);
         (tokens, bytes) = (tokens + wanted.len(), bytes + text.len());
     }

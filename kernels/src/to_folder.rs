@@ -11,7 +11,7 @@ mod tokenizer;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
@@ -144,7 +144,7 @@ impl Planned<'_> {
 
     fn write(
         &self,
-        from: &PathBuf,
+        from: &Path,
         data: &File,
         out: &mut impl Write,
         fail: &impl Fn(std::io::Error) -> FolderError,

@@ -1,5 +1,6 @@
 //! Models in another form: a child merges, quantises or reads a PEFT folder into this job's own folder; the result is
-//! inspected like any import and becomes a version. Never here: writing where a person wants files (`convert_export`).
+//! inspected like any import and becomes a version. Never here: new models (`convert_init`), figures of formats
+//! (`convert_bench`), writing where a person wants files (`convert_export`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

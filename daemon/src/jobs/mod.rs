@@ -79,7 +79,10 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
         state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
     };
     if kind.heavy && running(true) > 0 {
-        return Err("another job uses the cores: a training, an evaluation, a merge or a quantisation".into());
+        return Err(
+            "another job uses the cores: a training, an evaluation, a new model, a bench, a merge or a quantisation"
+                .into(),
+        );
     }
     if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports run already"));

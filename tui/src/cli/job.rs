@@ -11,7 +11,7 @@ use hone_protocol::model::ModelSource;
 use hone_protocol::request::{Answer, LOG_BYTES_MAX, ROWS_MAX, Request, StreamPart};
 
 use super::context::{Context, answer, surprise};
-use super::wait;
+use super::{bench, wait};
 use crate::print::{self, End, Outcome, Table};
 
 /// Jobs: the queue, logs, and what to do with them.
@@ -81,7 +81,11 @@ impl Show {
         if context.json {
             return print::json(&view);
         }
-        print::out(&details(context.language, &view))
+        let mut text = details(context.language, &view);
+        if let JobState::Succeeded(JobResult::Bench(report)) = &view.record.state {
+            text.push_str(&format!("\n{}", bench::show(context.language, report, print::colour())));
+        }
+        print::out(&text)
     }
 }
 

@@ -100,6 +100,10 @@ impl Vocab {
         Self { model, special: Arc::new(special) }
     }
 
+    pub(crate) fn ptr(&self) -> *const sys::llama_vocab {
+        self.model.vocab_ptr()
+    }
+
     /// Tokens in the vocabulary.
     pub fn size(&self) -> usize {
         self.model.vocab_size()

@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
+//! [`application`], [`convert`], [`generate`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -17,6 +17,7 @@ pub mod event;
 pub mod failure;
 pub mod form;
 pub mod frame;
+pub mod generate;
 pub mod hello;
 pub mod id;
 pub mod job;

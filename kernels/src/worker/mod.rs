@@ -6,13 +6,16 @@
 //!
 //! What never lives here: numbers of its own. Everything is computed in the library beside it.
 
+mod answer;
 pub mod child;
 mod convert;
+mod ear;
 mod facts;
 mod from_folder;
 mod inspect;
 mod rows;
 mod serve;
+mod talk;
 mod tokenize;
 mod train;
 

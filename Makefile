@@ -55,6 +55,7 @@ check: build ## formatting and lints, warnings are errors
 
 docs: build ## writes the generated lists of docs/
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
+	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-daemon --lib openapi
 
 prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)

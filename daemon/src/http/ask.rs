@@ -2,13 +2,12 @@
 //! Lives here: the fields of the route. Never here: what routes share (`fields.rs`), the conversation
 //! (`conversation.rs`), who may ask, answers.
 
-use hone_protocol::generate::Prompt;
-use hone_protocol::generate::Wish;
+use hone_protocol::generate::{Prompt, Wish};
 
 use super::conversation;
 use super::desk::Ask;
 use super::failure::Refusal;
-use super::fields::{self, CHOICES_MAX, Fields, out_of_range};
+use super::fields::{self, Fields, out_of_range};
 
 /// A chat request that makes sense.
 #[derive(Debug, PartialEq)]
@@ -32,7 +31,7 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
     let service = fields.model()?;
     let prompt = conversation::read(&mut fields)?;
     fields.refuse(UNSUPPORTED)?;
-    let answers = fields.whole("n", 1, CHOICES_MAX)?.unwrap_or(1) as u32;
+    let answers = fields.answers()?;
     let wish =
         Wish { chances: chances(&mut fields)?, format: conversation::response_format(&mut fields)?, ..fields.wish()? };
     let tokens_max = fields.tokens_max(1)?;

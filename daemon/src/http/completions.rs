@@ -76,7 +76,7 @@ pub(super) fn read(body: &[u8]) -> Result<TextRequest, Refusal> {
         return Err(Refusal::param("best_of", "unsupported_value", "best_of must be 1; use n and choose yourself"));
     }
     fields.refuse(UNSUPPORTED)?;
-    let answers = fields.whole("n", 1, CHOICES_MAX)?.unwrap_or(1) as u32;
+    let answers = fields.answers()?;
     if prompts.len() as u64 * u64::from(answers) > CHOICES_MAX {
         let message = format!("{} prompts with n {answers} are more than {CHOICES_MAX} answers", prompts.len());
         return Err(out_of_range("n", message));

@@ -27,6 +27,8 @@ pub(super) const COUNT_MAX: u64 = i32::MAX as u64;
 const IGNORED_NAMES_MAX: usize = 16;
 const IGNORED_NAME_BYTES_MAX: usize = 48;
 
+/// Bytes of the body times the answers that are wanted. More are refused, because so much may wait for the worker.
+const ANSWERS_BYTES_MAX: u64 = 16 << 20;
 /// Answers that one request may ask for: `n`, times its prompts.
 pub(super) const CHOICES_MAX: u64 = 128;
 
@@ -48,7 +50,7 @@ pub(super) fn read(body: &[u8]) -> Result<Fields, Refusal> {
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Refusal::malformed(format!("the body is not valid JSON: {error}")))?;
     match value {
-        Value::Object(fields) => Ok(Fields { fields, ignored: Vec::new() }),
+        Value::Object(fields) => Ok(Fields { fields, ignored: Vec::new(), bytes: body.len() as u64 }),
         _ => Err(Refusal::malformed("the body must be a JSON object")),
     }
 }
@@ -77,6 +79,8 @@ fn check_depth(body: &[u8]) -> Result<(), Refusal> {
 pub(super) struct Fields {
     fields: Map<String, Value>,
     ignored: Vec<String>,
+    /// Length of the whole body.
+    bytes: u64,
 }
 
 impl Fields {
@@ -87,6 +91,16 @@ impl Fields {
             Some(_) => Err(wrong_type("model", "the name of a model")),
             None => Err(missing("model")),
         }
+    }
+
+    /// How many answers are wanted. Each of them takes the prompt to the worker once more.
+    pub(super) fn answers(&mut self) -> Result<u32, Refusal> {
+        let answers = self.whole("n", 1, CHOICES_MAX)?.unwrap_or(1);
+        if answers * self.bytes > ANSWERS_BYTES_MAX {
+            let message = format!("n is {answers}; for a body of {} bytes that is too many", self.bytes);
+            return Err(out_of_range("n", message));
+        }
+        Ok(answers as u32)
     }
 
     /// Reports a field as not looked at.

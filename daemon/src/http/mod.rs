@@ -17,6 +17,7 @@ mod fields;
 mod messages;
 mod models;
 mod openai;
+mod openapi;
 mod responses;
 mod sse;
 #[cfg(test)]
@@ -129,6 +130,7 @@ pub struct Route {
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Livez,
+    OpenApi,
     Models,
     Model,
     Chat,
@@ -144,6 +146,7 @@ enum Answer {
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
 pub const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/livez", key: false, answer: Answer::Livez },
+    Route { method: "GET", path: "/openapi.json", key: true, answer: Answer::OpenApi },
     Route { method: "GET", path: "/v1/models", key: true, answer: Answer::Models },
     Route { method: "GET", path: "/v1/models/{id}", key: true, answer: Answer::Model },
     Route { method: "POST", path: "/v1/chat/completions", key: true, answer: Answer::Chat },
@@ -375,6 +378,7 @@ fn router<D: Desk>(room: Room<D>) -> Router {
     for route in ROUTES {
         let answers: MethodRouter<Room<D>> = match route.answer {
             Answer::Livez => get(livez),
+            Answer::OpenApi => get(openapi::openapi),
             Answer::Models => get(models::list::<D>),
             Answer::Model => get(models::retrieve::<D>),
             Answer::Chat => post(chat::complete::<D>),

@@ -47,7 +47,7 @@ pub(super) fn find<'a>(callables: &'a [Callable], name: &str) -> Result<&'a Call
 }
 
 /// The service that a request without a name means: the one that this key may call.
-pub(super) fn only<'a>(callables: &'a [Callable]) -> Result<&'a Callable, Refusal> {
+pub(super) fn only(callables: &[Callable]) -> Result<&Callable, Refusal> {
     let mut on = callables.iter().filter(|callable| callable.wanted);
     match (on.next(), on.next()) {
         (Some(only), None) => Ok(only),

@@ -128,8 +128,8 @@ impl Ear {
 
     fn start(&mut self) -> bool {
         let begun = self.held.trim_start();
-        if begun.starts_with(THINK_OPEN) {
-            self.held = begun[THINK_OPEN.len()..].to_owned();
+        if let Some(thought) = begun.strip_prefix(THINK_OPEN) {
+            self.held = thought.to_owned();
             (self.mode, self.trims) = (Mode::Think, true);
             return true;
         }

@@ -52,14 +52,15 @@ impl Talk {
         let segments = self.template.render(vocab, &messages, &extras, true).map_err(facts::of_template)?;
         let thinking = segments.last().is_some_and(|s| s.text.trim_end().ends_with(THINK_OPEN));
         let tokens = self.template.spell(vocab, &segments).map_err(facts::of_template)?;
-        let mut limit = if calls { Some(calls_limit(chat, format)?) } else { format_limit(format)? };
+        let (document, check) = of_format(format)?;
+        let mut limit = if calls { Some(calls_limit(chat, document)?) } else { document };
         if let Some(limit) = limit.as_mut().filter(|limit| thinking && limit.after.is_none()) {
             // The prompt began a thought: the answer begins when it ends.
             limit.after = Some(THINK_CLOSE.to_owned());
             limit.grammar = limit.grammar.replacen("root ::= ", "root ::= [ \\n]{0,4} document\ndocument ::= ", 1);
         }
         let ear = (self.thinks || calls).then(|| Ear::new(self.thinks, thinking, calls));
-        Ok(Ready { tokens, limit, check: check(format)?, ear })
+        Ok(Ready { tokens, limit, check, ear })
     }
 
     /// The messages as the template takes them.
@@ -111,7 +112,7 @@ fn format_limit(format: &Format) -> Result<Option<Limit>, Failure> {
     }
 }
 
-/// What the answer of a plain prompt must keep to.
+/// What an answer of this format must keep to, and what looks at the whole of it. The rules first: they know bounds.
 pub(super) fn of_format(format: &Format) -> Result<(Option<Limit>, Option<Check>), Failure> {
     Ok((format_limit(format)?, check(format)?))
 }
@@ -126,7 +127,7 @@ fn check(format: &Format) -> Result<Option<Check>, Failure> {
     }
 }
 
-fn calls_limit(chat: &ChatPrompt, format: &Format) -> Result<Limit, Failure> {
+fn calls_limit(chat: &ChatPrompt, document: Option<Limit>) -> Result<Limit, Failure> {
     let wanted = |tool: &&Tool| match &chat.tool_choice {
         ToolChoice::Named(name) => tool.name == *name,
         _ => true,
@@ -134,8 +135,7 @@ fn calls_limit(chat: &ChatPrompt, format: &Format) -> Result<Limit, Failure> {
     let tools: Vec<Callable<'_>> = chat.tools.iter().filter(wanted).map(callable).collect();
     let most = if chat.parallel_calls { CALLS_MAX } else { 1 };
     let must = matches!(chat.tool_choice, ToolChoice::Required | ToolChoice::Named(_));
-    let document = if must { None } else { format_limit(format)? };
-    grammar::of_calls(&tools, must, document, most).map_err(|error| of_schema("tools", error))
+    grammar::of_calls(&tools, must, document.filter(|_| !must), most).map_err(|error| of_schema("tools", error))
 }
 
 fn callable(tool: &Tool) -> Callable<'_> {
@@ -292,7 +292,7 @@ mod tests {
         assert!(talk.knows_tools && talk.thinks);
         let ready = talk.ready(&vocab, &chat(), &Format::Text).unwrap();
         let text = shown(&vocab, &ready);
-        assert!(text.contains("# Tools\n{\"type\": \"function\", \"function\": {\"name\": \"look\""), "{text}");
+        assert!(text.contains("# Tools{\"type\": \"function\", \"function\": {\"name\": \"look\""), "{text}");
         assert_eq!(text.matches("{\"name\": \"look\", \"arguments\": {\"at\": \"Ulm\"}}").count(), 2, "{text}");
         assert!(text.contains("<|im_start|>tool\nfine") && !text.contains("You can call functions"), "{text}");
         assert_eq!(ready.limit.as_ref().unwrap().after.as_deref(), Some(CALL_TAGS.open));

@@ -76,6 +76,7 @@ fn every_wrong_field_is_named() {
         json!({"seed": "s"}),
         json!({"seed": 1.5}),
         json!({"n": 129}),
+        json!({"n": 100, "user": "", "messages": [{"role": "user", "content": "x".repeat(200_000)}]}),
         json!({"n": 0}),
         json!({"n": -1}),
         json!({"stream": 1}),

@@ -146,7 +146,7 @@ async fn answers_have_the_whole_shape() {
         ("stream_calls", chat("calls", r#","stream":true"#)),
         ("chat_chances", chat("chances", r#","logprobs":true,"top_logprobs":1"#)),
         ("chat_two", chat("two", r#","n":2"#)),
-        ("stream_two", chat("two", &usage.replace("{", "{").replacen(",", r#","n":2,"#, 1))),
+        ("stream_two", chat("two", &usage.replacen(",", r#","n":2,"#, 1))),
         ("text", post_to("/v1/completions", r#"{"model":"base","prompt":"hi","max_tokens":9}"#)),
         ("text_chances", post_to("/v1/completions", r#"{"model":"chances","prompt":"x","logprobs":1,"echo":true}"#)),
         (

@@ -49,9 +49,9 @@ fn every_schema_is_kept_to_greedily_and_by_chance() {
     let mut id = 0;
     for schema in schemas() {
         let check = Check::schema(&schema).unwrap();
-        for temperature in [0.0, 1.0, 2.0] {
+        for temperature in [0.0, 1.5] {
             id += 1;
-            let answer = structured(&mut engine, id, grammar::of_schema(&schema).unwrap(), temperature, 400);
+            let answer = structured(&mut engine, id, grammar::of_schema(&schema).unwrap(), temperature, 300);
             if answer.finish == Some(Finish::End) {
                 assert_eq!(check.look(&answer.text), Ok(()), "{schema}\n{}", answer.text);
             } else {
@@ -120,7 +120,7 @@ fn schemas_that_cannot_be_kept_to_are_refused_by_name() {
             assert!(ended, "{source}");
         }
     }
-    assert_eq!(ask(&mut engine, request(2, "Name a colour.", 8)).finish.is_some(), true);
+    assert!(ask(&mut engine, request(2, "Name a colour.", 8)).finish.is_some(), "others are served");
 }
 
 fn tools() -> (Value, Value) {

@@ -55,6 +55,7 @@ check: build ## formatting and lints, warnings are errors
 
 docs: build ## writes the generated lists of docs/
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
+	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-daemon --lib openapi
 
 prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
@@ -63,6 +64,7 @@ prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/hub.py $(BIN) $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/peft.py $(BIN)
+	python3 tests/prove/lm_eval.py $(BIN)
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)

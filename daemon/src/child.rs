@@ -357,7 +357,7 @@ mod tests {
     fn an_answer_beyond_a_frame_becomes_a_failure() {
         let (channel, mut peer, _gone) = pair();
         let text = "x".repeat(frame::FRAME_BYTES_MAX + 1);
-        channel.send(&FromWorker::Piece { request: 1, text, tokens: 1 });
+        channel.send(&FromWorker::Echoed { request: 1, text, chances: Vec::new() });
         assert!(matches!(read(&mut peer), FromWorker::Failed(f) if f.code == FailureCode::Internal));
     }
 

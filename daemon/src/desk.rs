@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hone_protocol::application::{LedgerRow, Outcome, Services};
-use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
 use hone_protocol::id::LedgerId;
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
-use hone_protocol::value::{Hash, Pico};
-use hone_protocol::worker::{Finish, FromWorker, GenerateTask, ToWorker};
+use hone_protocol::value::{Bytes, Hash, Json, Pico};
+use hone_protocol::worker::{FromWorker, ToWorker};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::dispatcher::Events;
 use crate::dispatcher::event::{Close, Event, Watermark};
-use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening};
+use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 use crate::hub::Hub;
 use crate::secret;
 use crate::state::State;
@@ -94,24 +94,107 @@ impl ServiceDesk {
         Ok((serving, adapter))
     }
 
+    fn service(&self, state: &State, caller: &Caller, name: &str) -> Result<Arc<ServiceRecord>, Failure> {
+        let mut services = state.services.values();
+        let found = services.find(|s| s.name == name && Self::may_call(state, caller, s));
+        found.cloned().ok_or_else(|| Failure::not_found("model", name))
+    }
+
+    /// One question and its one answer, beside the generating.
+    async fn question(
+        &self,
+        caller: &Caller,
+        service: &str,
+        question: impl FnOnce(u64) -> ToWorker,
+    ) -> Result<FromWorker, Failure> {
+        let state = self.hub.state();
+        let service = self.service(&state, caller, service)?;
+        let (serving, _) = self.find(&state, &service)?;
+        check_room(&serving, &service, 1)?;
+        let (request, mut words) = serving.request();
+        if !serving.send(question(request)).await {
+            serving.forget(request);
+            return Err(gone());
+        }
+        match words.recv().await {
+            Some(FromWorker::Refused { failure, .. }) => Err(failure),
+            Some(word) => Ok(word),
+            None => Err(gone()),
+        }
+    }
+
     async fn answer(&self, caller: Caller, ask: Ask) -> Result<Metered, Failure> {
         let state = self.hub.state();
-        let service = state
-            .services
-            .values()
-            .find(|s| s.name == ask.service && Self::may_call(&state, &caller, s))
-            .cloned()
-            .ok_or_else(|| Failure::not_found("model", &ask.service))?;
+        let service = self.service(&state, &caller, &ask.service)?;
         let (serving, adapter) = self.find(&state, &service)?;
-        if serving.open_requests() >= REQUESTS_MAX {
-            let message = format!("{REQUESTS_MAX} requests wait already");
-            return Err(Failure::new(FailureCode::Overloaded, message)
-                .at(service.name.clone())
-                .hint(HintCode::TryAgain));
+        let choices = ask.choices();
+        check_room(&serving, &service, choices)?;
+        let (first, words) = serving.requests(choices);
+        let row = self.row(&state, &caller, &service, &ask.user);
+        let mut answer = Metered {
+            events: self.events.clone(),
+            serving: serving.clone(),
+            first,
+            answers: ask.answers,
+            tokens: vec![0; choices],
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            words,
+            opening: Opening {
+                ledger: row.id,
+                service: service.name.clone(),
+                version_reference: state.version_reference(service.version),
+            },
+            mark: Arc::default(),
+            delivered: 0,
+            asked: 0,
+            asked_at: Instant::now(),
+            started: Instant::now(),
+            first_token_ms: None,
+            closed: false,
+        };
+        let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
+        let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
+        let tokens_most = (prompt_most, u64::from(tokens_max) * choices as u64);
+        let (opened, open) = oneshot::channel();
+        let mut open = Some(open);
+        self.events.post(Event::OpenRow { row: Box::new(row), tokens_most, reply: opened }).await;
+        // What limits and budgets may refuse is not computed before they have spoken.
+        if is_limited(&state, &caller)
+            && let Some(open) = open.take()
+        {
+            answer.opened(open).await?;
         }
-        let (request, words) = serving.request();
+        // The scope is the application's and the version's own: a prefix never crosses either.
+        let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
+        let wish = Wish { tokens_max, ..ask.wish };
+        for (request, choice) in (first..).zip(0..choices) {
+            let mut wish = wish.clone();
+            // Several answers with one seed are not the same answer several times.
+            let answer_number = (choice % ask.answers as usize) as u64;
+            wish.sampling.seed = wish.sampling.seed.map(|seed| seed.wrapping_add(answer_number));
+            let prompt = ask.prompts[choice / ask.answers as usize].clone();
+            let task = GenerateTask { request, adapter, prompt, wish, scope: Hash(scope.into()) };
+            if !serving.send(ToWorker::Generate(task)).await {
+                return Err(answer.fail(gone()).await);
+            }
+        }
+        if let Some(open) = open {
+            answer.opened(open).await?;
+        }
+        match answer.words.recv().await {
+            Some(began @ FromWorker::Began { .. }) => {
+                answer.note_begin(&began);
+                Ok(answer)
+            }
+            Some(FromWorker::Refused { failure, .. }) => Err(answer.fail(failure).await),
+            _ => Err(answer.fail(gone()).await),
+        }
+    }
+
+    fn row(&self, state: &State, caller: &Caller, service: &ServiceRecord, user: &str) -> LedgerRow {
         let now_ms = clock::now_ms();
-        let row = LedgerRow {
+        LedgerRow {
             id: clock::new_id(),
             application: caller.application,
             key: caller.key,
@@ -126,71 +209,43 @@ impl ServiceDesk {
             completion_tokens: 0,
             price: service.price,
             amount: Pico(0),
-            user: ask.user.clone(),
+            user: user.to_owned(),
             first_token_ms: None,
-        };
-        let mut answer = Metered {
-            events: self.events.clone(),
-            serving: serving.clone(),
-            request,
-            words,
-            opening: Opening {
-                ledger: row.id,
-                service: service.name.clone(),
-                version_reference: state.version_reference(service.version),
-                prompt_tokens: 0,
-                cached_tokens: 0,
-            },
-            mark: Arc::default(),
-            delivered: 0,
-            asked: 0,
-            asked_at: Instant::now(),
-            started: Instant::now(),
-            first_token_ms: None,
-            closed: false,
-        };
-        let (opened, open) = oneshot::channel();
-        let tokens_most =
-            (prompt_tokens_most(&ask.messages), u64::from(ask.tokens_max.unwrap_or(service.context_tokens)));
-        self.events.post(Event::OpenRow { row: Box::new(row), tokens_most, reply: opened }).await;
-        // The scope is the application's and the version's own: a prefix never crosses either.
-        let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
-        let task = GenerateTask {
-            request,
-            adapter,
-            messages: ask.messages,
-            tokens_max: ask.tokens_max.unwrap_or(service.context_tokens),
-            sampling: ask.sampling,
-            stop: ask.stop,
-            scope: Hash(scope.into()),
-        };
-        if !serving.send(ToWorker::Generate(task)).await {
-            return Err(answer.fail(gone()).await);
-        }
-        match open.await {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => {
-                answer.closed = true;
-                answer.serving.forget(request);
-                return Err(failure);
-            }
-            Err(_) => return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")),
-        }
-        match answer.words.recv().await {
-            Some(FromWorker::Began { prompt_tokens, cached_tokens, .. }) => {
-                answer.opening.prompt_tokens = prompt_tokens;
-                answer.opening.cached_tokens = cached_tokens.min(prompt_tokens);
-                Ok(answer)
-            }
-            Some(FromWorker::Refused { failure, .. }) => Err(answer.fail(failure).await),
-            _ => Err(answer.fail(gone()).await),
         }
     }
 }
 
+fn is_limited(state: &State, caller: &Caller) -> bool {
+    let application = state.applications.get(&caller.application);
+    application.is_some_and(|application| application.limits.is_some() || application.budget.is_some())
+}
+
 /// What limits and budgets set aside for a prompt before it is tokenised. Text in use has two bytes and more in a token.
-fn prompt_tokens_most(messages: &[ChatMessage]) -> u64 {
-    messages.iter().map(|message| (message.content.len() / BYTES_PER_TOKEN + MARKUP_TOKENS) as u64).sum()
+fn prompt_tokens_most(prompt: &Prompt) -> u64 {
+    let of = |bytes: usize| (bytes / BYTES_PER_TOKEN + MARKUP_TOKENS) as u64;
+    match prompt {
+        Prompt::Tokens(tokens) => tokens.len() as u64,
+        Prompt::Text { text, .. } => of(text.len()),
+        Prompt::Chat(chat) => {
+            let written = |value: &Json| value.0.to_string().len();
+            let calls =
+                |turn: &Turn| turn.calls.iter().map(|call| call.name.len() + written(&call.arguments)).sum::<usize>();
+            let turns = chat.turns.iter().map(|turn| of(turn.content.len() + calls(turn)));
+            let tools = chat.tools.iter();
+            let tools = tools.map(|tool| of(tool.name.len() + tool.description.len() + written(&tool.parameters)));
+            turns.chain(tools).sum()
+        }
+    }
+}
+
+/// Refuses what would be more than [`REQUESTS_MAX`] at once.
+fn check_room(serving: &Serving, service: &ServiceRecord, more: usize) -> Result<(), Failure> {
+    let open = serving.open_requests();
+    if open + more > REQUESTS_MAX {
+        let message = format!("{open} requests wait already, and {more} more would be over {REQUESTS_MAX}");
+        return Err(Failure::new(FailureCode::Overloaded, message).at(service.name.clone()).hint(HintCode::TryAgain));
+    }
+    Ok(())
 }
 
 fn gone() -> Failure {
@@ -233,16 +288,38 @@ impl Desk for ServiceDesk {
         services
     }
 
+    async fn spell(&self, caller: &Caller, service: &str, prompt: Prompt) -> Result<(Vec<i32>, Vec<Bytes>), Failure> {
+        match self.question(caller, service, |request| ToWorker::Spell { request, prompt }).await? {
+            FromWorker::Spelled { tokens, pieces, .. } => Ok((tokens, pieces)),
+            _ => Err(Failure::new(FailureCode::BadFrame, "the serving worker gave another answer than was asked for")),
+        }
+    }
+
+    async fn tokenizer(&self, caller: &Caller, service: &str) -> Result<TokenizerFacts, Failure> {
+        match self.question(caller, service, |request| ToWorker::AboutTokenizer { request }).await? {
+            FromWorker::Tokenizer { facts, .. } => Ok(*facts),
+            _ => Err(Failure::new(FailureCode::BadFrame, "the serving worker gave another answer than was asked for")),
+        }
+    }
+
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
         self.answer(caller.clone(), ask).await
     }
 }
 
-/// A metered answer under way.
+/// A metered request under way: one row of the ledger, one or more answers.
 pub struct Metered {
     events: Events,
     serving: Arc<Serving>,
-    request: u64,
+    /// Number of the request of choice 0; the others follow.
+    first: u64,
+    /// Answers to each prompt.
+    answers: u32,
+    /// Tokens of each choice so far.
+    tokens: Vec<u32>,
+    /// Tokens of the prompts that were begun; each prompt counts once, however many answers it has.
+    prompt_tokens: u64,
+    cached_tokens: u64,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
     mark: Arc<Watermark>,
@@ -256,6 +333,19 @@ pub struct Metered {
 }
 
 impl Metered {
+    /// Waits until the row is durably open; a refusal ends the answer.
+    async fn opened(&mut self, open: oneshot::Receiver<Result<(), Failure>>) -> Result<(), Failure> {
+        match open.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => {
+                self.closed = true;
+                self.forget();
+                Err(failure)
+            }
+            Err(_) => Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")),
+        }
+    }
+
     fn ledger(&self) -> LedgerId {
         self.opening.ledger
     }
@@ -263,8 +353,8 @@ impl Metered {
     fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
         Close {
             outcome,
-            prompt_tokens: u64::from(self.opening.prompt_tokens),
-            cached_tokens: u64::from(self.opening.cached_tokens),
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             completion_tokens: tokens,
             first_token_ms: self.first_token_ms,
         }
@@ -275,8 +365,8 @@ impl Metered {
         self.asked_at = Instant::now();
         Event::Watermark {
             id: self.ledger(),
-            prompt_tokens: u64::from(self.opening.prompt_tokens),
-            cached_tokens: u64::from(self.opening.cached_tokens),
+            prompt_tokens: self.prompt_tokens,
+            cached_tokens: self.cached_tokens,
             tokens: self.delivered,
             mark: self.mark.clone(),
         }
@@ -285,6 +375,64 @@ impl Metered {
     fn is_mark_due(&self) -> bool {
         let ahead = self.delivered - self.asked;
         ahead >= MARK_TOKENS || (ahead > 0 && self.asked_at.elapsed() >= Duration::from_millis(MARK_MS))
+    }
+
+    /// Which choice a number is of. What comes from a child is not trusted.
+    fn choice(&self, request: u64) -> Option<usize> {
+        let choice = usize::try_from(request.checked_sub(self.first)?).ok()?;
+        (choice < self.tokens.len()).then_some(choice)
+    }
+
+    fn note_begin(&mut self, word: &FromWorker) {
+        if let FromWorker::Began { request, prompt_tokens, cached_tokens } = word
+            && self.choice(*request).is_some_and(|choice| choice.is_multiple_of(self.answers as usize))
+        {
+            self.prompt_tokens += u64::from(*prompt_tokens);
+            self.cached_tokens += u64::from(*cached_tokens.min(prompt_tokens));
+        }
+    }
+
+    /// Tokens of all choices after one of them has so many.
+    fn count(&mut self, choice: usize, tokens: u32) -> u64 {
+        self.tokens[choice] = self.tokens[choice].max(tokens);
+        self.tokens.iter().map(|&tokens| u64::from(tokens)).sum()
+    }
+
+    fn forget(&self) {
+        for request in (self.first..).take(self.tokens.len()) {
+            self.serving.forget(request);
+        }
+    }
+
+    /// What a word of the worker is to the client; nothing for what only we look at.
+    fn step(&mut self, word: FromWorker) -> Option<AnswerStep> {
+        match word {
+            FromWorker::Began { .. } => {
+                self.note_begin(&word);
+                None
+            }
+            FromWorker::Echoed { request, text, chances } => {
+                let choice = self.choice(request)? as u32;
+                Some(AnswerStep::Echo { choice, text, chances })
+            }
+            FromWorker::Piece { request, channel, text, tokens, chances } => {
+                let choice = self.choice(request)?;
+                let tokens = self.count(choice, tokens);
+                let elapsed = self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32;
+                self.first_token_ms.get_or_insert(elapsed);
+                Some(AnswerStep::Piece(Piece { choice: choice as u32, channel, text, chances, tokens }))
+            }
+            FromWorker::Ended { finish: Finish::Cancelled, .. } => {
+                Some(AnswerStep::Failed(Failure::new(FailureCode::Interrupted, "the answer was cancelled")))
+            }
+            FromWorker::Ended { request, finish, tokens, end } => {
+                let choice = self.choice(request)?;
+                let tokens = self.count(choice, tokens);
+                Some(AnswerStep::Ended { choice: choice as u32, finish, tokens, end })
+            }
+            FromWorker::Refused { failure, .. } => Some(AnswerStep::Failed(failure)),
+            _ => None,
+        }
     }
 
     /// Closes the row of an answer that never began.
@@ -297,7 +445,7 @@ impl Metered {
 
     async fn finish(&mut self, outcome: Outcome, tokens: u64) -> Result<LedgerRow, Failure> {
         self.closed = true;
-        self.serving.forget(self.request);
+        self.forget();
         let (reply, closed) = oneshot::channel();
         let close = self.close_of(outcome, tokens);
         self.events.post(Event::CloseRow { id: self.ledger(), close, reply }).await;
@@ -325,21 +473,9 @@ impl Answering for Metered {
             } else {
                 self.words.recv().await
             };
-            match message {
-                Some(FromWorker::Piece { text, tokens, .. }) => {
-                    let elapsed = self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32;
-                    self.first_token_ms.get_or_insert(elapsed);
-                    return AnswerStep::Piece { text, tokens: u64::from(tokens) };
-                }
-                Some(FromWorker::Ended { finish: Finish::Cancelled, .. }) => {
-                    return AnswerStep::Failed(Failure::new(FailureCode::Interrupted, "the answer was cancelled"));
-                }
-                Some(FromWorker::Ended { finish, tokens, .. }) => {
-                    return AnswerStep::Ended { finish, tokens: u64::from(tokens) };
-                }
-                Some(FromWorker::Refused { failure, .. }) => return AnswerStep::Failed(failure),
-                Some(_) => {}
-                None => return AnswerStep::Failed(gone()),
+            let Some(word) = message else { return AnswerStep::Failed(gone()) };
+            if let Some(step) = self.step(word) {
+                return step;
             }
         }
     }
@@ -372,7 +508,7 @@ impl Drop for Metered {
         if self.closed {
             return;
         }
-        self.serving.forget(self.request);
+        self.forget();
         let (reply, _) = oneshot::channel();
         let close = self.close_of(Outcome::Disconnected, self.delivered);
         let event = Event::CloseRow { id: self.ledger(), close, reply };

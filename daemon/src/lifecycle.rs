@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{HTTP_DEFAULT, Options};
+use crate::config::{HTTP_DEFAULT, Options, Places};
 use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
 use crate::hub::Hub;
+use crate::jobs::kept;
 use crate::perform::Performer;
 use crate::socket::connection::Room;
 use crate::socket::readers::Readers;
@@ -34,6 +35,8 @@ use crate::{clock, http, machine, socket};
 const STOP_MS: u64 = 60_000;
 /// The machine is looked at so often while somebody watches.
 const LOOK_MS: u64 = 1000;
+/// How often the trash and old runs are looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Exit status when another daemon holds the lock.
 pub const EXIT_IN_USE: u8 = 75;
 
@@ -144,7 +147,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         started_at_ms: clock::now_ms(),
     });
     tokio::spawn(socket::accept(listener, room));
-    tokio::spawn(look_at_machine(hub, events.clone(), options));
+    tokio::spawn(look_at_machine(hub.clone(), events.clone(), options));
+    tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone()));
     tokio::spawn(listen_to_signals(events));
 
     let status = exited.recv().await.unwrap_or(70);
@@ -294,6 +298,17 @@ async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
             before = Some(now);
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+    }
+}
+
+/// Once a day: an idle daemon wakes up for nothing else.
+async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>) {
+    loop {
+        events.post(Event::EmptyTrash).await;
+        let (places, state) = (places.clone(), hub.state());
+        // What is not removed today is tomorrow.
+        let _ = tokio::task::spawn_blocking(move || kept::sweep(&places, &state, clock::now_ms())).await;
+        tokio::time::sleep(DAY).await;
     }
 }
 

@@ -12,12 +12,9 @@ use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{Events, Perform};
 use crate::jobs::attempt::{self, Context, job_folder};
+use crate::jobs::kept;
 use crate::store::Store;
 use crate::workers::serving::Keeper;
-
-/// What a training run leaves in its folder beside its log.
-const RUN_FILES: [&str; 6] =
-    ["rows.jsonl", "held-out.jsonl", "replay.jsonl", "replay-held-out.jsonl", "trained.gguf", "best.gguf"];
 
 /// Carries out effects.
 pub(crate) struct Performer {
@@ -80,23 +77,16 @@ impl Perform for Performer {
                     events.post(Event::RetryServing { base, generation }).await;
                 });
             }
-            Effect::CleanJob(job) => self.clean(job),
+            Effect::CleanJob { job, keep_result } => {
+                let folder = job_folder(&self.keeper.places, job);
+                self.runtime.spawn_blocking(move || kept::clean(&folder, keep_result));
+            }
+            Effect::RemoveWeights(name) => {
+                let path = self.keeper.places.models.join(name);
+                // What cannot be removed now is tried again at the next start.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
+            }
             Effect::Exit(status) => drop(self.exit.send(status)),
         }
-    }
-}
-
-impl Performer {
-    /// Removes what only a running job needs; the log stays.
-    fn clean(&self, job: JobId) {
-        let folder = job_folder(&self.keeper.places, job);
-        self.runtime.spawn_blocking(move || {
-            for name in ["checkpoints", "fetched"] {
-                let _ = std::fs::remove_dir_all(folder.join(name));
-            }
-            for name in RUN_FILES {
-                let _ = std::fs::remove_file(folder.join(name));
-            }
-        });
     }
 }

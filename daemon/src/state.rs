@@ -12,7 +12,7 @@ use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, 
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
 use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
-use hone_protocol::failure::Failure;
+use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
@@ -185,8 +185,23 @@ impl State {
         versions
     }
 
-    /// A version by `name`, `name@number` or `name:alias`.
+    /// A version that can be used, by `name`, `name@number` or `name:alias`; the newest such one where only the name is
+    /// said.
     pub fn version(&self, reference: &str) -> Result<&Arc<VersionRecord>, Failure> {
+        let version = self.any_version(reference)?;
+        if version.is_live() {
+            return Ok(version);
+        }
+        let reference = self.version_reference(version.id);
+        let message = match version.is_removed() {
+            true => format!("{reference} was in the trash, and its file is removed; it cannot come back"),
+            false => format!("{reference} is in the trash; hone model restore {reference} takes it out"),
+        };
+        Err(Failure::new(FailureCode::NotFound, message).at("version").arg("name", reference))
+    }
+
+    /// The same for versions in the trash too, where a number is said.
+    pub fn any_version(&self, reference: &str) -> Result<&Arc<VersionRecord>, Failure> {
         let missing = || Failure::not_found("version", reference);
         let (name, number, alias) = match (reference.split_once('@'), reference.split_once(':')) {
             (Some((name, number)), _) => (name, Some(number), None),
@@ -204,7 +219,12 @@ impl State {
                 let alias = model.aliases.iter().find(|a| a.name == alias).ok_or_else(missing)?;
                 self.versions.get(&alias.version).ok_or_else(missing)
             }
-            (None, None) => versions.into_iter().next_back().ok_or_else(missing),
+            (None, None) => {
+                let message = format!("every version of {name} is in the trash; hone model list --trash shows them");
+                let all_trashed = Failure::new(FailureCode::NotFound, message).at("version").arg("name", name);
+                let none = if versions.is_empty() { missing() } else { all_trashed };
+                versions.into_iter().rfind(|v| v.is_live()).ok_or(none)
+            }
         }
     }
 

@@ -277,13 +277,22 @@ pub enum ArchError {
 
 /// Finds the architecture of `file` in the registry, reads its sizes and checks every tensor against them.
 pub fn recognise(file: &GgufFile) -> Result<(&'static Arch, Config), ArchError> {
+    let arch = registered(file)?;
+    Ok((arch, Config::read(arch, file)?))
+}
+
+/// The sizes of a file of which there are only metadata and embeddings yet; they say which tensors it will have.
+pub(crate) fn planned(file: &GgufFile) -> Result<Config, ArchError> {
+    Config::planned(registered(file)?, file)
+}
+
+fn registered(file: &GgufFile) -> Result<&'static Arch, ArchError> {
     let name = file.architecture()?;
-    let arch = REGISTRY.iter().find(|arch| arch.name == name).ok_or_else(|| ArchError::Unknown {
+    REGISTRY.iter().copied().find(|arch| arch.name == name).ok_or_else(|| ArchError::Unknown {
         path: file.path.clone(),
         name: name.to_owned(),
         known: REGISTRY.iter().map(|arch| arch.name).collect::<Vec<_>>().join(", "),
-    })?;
-    Ok((arch, Config::read(arch, file)?))
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
-//! Models in and out: an adapter added to its base ([`merge`]), fewer bits ([`quantize`]), PEFT folders in both directions
-//! ([`peft`]), what a file says to other programs ([`card`]), and how near a version is to its parent ([`receipt`]). Here live what they share: errors, and metadata that
-//! names where a file came from. Never here: training, serving, and reading of whole Hugging Face models.
+//! Models made of something other than training: from nothing but sizes ([`init`]), an adapter added to its base ([`merge`]), fewer
+//! bits ([`quantize`], [`importance`]), PEFT folders in both directions ([`peft`]), what a file says to other programs ([`card`]), and how near a
+//! version is to its parent ([`receipt`]), what formats come to on this machine ([`bench`]). Here live what they share: errors, and metadata that names where a file came from.
+//! Never here: training, serving, and reading of whole Hugging Face models.
 
+pub mod bench;
 pub mod card;
+pub mod importance;
+pub mod init;
 pub mod merge;
 pub mod peft;
 pub mod quantize;
@@ -16,9 +20,10 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::arch::ArchError;
+use crate::from_folder::FolderError;
 use crate::gguf::{GgufError, GgufFile, Value};
 use crate::inspect::InspectError;
-use crate::serve::LlamaError;
+use crate::serve::{EngineError, LlamaError};
 
 /// Key for the SHA-256 of the adapter that was merged.
 pub const ADAPTER_KEY: &str = "hone.adapter.sha256";
@@ -39,9 +44,15 @@ pub enum ConvertError {
     /// The base is of no known architecture.
     #[error(transparent)]
     Arch(#[from] ArchError),
+    /// A new model's own folder is not what a folder must be.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// llama.cpp could not compute it.
     #[error(transparent)]
     Llama(#[from] LlamaError),
+    /// The engine could not serve it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

@@ -22,7 +22,10 @@ use crate::arch::{self, ArchError};
 use crate::gguf::{ALIGNMENT_DEFAULT, GgufError, GgufFile, GgufStream, PlannedTensor, TensorInfo, Value, type_name};
 use crate::inspect::{self, InspectError};
 
-use config::Model;
+use config::{Family, Model};
+pub(crate) use pretokenizer::QWEN2 as QWEN2_WORDS;
+pub(crate) use pretokenizer::cut_of;
+pub(crate) use tensors::Turn;
 use weights::Weights;
 
 /// How matrices are stored. Vectors are always F32.
@@ -121,6 +124,27 @@ pub fn convert(task: &Conversion<'_>, progress: &mut dyn FnMut(u64, u64)) -> Res
     }
     stream.finish()?;
     Ok(plan.len() as u64)
+}
+
+/// The name that a tensor of a file has in a folder, and how its values are turned on the way; `None` where there is none.
+pub(crate) fn folder_name(arch: &str, name: &str, head_dim: usize) -> Option<(String, Turn)> {
+    tensors::folder_name(Family::of_arch(arch)?, name, head_dim)
+}
+
+/// Divisors of rotary frequencies by the rule that `rope_parameters` of a folder say.
+pub(crate) fn llama3_divisors(rule: &serde_json::Value, base: f64, head_dim: usize) -> Result<Vec<f32>, FolderError> {
+    let rule = json::Json { place: "rope_parameters".to_owned(), value: rule.clone() };
+    config::llama3_factors(&rule, base, head_dim)
+}
+
+/// Keys of the sizes that `config.json` of a folder says.
+pub(crate) fn sizes(folder: &Path) -> Result<Vec<(String, Value)>, FolderError> {
+    Ok(Model::read(folder)?.metadata())
+}
+
+/// Keys of the tokens and templates of a folder, for an embedding of so many rows.
+pub(crate) fn tokens(folder: &Path, rows: u32) -> Result<Vec<(String, Value)>, FolderError> {
+    tokenizer::metadata(folder, &Model::read(folder)?, rows as usize)
 }
 
 /// What the file says of itself.

@@ -14,6 +14,7 @@ pub mod parity;
 mod reference;
 pub mod serve;
 pub mod template;
+pub mod to_folder;
 pub mod train;
 pub mod vocab;
 

@@ -12,7 +12,9 @@ mod align;
 mod env;
 mod row;
 
+use minijinja::value::Serde;
 use minijinja::{Environment, Value};
+use serde_json::{Map, Value as Json, json};
 use sha2::{Digest, Sha256};
 
 use crate::vocab::{Vocab, VocabError};
@@ -96,6 +98,12 @@ pub enum TemplateError {
         /// The control token's text.
         token: String,
     },
+    /// A tool or a call holds the text of a control token; the template writes it between its own.
+    #[error("the tools or calls hold {token:?}, a control token of this model\nhint: remove that text from them")]
+    ControlInTools {
+        /// The control token's text.
+        token: String,
+    },
     /// The template rewrites contents in a way that changes the number of control tokens.
     #[error("the chat template rewrites contents so that control tokens appear or vanish\nhint: use another template")]
     ControlTokensDiffer,
@@ -123,6 +131,17 @@ impl ChatMessage {
     pub fn new(role: &str, content: &str) -> Self {
         Self { role: role.to_owned(), content: content.to_owned() }
     }
+}
+
+/// What a rendering may have beside roles and contents.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Fields of the messages beside role and content, such as `tool_calls`; as long as the messages, or empty.
+    pub fields: Vec<Map<String, Json>>,
+    /// What the model may call, in the form of the OpenAI protocol.
+    pub tools: Option<Json>,
+    /// Further variables, such as `enable_thinking`. They never replace the renderer's own.
+    pub variables: Map<String, Json>,
 }
 
 /// Who wrote a stretch of the prompt.
@@ -180,6 +199,7 @@ pub struct ChatTemplate {
     env: Environment<'static>,
     facts: TemplateFacts,
     sha256: [u8; 32],
+    source: String,
 }
 
 impl ChatTemplate {
@@ -189,7 +209,13 @@ impl ChatTemplate {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TemplateError::SourceTooLong { bytes: source.len() });
         }
-        Ok(Self { env: env::environment(source)?, facts, sha256: Sha256::digest(source.as_bytes()).into() })
+        let sha256 = Sha256::digest(source.as_bytes()).into();
+        Ok(Self { env: env::environment(source)?, facts, sha256, source: source.to_owned() })
+    }
+
+    /// The source as given.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// SHA-256 of the source as given.
@@ -200,7 +226,7 @@ impl ChatTemplate {
     /// The prompt as one text, without knowing who wrote what. For showing only.
     pub fn render_text(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
         check_messages(messages)?;
-        self.render_raw(messages.iter().map(as_pair), add_generation_prompt)
+        self.render_raw(messages.iter().map(as_pair), &Extras::default(), add_generation_prompt)
     }
 
     /// The prompt in segments. `None` where the template rewrites contents beyond trimming them, so
@@ -211,8 +237,9 @@ impl ChatTemplate {
         add_generation_prompt: bool,
     ) -> Result<Option<Vec<Segment>>, TemplateError> {
         check_messages(messages)?;
-        let truth = self.render_raw(messages.iter().map(as_pair), add_generation_prompt)?;
-        self.align(&truth, messages, add_generation_prompt).map(|(segments, _)| segments)
+        let none = Extras::default();
+        let truth = self.render_raw(messages.iter().map(as_pair), &none, add_generation_prompt)?;
+        self.align(&truth, messages, &none, add_generation_prompt).map(|(segments, _)| segments)
     }
 
     /// The prompt in segments, ready to tokenise. Where the template rewrites contents, the whole
@@ -222,11 +249,13 @@ impl ChatTemplate {
         &self,
         vocab: &Vocab,
         messages: &[ChatMessage],
+        extras: &Extras,
         add_generation_prompt: bool,
     ) -> Result<Vec<Segment>, TemplateError> {
         check_messages(messages)?;
-        let truth = self.render_raw(messages.iter().map(as_pair), add_generation_prompt)?;
-        let (segments, masked) = self.align(&truth, messages, add_generation_prompt)?;
+        check_extras(vocab, extras)?;
+        let truth = self.render_raw(messages.iter().map(as_pair), extras, add_generation_prompt)?;
+        let (segments, masked) = self.align(&truth, messages, extras, add_generation_prompt)?;
         if let Some(segments) = segments {
             return Ok(segments);
         }
@@ -249,9 +278,14 @@ impl ChatTemplate {
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<Vec<i32>, TemplateError> {
-        let segments = self.render(vocab, messages, add_generation_prompt)?;
+        let segments = self.render(vocab, messages, &Extras::default(), add_generation_prompt)?;
+        self.spell(vocab, &segments)
+    }
+
+    /// The tokens of a prompt that was rendered in segments, as [`ChatTemplate::tokens`] gives them.
+    pub fn spell(&self, vocab: &Vocab, segments: &[Segment]) -> Result<Vec<i32>, TemplateError> {
         let mut tokens = Vec::new();
-        for segment in &segments {
+        for segment in segments {
             tokens.extend(vocab.tokenize(&segment.text, segment.kind == SegmentKind::Markup)?);
         }
         if let Some(bos) = missing_bos(vocab, &tokens) {
@@ -290,18 +324,36 @@ impl ChatTemplate {
         Ok(TemplateTraits { takes_system, keeps_contents, prompt_matches_history: whole.starts_with(&prompt) })
     }
 
+    /// Whether the template knows tools and writes calls as `open`, a line end, `{"name": NAME, "arguments": OBJECT}`.
+    pub fn writes_calls(&self, open: &str) -> bool {
+        const NAME: &str = "probe_of_tools";
+        let messages = [ChatMessage::new("user", "Question?"), ChatMessage::new("assistant", "")];
+        let function = json!({"name": NAME, "arguments": {"probe_key": 1}});
+        let calls = json!([{"type": "function", "id": "call_1", "function": function}]);
+        let tool = json!({"name": NAME, "description": "Probe.", "parameters": {"type": "object", "properties": {}}});
+        let extras = Extras {
+            fields: vec![Map::new(), Map::from_iter([("tool_calls".to_owned(), calls)])],
+            tools: Some(json!([{"type": "function", "function": tool}])),
+            variables: Map::new(),
+        };
+        let call = format!("{open}\n{{\"name\": \"{NAME}\", \"arguments\": {{\"probe_key\": 1}}}}");
+        let text = self.render_raw(messages.iter().map(as_pair), &extras, false);
+        text.is_ok_and(|text| text.matches(NAME).count() >= 2 && text.contains(&call))
+    }
+
     /// Renders with placeholders and aligns the result with `truth`. Also gives the rendering with
     /// placeholders.
     fn align(
         &self,
         truth: &str,
         messages: &[ChatMessage],
+        extras: &Extras,
         add_generation_prompt: bool,
     ) -> Result<(Option<Vec<Segment>>, String), TemplateError> {
         let contents: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
         let placeholders = align::placeholders(&contents);
         let pairs = messages.iter().zip(&placeholders).map(|(m, p)| (m.role.as_str(), p.as_str()));
-        let masked = match self.render_raw(pairs, add_generation_prompt) {
+        let masked = match self.render_raw(pairs, extras, add_generation_prompt) {
             Ok(masked) => masked,
             // A template may refuse the placeholder where it took the content; then the two cannot
             // be told apart, which the caller deals with.
@@ -316,20 +368,26 @@ impl ChatTemplate {
     fn render_raw<'m>(
         &self,
         messages: impl Iterator<Item = (&'m str, &'m str)>,
+        extras: &Extras,
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
-        let messages: Vec<Value> = messages
-            .map(|(role, content)| Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))]))
-            .collect();
-        let context = Value::from_pairs([
+        let none = Map::new();
+        let with_fields = |(index, (role, content)): (usize, (&str, &str))| {
+            let more = extras.fields.get(index).unwrap_or(&none);
+            let more = more.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
+            Value::from_pairs([("role", Value::from(role)), ("content", Value::from(content))].into_iter().chain(more))
+        };
+        let messages: Vec<Value> = messages.enumerate().map(with_fields).collect();
+        let variables = extras.variables.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
+        let own = [
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             ("bos_token", Value::from(self.facts.bos_token.as_str())),
             ("eos_token", Value::from(self.facts.eos_token.as_str())),
-            ("tools", Value::from(())),
+            ("tools", extras.tools.as_ref().map_or(Value::from(()), |tools| Value::from(Serde(tools)))),
             ("documents", Value::from(())),
-        ]);
-        env::render(&self.env, context)
+        ];
+        env::render(&self.env, Value::from_pairs(variables.chain(own)))
     }
 }
 
@@ -349,6 +407,17 @@ fn check_messages(messages: &[ChatMessage]) -> Result<(), TemplateError> {
         }
     }
     Ok(())
+}
+
+/// What the template writes as its own must hold no control token of a stranger's.
+fn check_extras(vocab: &Vocab, extras: &Extras) -> Result<(), TemplateError> {
+    let mut texts: Vec<String> = extras.fields.iter().filter(|f| !f.is_empty()).map(|f| json!(f).to_string()).collect();
+    texts.extend(extras.tools.as_ref().map(Json::to_string));
+    texts.push(json!(extras.variables).to_string());
+    match texts.iter().find_map(|text| vocab.control_text_in(text)) {
+        Some(token) => Err(TemplateError::ControlInTools { token: token.text.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn control_count(vocab: &Vocab, text: &str) -> Result<usize, TemplateError> {

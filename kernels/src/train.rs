@@ -1,7 +1,7 @@
 //! Training over a GGUF model: adapters beside it, or all of its values. Reading order: `params` (settings), `packing` (which rows share a pass),
 //! `stream`, `plan` and `memory` (the passes of a run and what they take), `batch` and `lanes` (a pass as numbers), `weights` and `lora` (frozen and trained values), `blocks` (forward and backward),
 //! `preference` (what pairs of rows cost),
-//! `trainer` (steps), `evaluate` (losses without a step), `divergence` and `patience` (whether it still learns), `checkpoint` (state on disk), `measure` (how close to the machine's limit a step is). Nothing
+//! `trainer` (steps), `evaluate` (losses without a step), `divergence` and `patience` (whether it still learns), `checkpoint` (state on disk), `saved` (results as GGUF files), `measure` (how close to the machine's limit a step is). Nothing
 //! here knows jobs, sockets or datasets: rows come in as tokens, metrics and files go out.
 
 mod batch;
@@ -18,6 +18,7 @@ mod params;
 mod patience;
 mod plan;
 mod preference;
+mod saved;
 mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -36,6 +37,7 @@ pub use params::{
 };
 pub use plan::{MemoryBytes, Plan, preflight};
 pub use preference::PreferenceMetrics;
+pub use saved::save_checkpoint;
 pub use trainer::{StepMetrics, StepOutcome, Trainer};
 
 use crate::arch::ArchError;

@@ -100,6 +100,10 @@ impl Vocab {
         Self { model, special: Arc::new(special) }
     }
 
+    pub(crate) fn ptr(&self) -> *const sys::llama_vocab {
+        self.model.vocab_ptr()
+    }
+
     /// Tokens in the vocabulary.
     pub fn size(&self) -> usize {
         self.model.vocab_size()
@@ -228,6 +232,12 @@ impl Vocab {
     pub fn wants_bos(&self) -> bool {
         // SAFETY: the vocabulary lives as long as the model.
         unsafe { sys::llama_vocab_get_add_bos(self.model.vocab_ptr()) }
+    }
+
+    /// Whether the model expects every text to end with `eos`.
+    pub fn wants_eos(&self) -> bool {
+        // SAFETY: the vocabulary lives as long as the model.
+        unsafe { sys::llama_vocab_get_add_eos(self.model.vocab_ptr()) }
     }
 
     /// The tokens named for a purpose.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hone_protocol::convert::{Card, ConvertTask, ConvertWork, WeightsFormat};
 use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::failure::FailureCode;
+use hone_protocol::generate::{Prompt, Wish};
 use hone_protocol::train::TrainParams;
 use hone_protocol::value::{Hash, Json};
 use hone_protocol::worker::{Finish, FromWorker, GenerateTask, Sampling, ServeTask, ToWorker, TrainTask};
@@ -177,7 +178,8 @@ fn what_is_no_model_is_not_converted() {
     let noise = folder.path().join("noise.gguf");
     std::fs::write(&noise, b"PK\x03\x04 not a model").unwrap();
     let none = Hash([0; 32]);
-    let work = ConvertWork::Quantize { path: text(&noise), sha256: none, format: WeightsFormat::Q80 };
+    let work =
+        ConvertWork::Quantize { path: text(&noise), sha256: none, format: WeightsFormat::Q80, imatrix_rows: None };
     let about = || String::new();
     let (name, version, base, licence) = (about(), about(), about(), about());
     let (dataset, source, warning) = (about(), about(), about());
@@ -233,10 +235,8 @@ fn generate(request: u64, adapter: Option<u32>, content: &str, tokens_max: u32) 
     ToWorker::Generate(GenerateTask {
         request,
         adapter,
-        messages: vec![say("user", content)],
-        tokens_max,
-        sampling: Sampling::greedy(),
-        stop: vec!["never".into()],
+        prompt: Prompt::chat(vec![say("user", content)]),
+        wish: Wish { tokens_max, sampling: Sampling::greedy(), stop: vec!["never".into()], ..Wish::default() },
         scope: Hash([1; 32]),
     })
 }
@@ -250,12 +250,12 @@ fn follow(worker: &mut Worker, wanted: u64) -> (String, Finish, u32) {
                 assert!(!began && prompt_tokens > cached_tokens);
                 began = true;
             }
-            FromWorker::Piece { request, text, tokens } if request == wanted => {
+            FromWorker::Piece { request, text, tokens, .. } if request == wanted => {
                 assert!(began && tokens >= last);
                 last = tokens;
                 answer.push_str(&text);
             }
-            FromWorker::Ended { request, finish, tokens } if request == wanted => {
+            FromWorker::Ended { request, finish, tokens, .. } if request == wanted => {
                 assert!(tokens >= last);
                 return (answer, finish, tokens);
             }

@@ -9,6 +9,7 @@ mod help;
 mod screen;
 mod state;
 mod trouble;
+mod versions;
 
 /// A language of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub const TABLES: &[&[Message]] = &[
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,
+    versions::MESSAGES,
 ];
 
 /// The text of a key; the key itself when it is unknown (a test insists that none is).

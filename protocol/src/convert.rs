@@ -1,8 +1,11 @@
-//! Models in and out: merging an adapter into its base, quantising, PEFT folders, and copies for other programs. What a person
-//! asks for, and what the daemon tells the child that does it. Never here: how it is done (`kernels/src/convert`).
+//! Models made of something other than training: from nothing but sizes, merged, quantised, of PEFT folders, and copies for
+//! other programs. What a person asks for, and what the daemon tells the child that does it. Never here: how it is done
+//! (`kernels/src/convert`).
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::FormatFigures;
+use crate::blueprint::{Blueprint, Tokens};
 use crate::value::Hash;
 
 /// A closed list of formats, and the list of all of them from the same lines.
@@ -81,6 +84,19 @@ impl WeightsFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conversion {
+    /// Make a small model from nothing: random weights, and tokens that are learnt or taken over.
+    Init {
+        /// Its sizes.
+        blueprint: Blueprint,
+        /// Where its tokens come from.
+        tokens: Tokens,
+        /// How matrices are stored: f32, f16 or bf16.
+        format: WeightsFormat,
+        /// The same seed draws the same weights.
+        seed: u64,
+        /// Name of the model to add the version to.
+        name: String,
+    },
     /// Add an adapter to the weights of its base; the result needs no adapter.
     Merge {
         /// The adapter: `name`, `name@number` or `name:alias`.
@@ -102,6 +118,8 @@ pub enum Conversion {
         name: String,
         /// Rows to measure the result on against what it was made from: `name` or `name@number` of a dataset.
         receipt_rows: Option<String>,
+        /// Rows whose importance matrix the quantiser rounds by: `name` or `name@number` of a dataset.
+        imatrix_rows: Option<String>,
     },
     /// Bring a LoRA adapter in that PEFT wrote.
     ImportPeft {
@@ -111,6 +129,17 @@ pub enum Conversion {
         base: String,
         /// Name of the model to add the version to.
         name: String,
+    },
+    /// Measure formats of a model on this machine and say which to train on and which to serve.
+    Bench {
+        /// The model: `name`, `name@number` or `name:alias`.
+        version: String,
+        /// Rows to train on and to compare on: `name` or `name@number` of a dataset.
+        dataset: String,
+        /// The formats, each once; none for the usual ones.
+        formats: Vec<WeightsFormat>,
+        /// Compute threads; 0 for the pool's cores.
+        threads: u32,
     },
     /// Write a version for other programs.
     Export {
@@ -127,20 +156,41 @@ impl Conversion {
     /// The word for the kind of job.
     pub fn kind(&self) -> &'static str {
         match self {
+            Conversion::Init { .. } => "init",
             Conversion::Merge { .. } => "merge",
             Conversion::Quantize { .. } => "quantize",
             Conversion::ImportPeft { .. } => "import_adapter",
+            Conversion::Bench { .. } => "bench",
             Conversion::Export { .. } => "export",
+        }
+    }
+
+    /// The model version that it works on, as it is written; none where it learns all from rows.
+    pub fn works_on(&self) -> Option<&str> {
+        match self {
+            Conversion::Init { tokens: Tokens::Learn { .. }, .. } => None,
+            Conversion::Merge { version, .. }
+            | Conversion::Quantize { version, .. }
+            | Conversion::Bench { version, .. }
+            | Conversion::Export { version, .. }
+            | Conversion::Init { tokens: Tokens::Of { version }, .. }
+            | Conversion::ImportPeft { base: version, .. } => Some(version),
         }
     }
 
     /// What it begins with, and what it makes, in a few words.
     pub fn ends(&self) -> (&str, String) {
         match self {
+            Conversion::Init {
+                tokens: Tokens::Learn { dataset: from, .. } | Tokens::Of { version: from },
+                name,
+                ..
+            } => (from, name.clone()),
             Conversion::Merge { version, format, name, .. } | Conversion::Quantize { version, format, name, .. } => {
                 (version, format!("{name} {}", format.word()))
             }
             Conversion::ImportPeft { path, name, .. } => (path, name.clone()),
+            Conversion::Bench { version, dataset, .. } => (version, dataset.clone()),
             Conversion::Export { version, path, .. } => (version, path.clone()),
         }
     }
@@ -154,6 +204,8 @@ pub enum ExportFormat {
     Gguf,
     /// An adapter as PEFT reads it: `adapter_config.json` and `adapter_model.safetensors`, and a model card.
     Peft,
+    /// A whole model as transformers loads it: `config.json`, `model.safetensors`, a tokenizer, and a model card.
+    Huggingface,
 }
 
 /// The task of `hone-worker convert`. Answer: [`Converted`].
@@ -173,6 +225,17 @@ pub struct ConvertTask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConvertWork {
+    /// Sizes into `model.gguf`.
+    Init {
+        /// The sizes.
+        blueprint: Blueprint,
+        /// Where tokens come from.
+        tokens: TokensFile,
+        /// How matrices are stored.
+        format: WeightsFormat,
+        /// Draws the weights.
+        seed: u64,
+    },
     /// Base and adapter into `model.gguf`.
     Merge {
         /// GGUF file of the base, or of its least quantised ancestor.
@@ -196,6 +259,8 @@ pub enum ConvertWork {
         sha256: Hash,
         /// How the result is stored.
         format: WeightsFormat,
+        /// Rows whose importance matrix the quantiser rounds by: their name, and the file as `Export` wrote it.
+        imatrix_rows: Option<(String, String)>,
     },
     /// A PEFT folder into `adapter.gguf`.
     ImportPeft {
@@ -212,6 +277,22 @@ pub enum ConvertWork {
         adapter_path: String,
         /// GGUF file of the base.
         base_path: String,
+    },
+    /// A model into the files of a Hugging Face folder and `README.md`.
+    ExportFolder {
+        /// GGUF file of the model.
+        path: String,
+    },
+    /// Figures of formats.
+    Bench {
+        /// GGUF file that the formats are made from.
+        path: String,
+        /// Rows as `Export` wrote them.
+        rows_path: String,
+        /// The formats.
+        formats: Vec<WeightsFormat>,
+        /// Memory that training keeps below.
+        memory_max_bytes: u64,
     },
     /// How near a model is to what it was made from.
     Measure {
@@ -230,6 +311,24 @@ pub enum ConvertWork {
         path: String,
         /// Name of the copy.
         file: String,
+    },
+}
+
+/// Where the tokens of a new model come from, as files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokensFile {
+    /// Rows as `Export` wrote them, and the tokens to learn from them.
+    Learn {
+        /// The rows.
+        rows_path: String,
+        /// Tokens, at most.
+        vocabulary: u32,
+    },
+    /// The GGUF file of a model.
+    Of {
+        /// Its path.
+        path: String,
     },
 }
 
@@ -255,7 +354,7 @@ pub struct Card {
 }
 
 /// What a converting child made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Converted {
     /// Names of the files in the task's folder.
     pub files: Vec<String>,
@@ -265,6 +364,8 @@ pub struct Converted {
     pub warnings: Vec<String>,
     /// What was measured.
     pub receipt: Option<Receipt>,
+    /// What formats came to.
+    pub figures: Vec<FormatFigures>,
 }
 
 /// How near a version is to what it was made from, on the target tokens of some rows.
@@ -284,10 +385,14 @@ pub struct Receipt {
     pub mean_kl: f64,
     /// Share of the tokens at which both find the same token likeliest, 0 to 1.
     pub same_greedy: f64,
+    /// `name@number` of the rows whose importance matrix the quantiser rounded by; none without one.
+    pub imatrix: Option<String>,
 }
 
 /// Rows that a receipt is measured on, at most: the first of the dataset.
 pub const RECEIPT_ROWS_MAX: u64 = 64;
+/// Rows that an importance matrix is measured on, at most: the first of the dataset.
+pub const IMATRIX_ROWS_MAX: u64 = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -94,6 +94,8 @@ closed_list! {
         Internal,
         /// The application's budget is spent.
         BudgetSpent,
+        /// The model's answer is not of the format that was asked for.
+        FormatNotKept,
     }
 }
 
@@ -119,7 +121,7 @@ impl FailureCode {
             Unsupported => 501,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
             | Interrupted => 503,
-            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal => 500,
+            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept => 500,
         }
     }
 
@@ -134,7 +136,7 @@ impl FailureCode {
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
             Unauthenticated | Forbidden => 7,
             ServiceUnavailable | Stopping | NotSaved => 8,
-            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined => 9,
+            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept => 9,
             VersionMismatch => 10,
             Unsupported => 11,
             Internal => 70,

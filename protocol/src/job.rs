@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::BenchReport;
 use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
 use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
-use crate::train::{TrainPlan, TrainResult, TrainSpec, Warned};
+use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
 use crate::value::Hash;
 
 /// What is to be done. A new job kind starts here.
@@ -37,6 +38,19 @@ pub enum JobSpec {
     Evaluate(EvaluateSpec),
     /// Change the form of a model, or bring one in or out.
     Convert(Conversion),
+    /// Make a version of a kept checkpoint of a run.
+    Register(RegisterSpec),
+}
+
+/// Which checkpoint becomes a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegisterSpec {
+    /// The training job.
+    pub run: JobId,
+    /// The step; none for the run's result where it was not registered, else its newest checkpoint.
+    pub step: Option<u64>,
+    /// What to make of it.
+    pub register: Register,
 }
 
 impl JobSpec {
@@ -48,6 +62,18 @@ impl JobSpec {
             JobSpec::Train(_) => "train",
             JobSpec::Evaluate(_) => "evaluate",
             JobSpec::Convert(conversion) => conversion.kind(),
+            JobSpec::Register(_) => "register",
+        }
+    }
+
+    /// The model version that it works on, as it is written; none for what comes from outside, and for a registration, which
+    /// works on a run.
+    pub fn works_on(&self) -> Option<&str> {
+        match self {
+            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) => None,
+            JobSpec::Train(spec) => Some(&spec.base),
+            JobSpec::Evaluate(spec) => Some(&spec.version),
+            JobSpec::Convert(conversion) => conversion.works_on(),
         }
     }
 }
@@ -140,6 +166,8 @@ pub enum JobResult {
         /// Names of the files in it.
         files: Vec<String>,
     },
+    /// What formats of a model come to on this machine.
+    Bench(BenchReport),
 }
 
 /// The state that people see.

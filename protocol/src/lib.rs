@@ -4,11 +4,14 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`]), then [`request`], [`event`] (client and daemon) and [`worker`] (daemon and child).
+//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
+//! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod application;
+pub mod bench;
+pub mod blueprint;
 pub mod catalogue;
 pub mod convert;
 pub mod dataset;
@@ -17,6 +20,7 @@ pub mod event;
 pub mod failure;
 pub mod form;
 pub mod frame;
+pub mod generate;
 pub mod hello;
 pub mod id;
 pub mod job;
@@ -30,7 +34,7 @@ pub mod wire;
 pub mod worker;
 
 /// The number that both ends of a bincode connection must share. Raised on every change of a wire type.
-pub const PROTOCOL: u16 = 2;
+pub const PROTOCOL: u16 = 3;
 
 /// The version of hone itself, shown to people.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::Receipt;
 use crate::id::{DatasetVersionId, JobId, ModelId, VersionId};
+use crate::job::ShownState;
 use crate::value::Hash;
 
 /// A named line of weights.
@@ -59,6 +60,24 @@ pub struct VersionRecord {
     pub created_by: String,
     /// How near it is to what it was made from, if that was measured.
     pub receipt: Option<Receipt>,
+    /// When it was put into the trash, Unix milliseconds. The record stays for ever, so that a number is never given
+    /// again and lineage keeps its names; the file goes after [`TRASH_KEPT_MS`], and is then [`Storage::Removed`].
+    pub trashed_at_ms: Option<i64>,
+}
+
+/// How long a version stays in the trash before its file is removed: 30 days.
+pub const TRASH_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+
+impl VersionRecord {
+    /// Whether it can be used: it is not in the trash.
+    pub fn is_live(&self) -> bool {
+        self.trashed_at_ms.is_none()
+    }
+
+    /// Whether its file is gone for good.
+    pub fn is_removed(&self) -> bool {
+        self.file.storage == Storage::Removed
+    }
 }
 
 /// What a weights file is.
@@ -105,6 +124,8 @@ pub enum Storage {
     Copied,
     /// Stays where it is.
     InPlace,
+    /// It is gone: the version was in the trash and its time was over, or a person emptied it.
+    Removed,
 }
 
 /// What an inspector found in a GGUF header.
@@ -357,8 +378,50 @@ pub struct VersionView {
 pub struct ModelView {
     /// The record.
     pub record: ModelRecord,
-    /// Versions, oldest first.
+    /// Versions, oldest first; those in the trash and those whose file is gone too.
     pub versions: Vec<VersionView>,
+}
+
+impl ModelView {
+    /// Versions that can be used, oldest first.
+    pub fn live(&self) -> impl DoubleEndedIterator<Item = &VersionView> {
+        self.versions.iter().filter(|version| version.record.is_live())
+    }
+}
+
+/// Something that touched a version: a job, or an act of a person. Read out of the records of both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// `name@number` of the version.
+    pub version: String,
+    /// When it was asked for or done, Unix milliseconds.
+    pub at_ms: i64,
+    /// Who.
+    pub person: String,
+    /// The word of the job's kind, or of the act in the audit log: `publish`, `set_alias`, `trash`, `restore`, `purge`.
+    pub what: String,
+    /// Whether it made the version; else it worked on it.
+    pub made: bool,
+    /// The job; none for an act.
+    pub job: Option<JobId>,
+    /// How the job stands; none for an act.
+    pub state: Option<ShownState>,
+    /// The other end: what the version was made of, what was made of it, how it was judged, where it went.
+    pub other: String,
+}
+
+/// A version in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashItem {
+    /// `name@number`.
+    pub version: String,
+    /// When it was put there, Unix milliseconds.
+    pub trashed_at_ms: i64,
+    /// When its file will be removed, Unix milliseconds.
+    pub removed_at_ms: i64,
+    /// Bytes of disk that removing its file frees, together with the files before it in the list: nothing for a file that
+    /// stays where a person has it.
+    pub frees_bytes: u64,
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub const MODELS: &str = "models";
 pub const BLOBS: &str = "blobs";
 /// One folder per job: log, exported rows, checkpoints, adapter.
 pub const JOBS: &str = "jobs";
+/// Checkpoints of a run, in folders named by their step, below the job's folder.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// The files of a checkpoint that a version can be made of: what it is, and the trained values.
+pub const CHECKPOINT_FILES: [&str; 2] = ["manifest.json", "adapter.f32"];
+/// What a run ends with, below the job's folder.
+pub const TRAINED: &str = "trained.gguf";
 /// Logs of serving processes.
 pub const LOGS: &str = "logs";
 /// Addresses on which HTTP listens, one a line, below [`RUN`].

@@ -10,9 +10,9 @@ use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
-use crate::model::ModelView;
+use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
-use crate::train::{Point, Sampled, TrainPlan, TrainSpec};
+use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
 use crate::value::Pico;
 use crate::worker::Sampling;
 
@@ -100,6 +100,11 @@ pub enum Request {
     // -- models
     /// All models with their versions.
     Models,
+    /// What touched a model or one version of it, newest first.
+    History {
+        /// `name` for all versions, or `name@number`.
+        model: String,
+    },
     /// Point `model:alias` at a version.
     SetAlias {
         /// Name of the model.
@@ -108,6 +113,30 @@ pub enum Request {
         alias: String,
         /// `name@number`.
         version: String,
+    },
+    /// Take an alias away.
+    RemoveAlias {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Put a version into the trash. Refused while something uses it; the failure lists what does.
+    Trash {
+        /// `name@number`.
+        version: String,
+    },
+    /// Take a version out of the trash.
+    Restore {
+        /// `name@number`.
+        version: String,
+    },
+    /// What is in the trash, and what removing it would free.
+    TrashList,
+    /// Remove the files of versions in the trash now. It cannot be taken back.
+    Purge {
+        /// `name@number` of each, as `trash_list` names them.
+        versions: Vec<String>,
     },
 
     // -- datasets
@@ -200,6 +229,11 @@ pub enum Request {
         from_step: u64,
         /// Of so many evaluations at most, up to [`SAMPLED_MAX`].
         count: u32,
+    },
+    /// What is kept of a run, newest first: each can become a version.
+    Checkpoints {
+        /// The training job.
+        job: JobId,
     },
     /// What a training run would do, without starting it.
     PlanTrain {
@@ -358,6 +392,8 @@ impl Request {
             Status
                 | Audit { .. }
                 | Models
+                | TrashList
+                | History { .. }
                 | Datasets
                 | Rows { .. }
                 | RenderRow { .. }
@@ -367,6 +403,7 @@ impl Request {
                 | Log { .. }
                 | Metrics { .. }
                 | Samples { .. }
+                | Checkpoints { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
@@ -391,6 +428,10 @@ pub enum Answer {
     Audit(Vec<AuditRow>),
     /// To `models`.
     Models(Vec<ModelView>),
+    /// To `history`.
+    History(Vec<HistoryEntry>),
+    /// To `trash_list`, the oldest first.
+    Trash(Vec<TrashItem>),
     /// To `datasets`.
     Datasets(Vec<DatasetView>),
     /// To `rows`.
@@ -417,6 +458,8 @@ pub enum Answer {
     Metrics(Vec<Point>),
     /// To `samples`, by step.
     Samples(Vec<Sampled>),
+    /// To `checkpoints`.
+    Checkpoints(Vec<KeptCheckpoint>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.

@@ -323,13 +323,33 @@ pub struct TrainPlan {
     pub duration_ms: Option<u64>,
 }
 
-/// Checkpoints of a run that are kept: the newest, and the one before in case it is damaged.
+/// Checkpoints of a run that are kept whole, so that it can go on: the newest, and the one before in case it is damaged.
 pub const CHECKPOINTS_KEPT: usize = 2;
+/// Checkpoints before those whose values are kept, so that a version can be made of them.
+pub const STATES_KEPT: u64 = 8;
+/// Most bytes that those values take.
+pub const STATES_BYTES_MAX: u64 = 1 << 30;
+/// How long after its end something of a run is kept: 30 days.
+pub const RUNS_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// Something of a run that a version can be made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCheckpoint {
+    /// The step.
+    pub step: u64,
+    /// Its size on disk in bytes.
+    pub size_bytes: u64,
+    /// Whether it is what the run ended with, not registered yet.
+    pub result: bool,
+}
 
 impl TrainPlan {
-    /// Bytes that the run may write: the checkpoints that are kept, the next one while it is written, and the adapter.
+    /// Bytes that the run may write: the checkpoints that are kept, the next one while it is written, values of earlier
+    /// ones, and the adapter.
     pub fn disk_bytes(&self) -> u64 {
-        (CHECKPOINTS_KEPT as u64 + 1) * self.checkpoint_bytes + self.adapter_bytes
+        // Values are a third of a checkpoint; two moments are the rest.
+        let states = (STATES_KEPT * (self.checkpoint_bytes / 3)).min(STATES_BYTES_MAX);
+        (CHECKPOINTS_KEPT as u64 + 1) * self.checkpoint_bytes + states + self.adapter_bytes
     }
 }
 

@@ -9,9 +9,12 @@ use crate::convert::{ConvertTask, Converted};
 use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::failure::Failure;
+use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
-use crate::value::{Hash, Metric};
+use crate::value::{Bytes, Hash, Metric};
+
+pub use crate::generate::{Finish, GenerateTask, Sampling};
 
 /// To a child.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +56,18 @@ pub enum ToWorker {
     },
     /// To a server: answer. Answers: `Began`, `Piece`…, `Ended`; or `Refused`.
     Generate(GenerateTask),
+    /// To a server: the tokens of a prompt, as `Generate` would see it. Answer: `Spelled` or `Refused`.
+    Spell {
+        /// Chosen by the daemon.
+        request: u64,
+        /// The prompt.
+        prompt: Prompt,
+    },
+    /// To a server: what tokenizers of clients ask. Answer: `Tokenizer`.
+    AboutTokenizer {
+        /// Chosen by the daemon.
+        request: u64,
+    },
     /// To a server: the loss of given answers. Answer: `Scored` or `Refused`.
     Score {
         /// Chosen by the daemon.
@@ -86,8 +101,25 @@ pub enum ToWorker {
     },
     /// `honed fetch`: bring files out of a repository of a model hub. Answers: `Progress`…, `HubFetched`.
     FetchHub(HubTask),
+    /// `hone-worker checkpoint`: a checkpoint of a run as a GGUF file. Answers: `Progress`, `CheckpointSaved`.
+    SaveCheckpoint(CheckpointTask),
     /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
     FromFolder(FolderTask),
+}
+
+/// A checkpoint that becomes a GGUF file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointTask {
+    /// Absolute path of the checkpoint's folder.
+    pub folder: String,
+    /// Absolute path of the GGUF file that the run was over.
+    pub model_path: String,
+    /// Hash of that file; the checkpoint must be of a run over it.
+    pub model_sha256: Hash,
+    /// Name written into the file.
+    pub name: String,
+    /// Absolute path of the file to write.
+    pub target: String,
 }
 
 /// A pull from a model hub.
@@ -160,85 +192,6 @@ pub struct ServeTask {
     pub context_tokens: u32,
     /// Compute threads; 0 for the worker's choice.
     pub threads: u32,
-}
-
-/// One request to a server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct GenerateTask {
-    /// Chosen by the daemon, unique in the life of the process.
-    pub request: u64,
-    /// Adapter number; none for the base.
-    pub adapter: Option<u32>,
-    /// The conversation, rendered by the worker with the model's template and a generation prompt.
-    pub messages: Vec<ChatMessage>,
-    /// Longest answer in tokens.
-    pub tokens_max: u32,
-    /// How to choose tokens.
-    pub sampling: Sampling,
-    /// Texts that end the answer and are not part of it.
-    pub stop: Vec<String>,
-    /// Whose cache it may share: one value per application. Prefixes never cross it.
-    pub scope: Hash,
-}
-
-/// How to choose tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// 0 is greedy; up to 2.
-    pub temperature: f32,
-    /// Share of the probability to keep, above 0 up to 1.
-    pub top_p: f32,
-    /// Tokens to keep; 0 for all.
-    pub top_k: u32,
-    /// Least probability relative to the best, 0 to 1.
-    pub min_p: f32,
-    /// Penalty on repeated tokens, -2 to 2.
-    pub frequency_penalty: f32,
-    /// Penalty on tokens that occurred, -2 to 2.
-    pub presence_penalty: f32,
-    /// Multiplicative penalty on tokens of the last 64; 1 for none.
-    pub repeat_penalty: f32,
-    /// Same seed, same answer (same worker and load); none for chance.
-    pub seed: Option<u64>,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Sampling {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            frequency_penalty: 0.0,
-            presence_penalty: 0.0,
-            repeat_penalty: 1.0,
-            seed: None,
-        }
-    }
-}
-
-impl Sampling {
-    /// The likeliest token, always.
-    pub fn greedy() -> Sampling {
-        Sampling { temperature: 0.0, ..Sampling::default() }
-    }
-
-    /// Names the first field outside its range.
-    pub fn check(&self) -> Result<(), Failure> {
-        let inside = |name: &str, value: f32, low: f32, high: f32| {
-            if (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                Err(Failure::field(name, format!("{name} is {value}; it must be between {low} and {high}")))
-            }
-        };
-        inside("temperature", self.temperature, 0.0, 2.0)?;
-        inside("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
-        inside("min_p", self.min_p, 0.0, 1.0)?;
-        inside("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
-        inside("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
-        inside("repeat_penalty", self.repeat_penalty, 0.5, 2.0)
-    }
 }
 
 /// An import.
@@ -414,14 +367,27 @@ pub enum FromWorker {
         /// Of these, found in the cache.
         cached_tokens: u32,
     },
+    /// The prompt as a request wanted it back: before the first `Piece`.
+    Echoed {
+        /// The request.
+        request: u64,
+        /// The prompt's text; bytes that are no UTF-8 became U+FFFD.
+        text: String,
+        /// Its tokens, when log-probabilities are wanted; the first has none.
+        chances: Vec<TokenChance>,
+    },
     /// Text.
     Piece {
         /// The request.
         request: u64,
+        /// What the text is.
+        channel: Channel,
         /// The piece: whole characters, no part of a stop text.
         text: String,
         /// Tokens sampled up to the last one that is wholly inside the text so far.
         tokens: u32,
+        /// The tokens that became wholly part of the text with this piece, when log-probabilities are wanted.
+        chances: Vec<TokenChance>,
     },
     /// A request ended.
     Ended {
@@ -431,6 +397,24 @@ pub enum FromWorker {
         finish: Finish,
         /// Tokens sampled and given out, the end mark not counted.
         tokens: u32,
+        /// Tokens that no piece told of, when log-probabilities are wanted: those without text, and the end mark.
+        end: Vec<TokenChance>,
+    },
+    /// To `Spell`.
+    Spelled {
+        /// The request.
+        request: u64,
+        /// The tokens.
+        tokens: Vec<i32>,
+        /// The bytes of each.
+        pieces: Vec<Bytes>,
+    },
+    /// To `AboutTokenizer`.
+    Tokenizer {
+        /// The request.
+        request: u64,
+        /// What was asked.
+        facts: Box<TokenizerFacts>,
     },
     /// A request was not accepted, or failed.
     Refused {
@@ -487,6 +471,11 @@ pub enum FromWorker {
     },
     /// To `FetchHub`: all files are complete and of the hashes that the hub announced.
     HubFetched(HubFiles),
+    /// To `SaveCheckpoint`: the file is complete.
+    CheckpointSaved {
+        /// The step that it holds.
+        step: u64,
+    },
     /// To `FromFolder`: the file is complete.
     FolderConverted {
         /// Tensors written.
@@ -508,29 +497,6 @@ pub struct HubFiles {
     pub files: Vec<(String, String, Option<Hash>)>,
     /// Whether the files are to be converted.
     pub convert: bool,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// An end mark or a stop text.
-    Stop,
-    /// The longest answer or the end of the context.
-    Length,
-    /// By wish.
-    Cancelled,
-}
-
-impl Finish {
-    /// The word of the OpenAI protocol.
-    pub fn word(self) -> &'static str {
-        match self {
-            Finish::Stop => "stop",
-            Finish::Length => "length",
-            Finish::Cancelled => "cancelled",
-        }
-    }
 }
 
 /// A child with a task that says nothing for three of these is taken for hung and ended.

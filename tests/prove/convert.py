@@ -3,7 +3,8 @@
 converted, small and with random weights, made and computed by transformers; a real one, the starter's weights as F32 with
 its own tokenizer; and all-MiniLM-L6-v2 as it is published. Each is converted by hone and computed by llama.cpp. Compared
 are the logits of every position, and the token ids of English, Chinese and code, with each way of cutting and merging text
-that is known. Writes docs/evidence/convert.json.
+that is known. Then the way back: every decoder's file is written as a folder by hone, and transformers must load it and find
+the same logits and tokens as in the folder that it came from. Writes docs/evidence/convert.json.
 
 usage: convert.py BINARIES PEERS STARTER"""
 import json
@@ -31,7 +32,7 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from gguf import GGUFReader  # noqa: E402
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -42,6 +43,8 @@ VOCAB, WIDTH, HEAD = 1024, 64, 16
 RELATIVE_MAX = 1e-4
 # The same where the feed-forward block has GELU, which ggml looks up in a table of 16-bit values on a CPU.
 TABLE_MAX = 2e-2
+# With weights of F16 instead of F32.
+F16_MAX = 2e-2
 # With 8-bit weights: the least cosine of logits.
 Q8_COSINE_MIN = 0.995
 TEXTS = [
@@ -246,6 +249,29 @@ def same_words(name, target):
         sys.exit(f"prove: {name}: the chat template changed")
 
 
+def way_back(name, driver, target, oracle, template, ids, theirs, scratch, most):
+    """The file as a folder again: transformers' logits and tokens of it beside those of the folder it came from."""
+    folder = scratch / "back"
+    shutil.rmtree(folder, ignore_errors=True)
+    driver("folder", model=str(target), folder=str(folder))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        ours = model(torch.tensor([ids])).logits[0].numpy()
+    found = compare(f"{name} as a folder", ours, theirs, most)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        wanted, mine = oracle.encode(text).ids, tokenizer(text)["input_ids"]
+        if wanted != mine:
+            sys.exit(f"prove: {name} as a folder: {text!r} is {mine}, was {wanted}")
+        plain = oracle.encode(text, add_special_tokens=False).ids
+        ours, before = tokenizer.decode(plain, clean_up_tokenization_spaces=False), oracle.decode(plain)
+        if oracle.decoder and ours != before:
+            sys.exit(f"prove: {name} as a folder: {text!r} is decoded as {ours!r}, was {before!r}")
+    if tokenizer.chat_template != template:
+        sys.exit(f"prove: {name} as a folder: the chat template changed")
+    return found
+
+
 def architectures(driver, scratch):
     found = {}
     for name in tiny(None):
@@ -263,6 +289,9 @@ def architectures(driver, scratch):
             theirs = model(torch.tensor([ids])).logits[0].numpy()
         most = TABLE_MAX if "gemma" in name else RELATIVE_MAX
         found[name] = {"f32": compare(name, logits(driver, target, ids, scratch / "out"), theirs, most), **tokens}
+        oracle = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        back = way_back(name, driver, target, oracle, TEMPLATE, ids, theirs, scratch, RELATIVE_MAX)
+        found[name]["written as a folder"] = back
         if name == "mistral":
             (folder / "tokenizer.model").write_bytes(protocol_buffer(tokenizer, True))
             driver("convert", folder=str(folder), target=str(target), stored="f32")
@@ -321,6 +350,10 @@ def real_decoder(driver, starter, scratch):
         theirs = model(torch.tensor([ids])).logits[0].numpy()
     found = {"f32": compare("starter", logits(driver, target, ids, scratch / "out"), theirs, 1e-3), **tokens,
              "folder_mib": round(size / 2 ** 20), "seconds": done["seconds"], "peak_mib": done["peak_mib"]}
+    oracle = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    # From the published file: Q4_1, whose values a folder holds as F16.
+    back = way_back("starter", driver, starter, oracle, template, ids, theirs, scratch, F16_MAX)
+    found["written as a folder"] = back
     driver("convert", folder=str(folder), target=str(target), stored="q8_0")
     found["q8_0"] = compare("starter as q8_0", logits(driver, target, ids, scratch / "out"), theirs, None)
     if found["q8_0"]["cosine"] < Q8_COSINE_MIN:

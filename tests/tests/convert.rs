@@ -35,13 +35,18 @@ fn trained() -> (Daemon, Client) {
     let mut client = daemon.connect();
     client.import_starter();
     client.import_rows();
+    few_rows(&mut client, &daemon);
+    client.job(train_spec(3, json!({"model": "support", "alias": "", "publish": ""})));
+    (daemon, client)
+}
+
+/// The first rows of the preset as a dataset of their own.
+fn few_rows(client: &mut Client, daemon: &Daemon) {
     let few = daemon.state().join("few.jsonl");
     let rows = std::fs::read_to_string(hone_tests::repository().join("daemon/presets/support-desk.jsonl")).unwrap();
     std::fs::write(&few, rows.lines().take(6).map(|row| format!("{row}\n")).collect::<String>()).unwrap();
     let source = json!({"path": {"path": few.display().to_string()}});
     client.job(json!({"import_dataset": {"source": source, "name": "few", "format": "detect"}}));
-    client.job(train_spec(3, json!({"model": "support", "alias": "", "publish": ""})));
-    (daemon, client)
 }
 
 #[test]
@@ -72,9 +77,15 @@ fn an_adapter_is_merged_quantised_served_and_goes_to_peft_and_back() {
     let small = version(&mut client, "small@1");
     assert_eq!(small["record"]["facts"]["tensor_types"][0][0], "Q8_0");
     assert_eq!(small["record"]["lineage"]["parent"], record["id"]);
-    // From the version that it was made from, not from what was rounded.
-    convert(&mut client, "quantize", json!({"version": "small@1", "format": "q4_0", "name": "small"})).unwrap();
-    assert_eq!(version(&mut client, "small@2")["record"]["lineage"]["parent"], record["id"]);
+    // From the version that it was made from, not from what was rounded; by what matters on these rows.
+    let rounded =
+        json!({"version": "small@1", "format": "q4_0", "name": "small", "receipt_rows": "few", "imatrix_rows": "few"});
+    convert(&mut client, "quantize", rounded).unwrap();
+    let rounded = version(&mut client, "small@2")["record"].clone();
+    assert_eq!(rounded["lineage"]["parent"], record["id"]);
+    let source = rounded["lineage"]["source"].as_str().unwrap();
+    assert_eq!(source, "support@2 quantised to q4_0 by the importance matrix of few@1");
+    assert_eq!(rounded["receipt"]["imatrix"], "few@1");
 
     answers_alike(&daemon, &mut client);
 
@@ -134,6 +145,26 @@ fn a_copy_for_other_programs_is_whole_and_names_its_end_texts() {
     assert_eq!(modelfile, "FROM ./starter-1.gguf\nPARAMETER stop \"<|im_end|>\"\n");
     let card = String::from_utf8(read("README.md")).unwrap();
     assert!(card.contains("license: apache-2.0") && card.contains("starter@1"), "{card}");
+
+    // As a folder for transformers, which is read back by the same program that reads published ones.
+    let folder = daemon.state().join("hf");
+    let to = folder.display().to_string();
+    let export = json!({"version": "starter", "format": "huggingface", "path": to});
+    let made = convert(&mut client, "export", export).unwrap();
+    let files = json!([
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "README.md"
+    ]);
+    assert_eq!(made["exported"]["files"], files);
+    client.job(json!({"import_model": {"source": {"folder": {"path": to, "weights": "as_stored"}}, "name": "back"}}));
+    let (back, starter) = (version(&mut client, "back@1"), version(&mut client, "starter@1"));
+    for same in ["architecture", "parameters", "vocabulary", "context_tokens", "template_sha256"] {
+        assert_eq!(back["record"]["facts"][same], starter["record"]["facts"][same], "{same}");
+    }
 }
 
 #[test]
@@ -147,6 +178,7 @@ fn what_cannot_be_converted_is_refused_before_work_begins() {
         ("quantize", json!({"version": "starter", "format": "same", "name": "x"}), "format"),
         ("quantize", json!({"version": "starter", "format": "q8_0", "name": "No Name"}), "name"),
         ("export", json!({"version": "starter", "format": "peft", "path": place}), "version"),
+        ("export", json!({"version": "starter", "format": "huggingface", "path": "/tmp/x.gguf"}), "path"),
         ("export", json!({"version": "starter", "format": "gguf", "path": "out"}), "path"),
         ("import_peft", json!({"path": "peft", "base": "starter", "name": "x"}), "path"),
     ] {
@@ -160,4 +192,52 @@ fn what_cannot_be_converted_is_refused_before_work_begins() {
     let failed = convert(&mut client, "import_peft", fields).unwrap_err();
     assert_eq!(failed["place"], "use_dora", "{failed}");
     assert_eq!(client.ask(json!("models"))[0]["versions"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn formats_are_measured_beside_each_other_and_one_is_advised() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.import_starter();
+    few_rows(&mut client, &daemon);
+    // Threads are few, because other tests compute meanwhile: what is looked at is no speed.
+    let wanted = json!({"version": "starter", "dataset": "few", "formats": ["q8_0", "q4_k_m", "q4_0"], "threads": 1});
+    let made = convert(&mut client, "bench", wanted).unwrap();
+    let report = &made["bench"];
+    assert_eq!(report["source"], "starter@1");
+    let formats = report["formats"].as_array().unwrap();
+    let words: Vec<&str> = formats.iter().map(|figures| figures["format"].as_str().unwrap()).collect();
+    assert_eq!(words, ["q8_0", "q4_k_m", "q4_0"]);
+    let number = |at: usize, key: &str| formats[at][key].as_f64().unwrap_or_else(|| panic!("{key}: {}", formats[at]));
+    for (at, figures) in formats.iter().enumerate() {
+        println!("{figures}");
+        for speed in ["train_tokens_per_s", "prefill_tokens_per_s", "decode_tokens_per_s"] {
+            assert!(number(at, speed) > 0.0, "{speed}");
+        }
+        assert_eq!(
+            (figures["receipt"]["dataset"].as_str(), figures["receipt"]["rows"].as_u64()),
+            (Some("few@1"), Some(6))
+        );
+    }
+    assert!(
+        number(0, "size_bytes") > 1.3 * number(1, "size_bytes") && number(1, "size_bytes") > number(2, "size_bytes")
+    );
+    let kl = |at: usize| formats[at]["receipt"]["mean_kl"].as_f64().unwrap();
+    assert!(kl(0) < kl(1) && kl(1) < kl(2), "{report}");
+    // Rows of 576 values do not fit K blocks, which is said.
+    assert!(formats[1]["note"].as_str().unwrap().contains("blocks"), "{report}");
+    for advised in ["train_on", "serve"] {
+        let at = words.iter().position(|word| report[advised] == *word).unwrap();
+        assert!(kl(at) <= 0.05, "{advised}: {report}");
+    }
+    // It makes no version and leaves no file.
+    assert_eq!(client.ask(json!("models")).as_array().unwrap().len(), 1);
+    let left = std::fs::read_dir(daemon.state().join("jobs")).unwrap().map(|job| job.unwrap().path().join("made"));
+    assert_eq!(left.filter(|made| made.exists()).count(), 0);
+
+    for formats in [json!(["same"]), json!(["q8_0", "q8_0"])] {
+        let wanted = json!({"version": "starter", "dataset": "few", "formats": formats, "threads": 1});
+        let refused = client.try_ask(json!({"submit": {"spec": {"convert": {"bench": wanted}}}})).unwrap_err();
+        assert_eq!(refused["place"], "formats", "{refused}");
+    }
 }

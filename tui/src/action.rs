@@ -175,6 +175,14 @@ actions! {
     Inspect, "act.inspect";
     /// Add to it or publish it.
     Add, "act.add";
+    /// Judge a version on a suite.
+    Evaluate, "act.evaluate";
+    /// Add an adapter to the weights of its base.
+    Merge, "act.merge";
+    /// Store a model in fewer bits.
+    Quantize, "act.quantize";
+    /// Write it for other programs.
+    Export, "act.export";
     /// All actions of the selected thing as a menu.
     Menu, "act.menu";
     /// Show only matching rows.

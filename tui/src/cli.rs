@@ -3,6 +3,7 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod bench;
 mod budget;
 mod chat;
 mod context;
@@ -10,10 +11,13 @@ mod convert;
 mod daemon;
 mod dataset;
 mod evaluation;
+mod import;
+mod init;
 mod job;
 mod key;
 mod model;
 mod pull;
+mod register;
 mod run_file;
 mod serve;
 mod service;
@@ -21,6 +25,7 @@ mod shell;
 mod status;
 mod train;
 mod train_export;
+mod trash;
 mod tree;
 mod wait;
 mod watch;
@@ -110,6 +115,7 @@ enum Noun {
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
+    Import(import::Import),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -164,6 +170,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),
+        Noun::Import(verb) => verb.run(&context),
         Noun::Completions(verb) => verb.run(),
         Noun::Man(verb) => verb.run(&context),
     }

@@ -120,14 +120,14 @@ impl Mirror {
         self.jobs().iter().find(|j| j.record.id == id)
     }
 
-    /// All versions of all models, in the order of the models.
+    /// All versions that can be used, in the order of the models.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &VersionView> {
-        self.models().iter().flat_map(|m| &m.versions)
+        self.models().iter().flat_map(ModelView::live)
     }
 
-    /// One version.
+    /// One version, also one that is in the trash.
     pub(crate) fn version(&self, id: VersionId) -> Option<&VersionView> {
-        self.versions().find(|v| v.record.id == id)
+        self.models().iter().flat_map(|m| &m.versions).find(|v| v.record.id == id)
     }
 
     /// `name@number` of a dataset version.

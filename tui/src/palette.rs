@@ -125,7 +125,7 @@ fn objects(view: &View<'_>) -> Vec<Found> {
     };
     for model in view.mirror.models() {
         rows.push(object("word.model", &model.record.name, Place::Model(model.record.name.clone())));
-        for version in &model.versions {
+        for version in model.live() {
             rows.push(object("word.version", &version.reference, Place::Model(version.reference.clone())));
         }
     }

@@ -7,6 +7,7 @@ use hone_protocol::catalogue::{self, Language};
 use hone_protocol::convert::Receipt;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::{JobView, ShownState};
+use hone_protocol::model::HistoryEntry;
 use hone_protocol::service::{Price, ServiceState};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -359,6 +360,17 @@ pub fn failure(language: Language, failure: &Failure) -> String {
     text
 }
 
+/// What a history entry is, in words: the kind of job or act, and how a job stands.
+pub(crate) fn history_words(language: Language, entry: &HistoryEntry) -> (String, String) {
+    let word = |key: String, own: &str| catalogue::find(language, &key).map_or_else(|| own.to_owned(), str::to_owned);
+    let kind = if entry.job.is_some() { "kind" } else { "act_on" };
+    let state = entry.state.map_or_else(String::new, |state| {
+        let own = word_of(&state);
+        word(format!("state.{own}"), &own)
+    });
+    (word(format!("{kind}.{}", entry.what), &entry.what), state)
+}
+
 /// The wire word of a failure code.
 pub fn code_word(code: FailureCode) -> String {
     word_of(&code)
@@ -391,7 +403,11 @@ pub(crate) fn receipt(language: Language, receipt: &Receipt) -> String {
         ("dataset", receipt.dataset.clone()),
     ];
     let args: Vec<(&str, &str)> = args.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    catalogue::fill(language, "cli.receipt", &args)
+    let sentence = catalogue::fill(language, "cli.receipt", &args);
+    match &receipt.imatrix {
+        Some(rows) => catalogue::fill(language, "cli.receipt_imatrix", &[("receipt", &sentence), ("rows", rows)]),
+        None => sentence,
+    }
 }
 
 #[cfg(test)]
@@ -406,12 +422,16 @@ mod tests {
             parent_perplexity: 8.0,
             mean_kl: 0.00456,
             same_greedy: 0.9876,
+            imatrix: None,
         };
         let english = "perplexity 8.123 (before 8.000), mean KL 0.0046, same greedy token 98.8 %, over 2048 tokens of 64 rows of desk@1";
         assert_eq!(super::receipt(super::Language::En, &receipt), english);
         let chinese =
             "困惑度 8.123（此前 8.000），平均 KL 0.0046，贪心词元相同 98.8 %，共 desk@1 的 64 行、2048 个词元";
         assert_eq!(super::receipt(super::Language::Zh, &receipt), chinese);
+        let receipt = super::Receipt { imatrix: Some("talk@2".into()), ..receipt };
+        let rounded = format!("{english}; rounded by the importance matrix of talk@2");
+        assert_eq!(super::receipt(super::Language::En, &receipt), rounded);
     }
 
     use super::*;

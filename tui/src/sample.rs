@@ -13,8 +13,8 @@ use hone_protocol::id::{
 };
 use hone_protocol::job::{Checkpoint, JobRecord, JobResult, JobSpec, JobState, JobView, Progress, ShownState};
 use hone_protocol::model::{
-    Alias, Fit, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord, VersionView, Weights,
-    WeightsFile,
+    Alias, Fit, HistoryEntry, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord,
+    VersionView, Weights, WeightsFile,
 };
 use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
@@ -100,6 +100,7 @@ pub(crate) fn version(id: u8, model: u8, reference: &str, weights: Weights, base
             created_at_ms: NOW_MS - 95 * MINUTE_MS,
             created_by: "lin".into(),
             receipt: None,
+            trashed_at_ms: None,
         },
         reference: reference.into(),
         base_reference: base.map(str::to_owned),
@@ -369,6 +370,43 @@ pub(crate) fn service() -> ServiceView {
         requests: 412,
         memory_bytes: 310 << 20,
     }
+}
+
+/// A gallery with something on every shelf: a merged version, an import, and one in the trash for four days.
+pub(crate) fn gallery() -> Snapshot {
+    let mut facts = filled();
+    let mut merged = version(33, 21, "support-desk-tuned@2", Weights::Base, None);
+    (merged.record.number, merged.record.lineage.parent) = (2, Some(VersionId::from_bytes([32; 16])));
+    merged.record.lineage.source = "support-desk-tuned@1 merged into smollm2@1 as f16".into();
+    let adapter = Weights::Adapter { base: VersionId::from_bytes([31; 16]), rank: 4, alpha: 8.0 };
+    let mut trashed = version(34, 21, "support-desk-tuned@3", adapter, Some("smollm2@1"));
+    (trashed.record.number, trashed.services) = (3, Vec::new());
+    trashed.record.trashed_at_ms = Some(NOW_MS - 4 * 24 * 60 * MINUTE_MS);
+    facts.models[1].versions.extend([merged, trashed]);
+    let mut brought = version(35, 22, "qwen3-0.6b@1", Weights::Base, None);
+    brought.record.lineage.source = "huggingface:Qwen/Qwen3-0.6B-GGUF@main/q8_0.gguf".into();
+    facts.models.push(model(22, "qwen3-0.6b", "", vec![brought]));
+    facts
+}
+
+/// What touched the adapter.
+pub(crate) fn history() -> Vec<HistoryEntry> {
+    let entry = |what: &str, minutes: i64, job: Option<u8>, state, made, other: &str| HistoryEntry {
+        version: "support-desk-tuned@1".into(),
+        at_ms: NOW_MS - minutes * MINUTE_MS,
+        person: "lin".into(),
+        what: what.into(),
+        made,
+        job: job.map(|id| JobId::from_bytes([id; 16])),
+        state,
+        other: other.into(),
+    };
+    vec![
+        entry("export", 20, Some(18), Some(ShownState::Failed), false, "there is something of that name already"),
+        entry("evaluate", 30, Some(52), Some(ShownState::Succeeded), false, "desk-held-out, 0.810"),
+        entry("publish", 45, None, None, false, "desk"),
+        entry("train", 60, Some(15), Some(ShownState::Succeeded), true, "smollm2@1, support-desk@1"),
+    ]
 }
 
 /// A daemon in the middle of the main job.

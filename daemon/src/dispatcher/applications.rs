@@ -83,7 +83,7 @@ impl Decider {
         ];
         if let Some((field, _)) = each.iter().find(|(_, limit)| *limit == Some(0)) {
             let message = format!("{field} is 0, which would let nothing begin; leave it out for no limit");
-            return Err(Failure::field(*field, message));
+            return Err(Failure::field(field, message));
         }
         application.limits = (limits != Limits::default()).then_some(limits);
         application.budget = match (budget, application.budget) {

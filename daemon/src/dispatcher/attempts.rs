@@ -73,9 +73,11 @@ impl Decider {
             job.ended_at_ms = Some(at_ms);
         });
         self.job_event(id, kind);
-        if !matches!(self.state.jobs.get(&id).map(|j| &j.state), Some(JobState::Failed(_))) {
+        let ended = self.state.jobs.get(&id).map(|j| &j.state);
+        if !matches!(ended, Some(JobState::Failed(_))) {
             // A failed job keeps its folder: it may be resumed from its checkpoint.
-            self.effects.push(Effect::CleanJob(id));
+            let keep_result = matches!(ended, Some(JobState::Succeeded(JobResult::Train(r))) if r.version.is_none());
+            self.effects.push(Effect::CleanJob { job: id, keep_result });
         }
     }
 
@@ -332,6 +334,8 @@ impl Decider {
             let message = "only a paused or failed job can go on";
             return Err(Failure::new(FailureCode::WrongState, message).at(id.to_string()));
         }
+        // What it works on may have gone into the trash since it failed.
+        job.spec.works_on().map(|reference| self.state.version(reference)).transpose()?;
         self.with_job(id, |job| {
             job.state = JobState::Queued;
             job.wish = None;

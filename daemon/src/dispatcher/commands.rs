@@ -20,7 +20,7 @@ use super::event::ReplyTo;
 use super::{Decider, Remembered, Subject};
 use crate::clock::new_id;
 use crate::jobs;
-use crate::state::OWNER;
+use crate::state::{OWNER, State};
 use crate::store::{Table, codec};
 
 /// Slots of a service when none are asked for.
@@ -40,14 +40,20 @@ pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
 }
 
 /// The word for the audit log, and what the request is about.
-fn words(request: &Request) -> (&'static str, String) {
+fn words(state: &State, request: &Request) -> (&'static str, String) {
+    // What a movable name means at this moment.
+    let exact = |version: &String| state.version(version).map_or(version.clone(), |v| state.version_reference(v.id));
     match request {
         Request::Submit { spec } => ("submit", spec.kind().to_owned()),
         Request::Cancel { job } => ("cancel", job.to_string()),
         Request::Pause { job } => ("pause", job.to_string()),
         Request::Resume { job } => ("resume", job.to_string()),
-        Request::SetAlias { model, alias, .. } => ("set_alias", format!("{model}:{alias}")),
-        Request::Publish { name, version, .. } => ("publish", format!("{name} = {version}")),
+        Request::SetAlias { model, alias, version } => ("set_alias", format!("{model}:{alias} = {}", exact(version))),
+        Request::RemoveAlias { model, alias } => ("remove_alias", format!("{model}:{alias}")),
+        Request::Trash { version } => ("trash", version.clone()),
+        Request::Restore { version } => ("restore", version.clone()),
+        Request::Purge { versions } => ("purge", versions.join(" ")),
+        Request::Publish { name, version, .. } => ("publish", format!("{name} = {}", exact(version))),
         Request::SetService { name, wanted } => {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
@@ -88,7 +94,7 @@ impl Decider {
             self.effects.push(Effect::Reply(reply, Err(Failure::new(FailureCode::InvalidRequest, message).at("once"))));
             return;
         }
-        let (verb, subject) = words(&request);
+        let (verb, subject) = words(&self.state, &request);
         let answer = self.wish_of(person, request);
         if answer.is_ok() {
             self.audit(person, verb, &subject);
@@ -111,6 +117,10 @@ impl Decider {
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
             Request::SetAlias { model, alias, version } => self.set_alias(&model, &alias, &version),
+            Request::RemoveAlias { model, alias } => self.remove_alias(&model, &alias),
+            Request::Trash { version } => self.trash(&version),
+            Request::Restore { version } => self.restore(&version),
+            Request::Purge { versions } => self.purge(&versions),
             Request::Publish { name, version, slots, context_tokens, price } => {
                 self.publish(person, &name, &version, slots, context_tokens, price)
             }
@@ -185,6 +195,22 @@ impl Decider {
             return Err(Failure::field("version", message));
         }
         self.point_alias(model.id, alias, version.id);
+        Ok(Answer::Done)
+    }
+
+    fn remove_alias(&mut self, model: &str, alias: &str) -> Result<Answer, Failure> {
+        let id = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.id;
+        let models = Arc::make_mut(&mut self.state.models);
+        let Some(record) = models.get_mut(&id).map(Arc::make_mut) else {
+            return Err(Failure::not_found("model", model));
+        };
+        let before = record.aliases.len();
+        record.aliases.retain(|known| known.name != alias);
+        if record.aliases.len() == before {
+            return Err(Failure::not_found("alias", &format!("{model}:{alias}")));
+        }
+        self.writes.put(Table::Models, *id.bytes(), codec::record(&*record));
+        self.dirty.insert(Subject::Model(id));
         Ok(Answer::Done)
     }
 
@@ -287,6 +313,10 @@ impl Decider {
 
     fn set_service(&mut self, name: &str, wanted: bool) -> Result<Answer, Failure> {
         let mut service = (**self.state.service(name)?).clone();
+        if wanted {
+            // A version in the trash says so, and how it comes out.
+            self.state.version(&self.state.version_reference(service.version))?;
+        }
         service.wanted = wanted;
         let (id, version) = (service.id, service.version);
         self.put_service(service);

@@ -48,8 +48,15 @@ pub enum Effect {
         /// After so long.
         after_ms: u64,
     },
-    /// Remove the work folder of a job that needs it no more.
-    CleanJob(JobId),
+    /// Remove what only the work of a job needed.
+    CleanJob {
+        /// Which.
+        job: JobId,
+        /// Whether what it ended with stays, because it is no version yet.
+        keep_result: bool,
+    },
+    /// Remove a file of this name from the models folder.
+    RemoveWeights(String),
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.
     Exit(u8),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::bench::BenchReport;
 use hone_protocol::convert::Receipt;
 use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
@@ -104,6 +105,8 @@ pub enum Event {
     Machine(Machine),
     /// HTTP listens here.
     Http(Vec<String>),
+    /// It is time to look for versions whose time in the trash is over.
+    EmptyTrash,
     /// Checkpoint, stop everything, end.
     Stop,
     /// The time for a graceful stop is over.
@@ -226,6 +229,17 @@ pub enum Produced {
         /// What the run came to; its version is not known yet.
         result: TrainResult,
     },
+    /// A kept checkpoint of a run, as a file.
+    Registered {
+        /// The new version's id, which names its file.
+        version: VersionId,
+        /// What the inspector found.
+        facts: ModelFacts,
+        /// Where it is.
+        file: WeightsFile,
+        /// The step.
+        step: u64,
+    },
     /// A version made of another one, or an adapter brought in.
     Converted {
         /// The new version's id, which names its file.
@@ -245,6 +259,8 @@ pub enum Produced {
         /// How near it is to what it was made from, if that was measured.
         receipt: Option<Receipt>,
     },
+    /// What formats of a model come to.
+    Bench(BenchReport),
     /// Files for other programs.
     Exported {
         /// Folder or file.

@@ -13,6 +13,7 @@ mod produce;
 mod serving;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -155,6 +156,7 @@ impl Decider {
         decider.close_cut_rows(store)?;
         decider.recall_begins(store)?;
         decider.resolve_wishes();
+        decider.finish_removals();
         decider.arrange();
         Ok(decider)
     }
@@ -178,6 +180,7 @@ impl Decider {
                 self.dirty.insert(Subject::Machine);
             }
             Event::Http(addresses) => self.state.http = Arc::new(addresses),
+            Event::EmptyTrash => self.empty_trash(),
             Event::Stop => self.stop(),
             Event::StopNow => self.effects.push(Effect::Exit(0)),
         }

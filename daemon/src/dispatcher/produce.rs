@@ -10,7 +10,7 @@ use hone_protocol::id::{JobId, ModelId, VersionId};
 use hone_protocol::job::{JobRecord, JobResult, JobSpec, JobState};
 use hone_protocol::model::{Lineage, ModelFacts, ModelRecord, VersionRecord, Weights, WeightsFile};
 use hone_protocol::service::Price;
-use hone_protocol::train::{TrainResult, TrainSpec, Tuning};
+use hone_protocol::train::{Register, TrainResult, Tuning};
 
 use super::event::Produced;
 use super::{Decider, Subject};
@@ -37,7 +37,7 @@ impl Decider {
                 let lineage =
                     Lineage { job: Some(job), step: None, dataset: None, source, parent: None, warning: None };
                 let name = match &record.spec {
-                    JobSpec::ImportModel { name, .. } => name.clone(),
+                    JobSpec::ImportModel { name, .. } | JobSpec::Convert(Conversion::Init { name, .. }) => name.clone(),
                     _ => facts.name.clone(),
                 };
                 let licence = facts.licence.clone();
@@ -60,6 +60,10 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt };
                 self.add_converted(&record, adapter, new)
             }
+            Produced::Registered { version, facts, file, step } => {
+                self.add_registered(&record, (version, file, facts), step)
+            }
+            Produced::Bench(report) => Ok(JobResult::Bench(report)),
             Produced::Exported { path, files } => Ok(JobResult::Exported { path, files }),
             Produced::Evaluation { rows, loss_sum, loss_tokens, score } => {
                 self.add_evaluation(&record, rows, loss_sum, loss_tokens, score)
@@ -104,6 +108,7 @@ impl Decider {
             created_at_ms: self.now_ms,
             created_by: person.to_owned(),
             receipt: new.receipt,
+            trashed_at_ms: None,
         };
         self.writes.put(Table::Versions, *version.id.bytes(), codec::record(&version));
         Arc::make_mut(&mut self.state.versions).insert(version.id, Arc::new(version));
@@ -184,27 +189,57 @@ impl Decider {
         let JobSpec::Train(spec) = &job.spec else {
             return Err(Failure::new(FailureCode::Internal, "an adapter came from a job that trains none"));
         };
-        if let (Some(register), Some((id, file, facts))) = (&spec.register, made) {
-            let base = self.state.version(&spec.base)?.clone();
-            let licence = self.state.models.get(&base.model).map_or(String::new(), |m| m.licence.clone());
-            let lineage = Lineage {
-                job: Some(job.id),
-                step: Some(result.kept_step),
-                dataset: Some(self.state.dataset_version(&spec.dataset)?.id),
-                source: format!("trained on {}", spec.base),
-                parent: None,
-                warning: None,
-            };
-            let (rank, alpha) = (spec.params.rank, spec.params.alpha_over_rank());
-            let weights = match spec.params.tuning {
-                Tuning::Lora => Weights::Adapter { base: base.id, rank, alpha },
-                Tuning::Full => Weights::Base,
-            };
-            let new = NewVersion { id, weights, file, facts, lineage, receipt: None };
-            result.version = Some(self.add_version(&job.person, &register.model, &licence, new));
-            self.after_register(job, spec, id);
+        if let (Some(register), Some(made)) = (&spec.register, made) {
+            result.version = Some(self.add_trained(job, job, register, made, result.kept_step)?);
         }
         Ok(JobResult::Train(result))
+    }
+
+    /// A kept checkpoint of a run becomes a version of it, whatever became of the run.
+    fn add_registered(
+        &mut self,
+        job: &JobRecord,
+        made: (VersionId, WeightsFile, ModelFacts),
+        step: u64,
+    ) -> Result<JobResult, Failure> {
+        let JobSpec::Register(spec) = &job.spec else {
+            return Err(Failure::new(FailureCode::Internal, "a checkpoint came from a job that registers none"));
+        };
+        let run = self.state.job(spec.run)?.clone();
+        Ok(JobResult::Model(self.add_trained(job, &run, &spec.register, made, step)?))
+    }
+
+    /// Adds what a step of a run holds as a version; `job` asked for it.
+    fn add_trained(
+        &mut self,
+        job: &JobRecord,
+        run: &JobRecord,
+        register: &Register,
+        (id, file, facts): (VersionId, WeightsFile, ModelFacts),
+        step: u64,
+    ) -> Result<VersionId, Failure> {
+        let JobSpec::Train(spec) = &run.spec else {
+            return Err(Failure::new(FailureCode::Internal, "a checkpoint came from a job that trains none"));
+        };
+        let base = self.state.version(&spec.base)?.clone();
+        let licence = self.state.models.get(&base.model).map_or(String::new(), |m| m.licence.clone());
+        let lineage = Lineage {
+            job: Some(run.id),
+            step: Some(step),
+            dataset: Some(self.state.dataset_version(&spec.dataset)?.id),
+            source: format!("trained on {}", spec.base),
+            parent: None,
+            warning: None,
+        };
+        let (rank, alpha) = (spec.params.rank, spec.params.alpha_over_rank());
+        let weights = match spec.params.tuning {
+            Tuning::Lora => Weights::Adapter { base: base.id, rank, alpha },
+            Tuning::Full => Weights::Base,
+        };
+        let new = NewVersion { id, weights, file, facts, lineage, receipt: None };
+        let version = self.add_version(&job.person, &register.model, &licence, new);
+        self.after_register(job, register, version);
+        Ok(version)
     }
 
     /// A version made of another keeps its licence and, unless it is an adapter, the data it was trained on.
@@ -240,8 +275,7 @@ impl Decider {
     }
 
     /// Alias and service, as part four of the form asked. What fails here is noted, and the version stays.
-    fn after_register(&mut self, job: &JobRecord, spec: &TrainSpec, version: VersionId) {
-        let Some(register) = &spec.register else { return };
+    fn after_register(&mut self, job: &JobRecord, register: &Register, version: VersionId) {
         if !register.alias.is_empty() {
             let model = self.state.versions.get(&version).map(|v| v.model);
             if let Some(model) = model {

@@ -1,14 +1,18 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod history;
+mod trash;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::blueprint::{NewArchitecture, SIZES, Tokens};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
 use hone_protocol::evaluation::{EvaluateSpec, Scorer};
-use hone_protocol::job::{Checkpoint, JobSpec};
+use hone_protocol::job::{Checkpoint, JobSpec, RegisterSpec};
 use hone_protocol::model::{ModelFacts, ModelSource, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Price, ServiceState};
@@ -174,7 +178,9 @@ fn effect_words(effect: &Effect) -> String {
         Effect::RetryServing { base, generation, after_ms } => {
             format!("try {base} #{generation} again in {after_ms} ms")
         }
-        Effect::CleanJob(job) => format!("clean {job}"),
+        Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
+        Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
+        Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
     }
 }
@@ -540,14 +546,20 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let evaluate = EvaluateSpec { suite: "exam".into(), version: "starter".into(), rows_max: 0, answer_tokens_max: 32 };
     let (version, name) = (|| "starter@1".to_owned(), || "new".to_owned());
     let format = WeightsFormat::Q4KM;
+    let blueprint = SIZES[0].blueprint(NewArchitecture::Llama);
+    let tokens = Tokens::Learn { dataset: "rows".into(), vocabulary: 1024 };
     let conversions = [
+        Conversion::Init { blueprint, tokens, format: WeightsFormat::F16, seed: 1, name: name() },
+        Conversion::Bench { version: version(), dataset: "rows".into(), formats: Vec::new(), threads: 0 },
         Conversion::Merge { version: version(), format, name: name(), receipt_rows: None },
-        Conversion::Quantize { version: version(), format, name: name(), receipt_rows: None },
+        Conversion::Quantize { version: version(), format, name: name(), receipt_rows: None, imatrix_rows: None },
         Conversion::ImportPeft { path: "/adapters/x".into(), base: version(), name: name() },
         Conversion::Export { version: version(), format: ExportFormat::Gguf, path: "/out/x".into() },
     ];
     let mut specs = vec![import_model(), import_dataset(), train(), JobSpec::Evaluate(evaluate)];
     specs.extend(conversions.map(JobSpec::Convert));
+    let register = Register { model: name(), alias: String::new(), publish: String::new() };
+    specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

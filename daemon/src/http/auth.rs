@@ -78,7 +78,10 @@ fn name_is_allowed(host: &str, hosts: &[String]) -> bool {
         .any(|allowed| name.eq_ignore_ascii_case(allowed))
 }
 
-/// Who calls, by the one bearer key of the request.
+/// Where clients of the Anthropic protocol send the key.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Who calls, by the one key of the request.
 pub(super) fn caller<D: Desk>(desk: &D, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let key = bearer(headers).ok_or_else(Refusal::wrong_key)?;
     desk.authenticate(key).map_err(|failure| match failure.code {
@@ -91,14 +94,17 @@ pub(super) fn caller<D: Desk>(desk: &D, headers: &HeaderMap) -> Result<Caller, R
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let plausible = |key: &&str| (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    let mut given = headers.get_all(AUTHORIZATION).iter().chain(headers.get_all(X_API_KEY));
     let (Some(value), None) = (given.next(), given.next()) else {
         return None;
     };
-    let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-    let key = key.trim_matches(' ');
-    let plausible = !key.is_empty() && key.len() <= KEY_BYTES_MAX && key.bytes().all(|b| b.is_ascii_graphic());
-    (scheme.eq_ignore_ascii_case("bearer") && plausible).then_some(key)
+    let value = value.to_str().ok()?;
+    if headers.contains_key(X_API_KEY) {
+        return Some(value).filter(plausible);
+    }
+    let (scheme, key) = value.split_once(' ')?;
+    Some(key.trim_matches(' ')).filter(|key| scheme.eq_ignore_ascii_case("bearer") && plausible(key))
 }
 
 /// Content type and announced length. JSON is asked for by name, because a web page can send anything else

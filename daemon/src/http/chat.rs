@@ -1,29 +1,22 @@
-//! `POST /v1/chat/completions`, plain and streaming: asks the desk, hands the answer to the client, and keeps the
-//! bill equal to what `write()` accepted. Lives here: the order of allow, write, delivered and close.
-//! Never here: a ledger, a price, a shape of the protocol.
+//! `POST /v1/chat/completions`, plain and streaming: the shapes of its answers.
+//! Lives here: field names and their order. Never here: what comes in (`ask.rs`), counts (`answer.rs`).
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, Response};
+use axum::http::Response;
 use axum::response::IntoResponse;
-use hone_protocol::application::{LedgerRow, Outcome};
-use hone_protocol::failure::{Failure, FailureCode};
-use hone_protocol::worker::Finish;
+use hone_protocol::application::LedgerRow;
+use hone_protocol::generate::{Channel, TokenChance};
+use serde::Serialize;
 
-use super::desk::{AnswerStep, Answering, Caller, Desk, Opening};
+use super::answer::{self, Asked, Dialect, End, Gathered};
+use super::desk::{Caller, Desk, Opening, Piece};
 use super::failure::Refusal;
-use super::openai::{self, Chunks, Completion};
-use super::sse::{self, SseBody};
-use super::wire::{Stalled, Wire};
-use super::{Limits, RequestId, Room, ask, models, read_body};
-
-/// Names the fields of a request that were not looked at.
-const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-hone-ignored-fields");
+use super::openai::{Head, Usage, json};
+use super::wire::Wire;
+use super::{Room, ask, read_body, sse};
 
 /// The route.
 pub(super) async fn complete<D: Desk>(
@@ -32,236 +25,246 @@ pub(super) async fn complete<D: Desk>(
     Extension(wire): Extension<Arc<Wire>>,
     request: Request,
 ) -> Response<Body> {
-    match answer(&room, &caller, wire, request).await {
+    match try_complete(&room, &caller, wire, request).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn answer<D: Desk>(
+async fn try_complete<D: Desk>(
     room: &Room<D>,
     caller: &Caller,
     wire: Arc<Wire>,
     request: Request,
 ) -> Result<Response<Body>, Refusal> {
-    let body = read_body(request, &room.limits).await?;
-    let chat = ask::read(&body)?;
-    drop(body);
-    models::find(&room.desk.services(caller), &chat.ask.service)?;
-    let answering = room.desk.begin(caller, chat.ask).await.map_err(Refusal::from)?;
-    let opening = answering.opening().clone();
-    let mut response = if chat.stream {
-        stream(answering, &opening, chat.include_usage, wire, room.limits)
-    } else {
-        whole(answering, &opening).await.unwrap_or_else(Refusal::into_response)
+    let chat = ask::read(&read_body(request, &room.limits).await?)?;
+    let (stream, include_usage) = (chat.stream, chat.include_usage);
+    let (answers, tells_chances) = (chat.ask.answers, chat.ask.wish.chances.is_some());
+    let dialect = move |opening: &Opening| {
+        let object = if stream { "chat.completion.chunk" } else { "chat.completion" };
+        Chat { head: Head::new(opening, "chatcmpl", object), answers, include_usage, tells_chances }
     };
-    // The owner finds the request under this id in the ledger.
-    response.extensions_mut().insert(RequestId(opening.ledger.to_string()));
-    if let Some(ignored) = ask::ignored_header(&chat.ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
-        response.headers_mut().insert(IGNORED_FIELDS, ignored);
-    }
-    Ok(response)
+    answer::answer(room, caller, wire, Asked { ask: chat.ask, stream, ignored: chat.ignored, dialect }).await
 }
 
-/// Closes the row in a task of its own, so that a client that leaves now cannot leave it open.
-async fn close<A: Answering>(answering: A, outcome: Outcome, tokens: u64) -> Result<LedgerRow, Failure> {
-    match tokio::spawn(answering.close(outcome, tokens)).await {
-        Ok(closed) => closed,
-        Err(_) => Err(Failure::new(FailureCode::Internal, "the closing of a ledger row panicked")),
-    }
-}
-
-/// An answer that the server itself cut is no answer: the protocol has no word for it.
-fn cancelled() -> Failure {
-    Failure::new(FailureCode::ServiceUnavailable, "the answer was ended by the server")
-}
-
-/// The whole answer at once: the row is closed durably, then the answer leaves. When the client goes away before,
-/// hyper drops this future and with it the answer, of which nothing was delivered.
-async fn whole<A: Answering>(mut answering: A, opening: &Opening) -> Result<Response<Body>, Refusal> {
-    let mut text = String::new();
-    let mut sampled = 0;
-    let ended = loop {
-        match answering.next().await {
-            AnswerStep::Piece { text: piece, tokens } => {
-                if !piece.is_empty() {
-                    text.push_str(&piece);
-                    sampled = tokens;
-                }
-            }
-            AnswerStep::Ended { finish: Finish::Cancelled, .. } => break Err(cancelled()),
-            AnswerStep::Ended { finish, .. } => break Ok(finish),
-            AnswerStep::Failed(failure) => break Err(failure),
-        }
-    };
-    let finish = match ended {
-        Ok(finish) => finish,
-        Err(failure) => {
-            close(answering, Outcome::Failed, 0).await.map_err(Refusal::from)?;
-            return Err(Refusal::from(failure));
-        }
-    };
-    let row = close(answering, Outcome::Complete, sampled).await.map_err(Refusal::from)?;
-    let body = openai::json(&Completion::new(opening, &text, finish, &row));
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
-}
-
-/// The answer in pieces. The headers leave now; the body makes the frames as the connection takes them.
-fn stream<A: Answering>(
-    answering: A,
-    opening: &Opening,
+/// The dialect of the route.
+#[derive(Debug)]
+struct Chat {
+    head: Head,
+    answers: u32,
     include_usage: bool,
-    wire: Arc<Wire>,
-    limits: Limits,
-) -> Response<Body> {
-    let chunks = Chunks::new(opening, include_usage);
-    let metered = Metered::new(answering, Arc::clone(&wire), limits.stall);
-    let frames = Box::pin(frames(metered, chunks, limits.keep_alive));
-    let mut response = Response::new(Body::new(SseBody::new(wire, frames)));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    // A proxy in front must not collect frames.
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
+    tells_chances: bool,
 }
 
-/// Makes the frames of one stream. Every way out closes the row: the two ends here, a stalled client here,
-/// a lost client by the drop of [`Metered`].
-async fn frames<A: Answering>(mut metered: Metered<A>, chunks: Chunks, keep_alive: Duration) -> Result<(), Stalled> {
-    let id = metered.answering().opening().ledger.to_string();
-    match pieces(&mut metered, &chunks, keep_alive).await {
-        Ok(Ok(finish)) => match metered.close(Outcome::Complete).await {
-            // The end of the answer, its usage and the end mark leave only now, after the durable commit.
-            Ok((row, wire)) => {
-                let mut events = vec![chunks.finish(finish)];
-                events.extend(chunks.usage(&row));
-                wire.offer(sse::last(&events));
-            }
-            Err((failure, wire)) => offer_failure(&wire, &id, failure),
-        },
-        Ok(Err(failure)) => match metered.close(Outcome::Failed).await {
-            Ok((_, wire)) => offer_failure(&wire, &id, failure),
-            Err((closing, wire)) => offer_failure(&wire, &id, closing),
-        },
-        Err(stalled) => {
-            metered.wire.sever();
-            // Whether or not it can be recorded now, the connection ends; an open row keeps its watermark.
-            let _ = metered.close(Outcome::Disconnected).await;
-            return Err(stalled);
-        }
-    }
-    Ok(())
+#[derive(Debug, Serialize)]
+struct Completion<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    choices: Vec<Choice<'a>>,
+    usage: Usage,
 }
 
-/// After the headers an error goes as a frame. No end mark follows: the answer is not complete.
-fn offer_failure(wire: &Wire, id: &str, failure: Failure) {
-    let refusal = Refusal::from(failure);
-    if let Some(trouble) = refusal.trouble() {
-        trouble.log(id);
-    }
-    wire.offer(sse::event(&openai::json(&refusal.body())));
+#[derive(Debug, Serialize)]
+struct Choice<'a> {
+    index: usize,
+    message: Message<'a>,
+    logprobs: Option<LogProbs>,
+    finish_reason: Option<&'static str>,
 }
 
-/// Hands out the pieces until the answer ends or fails.
-async fn pieces<A: Answering>(
-    metered: &mut Metered<A>,
-    chunks: &Chunks,
-    keep_alive: Duration,
-) -> Result<Result<Finish, Failure>, Stalled> {
-    metered.write(sse::event(&chunks.role()), 0).await?;
-    loop {
-        match metered.next(keep_alive).await? {
-            // Without bytes there is nothing that write() could accept.
-            AnswerStep::Piece { text, .. } if text.is_empty() => {}
-            AnswerStep::Piece { text, tokens } => {
-                metered.answering().allow(tokens).await;
-                metered.write(sse::event(&chunks.text(&text)), tokens).await?;
-            }
-            AnswerStep::Ended { finish: Finish::Cancelled, .. } => return Ok(Err(cancelled())),
-            AnswerStep::Ended { finish, .. } => return Ok(Ok(finish)),
-            AnswerStep::Failed(failure) => return Ok(Err(failure)),
-        }
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    /// Null beside calls.
+    content: Option<&'a str>,
+    refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToolCall<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: Function<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Function<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    arguments: &'a str,
+}
+
+/// Log-probabilities of an answer.
+#[derive(Debug, Serialize)]
+struct LogProbs {
+    content: Vec<TokenLogProb>,
+    refusal: Option<()>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenLogProb {
+    #[serde(flatten)]
+    own: TokenShape,
+    top_logprobs: Vec<TokenShape>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenShape {
+    token: String,
+    logprob: f64,
+    bytes: Vec<u8>,
+}
+
+impl TokenShape {
+    fn new(bytes: &[u8], ln_p: f32) -> TokenShape {
+        let token = String::from_utf8_lossy(bytes).into_owned();
+        TokenShape { token, logprob: super::openai::logprob(ln_p), bytes: bytes.to_vec() }
     }
 }
 
-/// An answer with the count of what `write()` accepted of it. When it is dropped, the desk has the last word of
-/// the wire before the answer closes as disconnected.
-struct Metered<A: Answering> {
-    /// Gone once the row is being closed.
-    answering: Option<A>,
-    wire: Arc<Wire>,
-    stall: Duration,
-    /// The frame in doubt, and the tokens that are delivered when it is accepted.
-    in_flight: Option<(u64, u64)>,
-    /// Tokens whose bytes were accepted.
-    delivered: u64,
-}
-
-impl<A: Answering> Metered<A> {
-    fn new(answering: A, wire: Arc<Wire>, stall: Duration) -> Metered<A> {
-        Metered { answering: Some(answering), wire, stall, in_flight: None, delivered: 0 }
-    }
-
-    fn answering(&mut self) -> &mut A {
-        self.answering.as_mut().expect("an answer is taken out only by close, which takes the whole")
-    }
-
-    /// The next step; comments keep the connection alive while it takes long.
-    async fn next(&mut self, keep_alive: Duration) -> Result<AnswerStep, Stalled> {
-        let Metered { answering, wire, stall, .. } = self;
-        let answering = answering.as_mut().expect("an answer is taken out only by close, which takes the whole");
-        let mut step = pin!(answering.next());
-        loop {
-            if let Ok(step) = tokio::time::timeout(keep_alive, step.as_mut()).await {
-                return Ok(step);
-            }
-            let comment = wire.offer(sse::KEEP_ALIVE);
-            wire.accepted(comment, *stall).await?;
-        }
-    }
-
-    /// Writes one frame and waits until it is accepted, so that one frame at most is ever in doubt.
-    async fn write(&mut self, frame: Bytes, tokens: u64) -> Result<(), Stalled> {
-        let number = self.wire.offer(frame);
-        self.in_flight = Some((number, tokens.max(self.delivered)));
-        let accepted = self.wire.accepted(number, self.stall).await;
-        self.settle();
-        accepted
-    }
-
-    /// Tells the desk about the frame in doubt if it was accepted.
-    fn settle(&mut self) {
-        if let Some((number, tokens)) = self.in_flight
-            && self.wire.is_accepted(number)
-        {
-            self.in_flight = None;
-            if let Some(answering) = self.answering.as_mut()
-                && tokens > self.delivered
-            {
-                answering.delivered(tokens);
-            }
-            self.delivered = tokens;
-        }
-    }
-
-    /// Closes the row with what was accepted.
-    async fn close(mut self, outcome: Outcome) -> Result<(LedgerRow, Arc<Wire>), (Failure, Arc<Wire>)> {
-        self.settle();
-        let wire = Arc::clone(&self.wire);
-        let Some(answering) = self.answering.take() else {
-            return Err((Failure::new(FailureCode::Internal, "a ledger row was closed twice"), wire));
+impl LogProbs {
+    fn new(chances: &[TokenChance]) -> LogProbs {
+        let one = |chance: &TokenChance| TokenLogProb {
+            own: TokenShape::new(&chance.bytes.0, chance.ln_p.unwrap_or(0.0)),
+            top_logprobs: chance.top.iter().map(|(_, bytes, ln_p)| TokenShape::new(&bytes.0, *ln_p)).collect(),
         };
-        match close(answering, outcome, self.delivered).await {
-            Ok(row) => Ok((row, wire)),
-            Err(failure) => Err((failure, wire)),
+        LogProbs { content: chances.iter().map(one).collect(), refusal: None }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Chunk<'a> {
+    #[serde(flatten)]
+    head: &'a Head,
+    choices: &'a [ChunkChoice<'a>],
+    /// Absent when not asked for; null before the last chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Option<Usage>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChunkChoice<'a> {
+    index: u32,
+    delta: Delta<'a>,
+    logprobs: Option<LogProbs>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Delta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[ToolCall<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<Option<()>>,
+}
+
+impl Chat {
+    /// Name of a call: unique over all requests.
+    fn call_id(&self, choice: u32, index: u32) -> String {
+        format!("call_{}-{choice}-{index}", self.head.short())
+    }
+
+    /// A piece of a call; its first has the name.
+    fn call<'p>(&self, piece: &'p Piece, index: u32, name: Option<&'p str>) -> ToolCall<'p> {
+        ToolCall {
+            index: Some(index),
+            id: name.map(|_| self.call_id(piece.choice, index)),
+            kind: name.map(|_| "function"),
+            function: Function { name, arguments: &piece.text },
+        }
+    }
+
+    fn chunk(
+        &self,
+        index: u32,
+        delta: Delta<'_>,
+        logprobs: Option<LogProbs>,
+        finish_reason: Option<&'static str>,
+    ) -> Vec<u8> {
+        let choices = [ChunkChoice { index, delta, logprobs, finish_reason }];
+        let usage = self.include_usage.then_some(None);
+        sse::event(&json(&Chunk { head: &self.head, choices: &choices, usage })).to_vec()
+    }
+
+    fn message<'a>(&self, choice: usize, gathered: &'a Gathered) -> Message<'a> {
+        let call = |(index, (name, arguments)): (usize, &'a (String, String))| ToolCall {
+            index: None,
+            id: Some(self.call_id(choice as u32, index as u32)),
+            kind: Some("function"),
+            function: Function { name: Some(name), arguments },
+        };
+        let text = gathered.text.as_str();
+        Message {
+            role: "assistant",
+            content: (gathered.calls.is_empty() || !text.is_empty()).then_some(text),
+            refusal: None,
+            reasoning_content: (!gathered.reasoning.is_empty()).then_some(&gathered.reasoning),
+            tool_calls: gathered.calls.iter().enumerate().map(call).collect(),
         }
     }
 }
 
-impl<A: Answering> Drop for Metered<A> {
-    fn drop(&mut self) {
-        self.settle();
+impl Dialect for Chat {
+    /// The first chunk of each choice: who speaks.
+    fn begin(&mut self) -> Vec<u8> {
+        let delta = || Delta { role: Some("assistant"), content: Some(""), refusal: Some(None), ..Delta::default() };
+        (0..self.answers).flat_map(|choice| self.chunk(choice, delta(), None, None)).collect()
+    }
+
+    fn echo(&mut self, _: u32, _: &str, _: Vec<TokenChance>) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn piece(&mut self, piece: &Piece) -> Vec<u8> {
+        let delta = match &piece.channel {
+            Channel::Call { index, name } => {
+                Delta { tool_calls: Some([self.call(piece, *index, Some(name))]), ..Delta::default() }
+            }
+            _ if piece.text.is_empty() => return Vec::new(),
+            Channel::Text => Delta { content: Some(&piece.text), ..Delta::default() },
+            Channel::Reasoning => Delta { reasoning_content: Some(&piece.text), ..Delta::default() },
+            Channel::Arguments { index } => {
+                Delta { tool_calls: Some([self.call(piece, *index, None)]), ..Delta::default() }
+            }
+        };
+        let logprobs = (self.tells_chances && piece.channel == Channel::Text).then(|| LogProbs::new(&piece.chances));
+        self.chunk(piece.choice, delta, logprobs, None)
+    }
+
+    /// Why each choice ended, the usage when it was asked for, the end mark.
+    fn end(&mut self, ends: &[End], row: &LedgerRow) -> Vec<u8> {
+        let finish = |end: &End| self.chunk(end.choice, Delta::default(), None, Some(end.finish.word()));
+        let mut frames: Vec<u8> = ends.iter().flat_map(finish).collect();
+        if self.include_usage {
+            let usage = Chunk { head: &self.head, choices: &[], usage: Some(Some(Usage::from(row))) };
+            frames.extend_from_slice(&sse::event(&json(&usage)));
+        }
+        frames.extend_from_slice(sse::DONE);
+        frames
+    }
+
+    fn whole(&self, choices: &[Gathered], row: &LedgerRow) -> Vec<u8> {
+        let choice = |(index, gathered)| Choice {
+            index,
+            message: self.message(index, gathered),
+            logprobs: self.tells_chances.then(|| LogProbs::new(&gathered.chances)),
+            finish_reason: gathered.finish.map(|finish| finish.word()),
+        };
+        let choices = choices.iter().enumerate().map(choice).collect();
+        json(&Completion { head: &self.head, choices, usage: Usage::from(row) })
     }
 }

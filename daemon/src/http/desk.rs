@@ -4,10 +4,10 @@
 use std::future::Future;
 
 use hone_protocol::application::{LedgerRow, Outcome};
-use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::Failure;
+use hone_protocol::generate::{Channel, Finish, Prompt, TokenChance, TokenizerFacts, Wish};
 use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
-use hone_protocol::worker::{Finish, Sampling};
+use hone_protocol::value::Bytes;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +40,23 @@ pub struct Callable {
 pub struct Ask {
     /// Name of the service.
     pub service: String,
-    /// The conversation; never empty; roles are `system`, `user` and `assistant`.
-    pub messages: Vec<ChatMessage>,
-    /// How to choose tokens.
-    pub sampling: Sampling,
+    /// What to go on from; never empty.
+    pub prompts: Vec<Prompt>,
+    /// Answers to each of them, from 1.
+    pub answers: u32,
+    /// How, but for `tokens_max`, which is below.
+    pub wish: Wish,
     /// Longest answer in tokens; none for as long as the context allows.
     pub tokens_max: Option<u32>,
-    /// Texts that end the answer, none of them empty.
-    pub stop: Vec<String>,
     /// OpenAI `user`, may be empty: a dimension of the ledger.
     pub user: String,
+}
+
+impl Ask {
+    /// Answers in all. Answer `a` to prompt `p` is the choice `p * answers + a`.
+    pub fn choices(&self) -> usize {
+        self.prompts.len() * self.answers as usize
+    }
 }
 
 /// What is known when an answer begins.
@@ -61,30 +68,56 @@ pub struct Opening {
     pub service: String,
     /// `name@number` of what answers.
     pub version_reference: String,
-    /// Prompt tokens, cached ones included.
-    pub prompt_tokens: u32,
-    /// Prompt tokens found in the cache.
-    pub cached_tokens: u32,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    /// Which answer of the request.
+    pub choice: u32,
+    /// What it is a piece of.
+    pub channel: Channel,
+    /// Whole characters, no part of a stop text.
+    pub text: String,
+    /// The tokens that became wholly part of the text, when log-probabilities are wanted.
+    pub chances: Vec<TokenChance>,
+    /// Tokens of all answers of the request, of each those up to the last one that is wholly inside its text so far.
+    pub tokens: u64,
+}
+
+impl Piece {
+    /// Whether the client gets anything with it. What it does not get it does not pay.
+    pub fn says_something(&self) -> bool {
+        !self.text.is_empty() || matches!(self.channel, Channel::Call { .. })
+    }
 }
 
 /// One step of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerStep {
-    /// Text.
-    Piece {
-        /// Whole characters, no part of a stop text.
+    /// The prompt, or a part of it, as the request wanted it back.
+    Echo {
+        /// Which answer of the request.
+        choice: u32,
+        /// Its text.
         text: String,
-        /// Tokens sampled up to the last one that is wholly inside the text so far, counted from the start.
-        tokens: u64,
+        /// Its tokens, when log-probabilities are wanted.
+        chances: Vec<TokenChance>,
     },
-    /// The answer is complete.
+    /// Text.
+    Piece(Piece),
+    /// One answer of the request is complete.
     Ended {
+        /// Which.
+        choice: u32,
         /// Why.
         finish: Finish,
-        /// Tokens sampled and given out, the end mark not counted.
+        /// Tokens of all answers so far, end marks not counted.
         tokens: u64,
+        /// Tokens that no piece told of, when log-probabilities are wanted.
+        end: Vec<TokenChance>,
     },
-    /// The answer failed; nothing follows.
+    /// The request failed; nothing follows.
     Failed(Failure),
 }
 
@@ -99,6 +132,18 @@ pub trait Desk: Clone + Send + Sync + 'static {
 
     /// What the caller may call, in the order to show it.
     fn services(&self, caller: &Caller) -> Vec<Callable>;
+
+    /// The tokens of a prompt as a service sees it, and the bytes of each. Costs nothing.
+    fn spell(
+        &self,
+        caller: &Caller,
+        service: &str,
+        prompt: Prompt,
+    ) -> impl Future<Output = Result<(Vec<i32>, Vec<Bytes>), Failure>> + Send;
+
+    /// What tokenizers of clients ask of a service.
+    fn tokenizer(&self, caller: &Caller, service: &str)
+    -> impl Future<Output = Result<TokenizerFacts, Failure>> + Send;
 
     /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
     /// waited) must end what was begun and close a row that was opened.

@@ -10,6 +10,9 @@ use axum::response::IntoResponse;
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use serde::Serialize;
+use serde_json::Value;
+
+use super::RequestId;
 
 /// Name of the argument of a [`Failure`] that says after how many seconds to try again.
 pub const RETRY_AFTER_ARG: &str = "retry_after_s";
@@ -27,6 +30,10 @@ pub(super) struct Refusal {
     allow: Option<&'static str>,
     /// For the owner's log: what the caller is not told.
     trouble: Option<Trouble>,
+    /// The request's id in the ledger, where it has a row.
+    request: Option<RequestId>,
+    /// Whether it is told in the shape of the Anthropic protocol.
+    is_anthropic: bool,
 }
 
 /// What went wrong on this machine, in full, for the owner's log.
@@ -68,6 +75,8 @@ impl Refusal {
             retry_after_s: None,
             allow: None,
             trouble: None,
+            request: None,
+            is_anthropic: false,
         }
     }
 
@@ -130,6 +139,41 @@ impl Refusal {
         }
     }
 
+    /// The refusal of a request that has a row.
+    pub(super) fn of(self, request: RequestId) -> Refusal {
+        Refusal { request: Some(request), ..self }
+    }
+
+    /// The machine-readable code.
+    pub(super) fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The same refusal in the shape of the Anthropic protocol.
+    pub(super) fn anthropic(self) -> Refusal {
+        Refusal { is_anthropic: true, ..self }
+    }
+
+    /// The JSON of the error in that shape.
+    pub(super) fn anthropic_body(&self) -> Value {
+        let kind = match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            503 => "overloaded_error",
+            400..=499 => "invalid_request_error",
+            _ => "api_error",
+        };
+        serde_json::json!({"type": "error", "error": {"type": kind, "message": self.message}})
+    }
+
+    /// The sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The status.
     pub(super) fn status(&self) -> StatusCode {
         self.status
@@ -179,6 +223,8 @@ impl From<Failure> for Refusal {
             retry_after_s: retry_after_s(&failure, status),
             allow: None,
             trouble: trouble(&failure, status),
+            request: None,
+            is_anthropic: false,
         }
     }
 }
@@ -200,6 +246,7 @@ fn code(code: FailureCode) -> Cow<'static, str> {
         FailureCode::LimitReached => Cow::Borrowed("rate_limit_exceeded"),
         FailureCode::BudgetSpent => Cow::Borrowed("insufficient_quota"),
         FailureCode::InvalidField => Cow::Borrowed("invalid_value"),
+        FailureCode::FormatNotKept => Cow::Borrowed("format_not_kept"),
         FailureCode::NotFound => Cow::Borrowed("model_not_found"),
         other => match serde_json::to_value(other) {
             Ok(serde_json::Value::String(word)) => Cow::Owned(word),
@@ -276,7 +323,11 @@ fn retry_after_s(failure: &Failure, status: StatusCode) -> Option<u64> {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(super::openai::json(&self.body())));
+        let body = match self.is_anthropic {
+            true => self.anthropic_body().to_string().into_bytes(),
+            false => super::openai::json(&self.body()),
+        };
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -288,6 +339,9 @@ impl IntoResponse for Refusal {
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(request) = self.request {
+            response.extensions_mut().insert(request);
         }
         if let Some(trouble) = self.trouble {
             response.extensions_mut().insert(trouble);

@@ -1,20 +1,28 @@
 //! The HTTP endpoint: OpenAI clients call services with a bearer key.
-//! Lives here: the accept loop, the route table, limits, the graceful stop. The guards are in `auth.rs`, the chat
-//! route and its metering in `chat.rs`, the counting writer in `wire.rs`, shapes in `openai.rs`, `ask.rs` and
-//! `failure.rs`. Never here: management of anything, a decision about facts, a socket other than HTTP's.
+//! Lives here: the accept loop, the route table, limits, the graceful stop. The guards are in `auth.rs`, metering in
+//! `answer.rs`, the counting writer in `wire.rs`, what comes in in `fields.rs` and `ask.rs`, shapes of what leaves in
+//! `openai.rs`, one file per route and `failure.rs`. Never here: management of anything, a decision about facts, a socket other than HTTP's.
 //!
 //! Not `axum::serve`: it has no header timeout, and the counting writer must stand under hyper.
 
+mod answer;
 mod ask;
 mod auth;
 mod chat;
+mod completions;
+mod conversation;
 pub mod desk;
 mod failure;
+mod fields;
+mod messages;
 mod models;
 mod openai;
+mod openapi;
+mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod wire;
 
 use std::convert::Infallible;
@@ -122,17 +130,33 @@ pub struct Route {
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Livez,
+    OpenApi,
     Models,
     Model,
     Chat,
+    Completions,
+    Responses,
+    Messages,
+    CountTokens,
+    Tokenize,
+    Detokenize,
+    TokenizerInfo,
 }
 
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
 pub const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/livez", key: false, answer: Answer::Livez },
+    Route { method: "GET", path: "/openapi.json", key: true, answer: Answer::OpenApi },
     Route { method: "GET", path: "/v1/models", key: true, answer: Answer::Models },
     Route { method: "GET", path: "/v1/models/{id}", key: true, answer: Answer::Model },
     Route { method: "POST", path: "/v1/chat/completions", key: true, answer: Answer::Chat },
+    Route { method: "POST", path: "/v1/completions", key: true, answer: Answer::Completions },
+    Route { method: "POST", path: "/v1/responses", key: true, answer: Answer::Responses },
+    Route { method: "POST", path: "/v1/messages", key: true, answer: Answer::Messages },
+    Route { method: "POST", path: "/v1/messages/count_tokens", key: true, answer: Answer::CountTokens },
+    Route { method: "POST", path: "/tokenize", key: true, answer: Answer::Tokenize },
+    Route { method: "POST", path: "/detokenize", key: true, answer: Answer::Detokenize },
+    Route { method: "GET", path: "/tokenizer_info", key: true, answer: Answer::TokenizerInfo },
 ];
 
 /// What every route has at hand.
@@ -152,7 +176,7 @@ struct Endpoint<D> {
 }
 
 /// The id of a request, as its response carries it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct RequestId(String);
 
 /// Serves until `stop` turns true or its sender is gone; returns when every connection has ended. Answers that
@@ -300,8 +324,9 @@ async fn serve<D: Desk>(
             }
         }
         Err(refusal) => {
+            let is_anthropic = request.uri().path().starts_with("/v1/messages");
             drain(request).await;
-            refusal.into_response()
+            if is_anthropic { refusal.anthropic() } else { refusal }.into_response()
         }
     };
     let id = response.extensions_mut().remove::<RequestId>();
@@ -353,14 +378,29 @@ fn router<D: Desk>(room: Room<D>) -> Router {
     for route in ROUTES {
         let answers: MethodRouter<Room<D>> = match route.answer {
             Answer::Livez => get(livez),
+            Answer::OpenApi => get(openapi::openapi),
             Answer::Models => get(models::list::<D>),
             Answer::Model => get(models::retrieve::<D>),
             Answer::Chat => post(chat::complete::<D>),
+            Answer::Completions => post(completions::complete::<D>),
+            Answer::Responses => post(responses::respond::<D>),
+            Answer::Messages => post(messages::create::<D>),
+            Answer::CountTokens => post(messages::count_tokens::<D>),
+            Answer::Tokenize => post(tokens::tokenize::<D>),
+            Answer::Detokenize => post(tokens::detokenize::<D>),
+            Answer::TokenizerInfo => get(tokens::tokenizer_info::<D>),
         };
         let allow = if route.method == "GET" { "GET, HEAD" } else { route.method };
         router = router.route(route.path, answers.fallback(move |request| wrong_method(request, allow)));
     }
     router.fallback(unknown_route).with_state(room)
+}
+
+/// A response that is a JSON document.
+fn json_response(json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::from(json));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Says that the daemon runs, and nothing else.

@@ -4,8 +4,7 @@
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Response};
+use axum::http::Response;
 use axum::response::IntoResponse;
 
 use super::Room;
@@ -22,7 +21,7 @@ const COMPARED_CHARS_MAX: usize = 64;
 pub(super) async fn list<D: Desk>(State(room): State<Room<D>>, Extension(caller): Extension<Caller>) -> Response<Body> {
     let mut services = room.desk.services(&caller);
     services.retain(|service| service.wanted);
-    respond(openai::json(&ModelList::new(&services)))
+    super::json_response(openai::json(&ModelList::new(&services)))
 }
 
 /// `GET /v1/models/{id}`.
@@ -34,15 +33,9 @@ pub(super) async fn retrieve<D: Desk>(
     // A name that is no text is a name that nothing has.
     let name = name.map_or_else(|_| String::new(), |Path(name)| name);
     match find(&room.desk.services(&caller), &name) {
-        Ok(callable) => respond(openai::json(&Model::new(callable))),
+        Ok(callable) => super::json_response(openai::json(&Model::new(callable))),
         Err(refusal) => refusal.into_response(),
     }
-}
-
-fn respond(json: Vec<u8>) -> Response<Body> {
-    let mut response = Response::new(Body::from(json));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 /// The service of a name, or the refusal that names the nearest.
@@ -51,6 +44,19 @@ pub(super) fn find<'a>(callables: &'a [Callable], name: &str) -> Result<&'a Call
         .iter()
         .find(|callable| callable.name == name)
         .ok_or_else(|| Refusal::unknown_model(name, &nearest(callables, name)))
+}
+
+/// The service that a request without a name means: the one that this key may call.
+pub(super) fn only(callables: &[Callable]) -> Result<&Callable, Refusal> {
+    let mut on = callables.iter().filter(|callable| callable.wanted);
+    match (on.next(), on.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(Refusal::param(
+            "model",
+            "missing_required_parameter",
+            "model is missing; without it exactly one service must be on for this key",
+        )),
+    }
 }
 
 fn nearest<'a>(callables: &'a [Callable], name: &str) -> Vec<&'a str> {

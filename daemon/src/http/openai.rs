@@ -1,9 +1,8 @@
-//! The shapes of the OpenAI protocol that leave the daemon: models, chat answers, chunks, usage.
+//! The shapes of the OpenAI protocol that several routes share: models, usage, the head of an answer.
 //! Lives here: field names and their order. Never here: a decision, a token count of our own.
-//! What comes in is read in `ask.rs`, errors are in `failure.rs`.
+//! Answers are in `chat.rs` and its neighbours, errors in `failure.rs`.
 
 use hone_protocol::application::LedgerRow;
-use hone_protocol::worker::Finish;
 use serde::Serialize;
 
 use super::desk::{Callable, Opening};
@@ -94,115 +93,24 @@ pub(super) struct Head {
 }
 
 impl Head {
-    fn new(opening: &Opening, object: &'static str) -> Head {
+    pub(super) fn new(opening: &Opening, prefix: &str, object: &'static str) -> Head {
         Head {
-            id: format!("chatcmpl-{}", opening.ledger),
+            id: format!("{prefix}-{}", opening.ledger),
             object,
             created: opening.ledger.made_at_ms().div_euclid(1000),
             model: opening.service.clone(),
             system_fingerprint: opening.version_reference.clone(),
         }
     }
-}
 
-/// A whole answer.
-#[derive(Debug, Serialize)]
-pub(super) struct Completion<'a> {
-    #[serde(flatten)]
-    head: Head,
-    choices: [Choice<'a>; 1],
-    usage: Usage,
-}
-
-#[derive(Debug, Serialize)]
-struct Choice<'a> {
-    index: u32,
-    message: Message<'a>,
-    logprobs: Option<()>,
-    finish_reason: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct Message<'a> {
-    role: &'static str,
-    content: &'a str,
-    refusal: Option<()>,
-}
-
-impl<'a> Completion<'a> {
-    pub(super) fn new(opening: &Opening, text: &'a str, finish: Finish, row: &LedgerRow) -> Completion<'a> {
-        let message = Message { role: "assistant", content: text, refusal: None };
-        Completion {
-            head: Head::new(opening, "chat.completion"),
-            choices: [Choice { index: 0, message, logprobs: None, finish_reason: finish.word() }],
-            usage: Usage::from(row),
-        }
+    /// The last part of the id: unique over all requests.
+    pub(super) fn short(&self) -> &str {
+        self.id.rsplit('-').next().unwrap_or(&self.id)
     }
 }
 
-/// Makes the chunks of one streamed answer.
-#[derive(Debug)]
-pub(super) struct Chunks {
-    head: Head,
-    include_usage: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Chunk<'a> {
-    #[serde(flatten)]
-    head: &'a Head,
-    choices: &'a [ChunkChoice<'a>],
-    /// Absent when not asked for; null before the last chunk.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Usage>>,
-}
-
-#[derive(Debug, Serialize)]
-struct ChunkChoice<'a> {
-    index: u32,
-    delta: Delta<'a>,
-    logprobs: Option<()>,
-    finish_reason: Option<&'static str>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct Delta<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<Option<()>>,
-}
-
-impl Chunks {
-    pub(super) fn new(opening: &Opening, include_usage: bool) -> Chunks {
-        Chunks { head: Head::new(opening, "chat.completion.chunk"), include_usage }
-    }
-
-    fn chunk(&self, delta: Delta<'_>, finish_reason: Option<&'static str>) -> Vec<u8> {
-        let choices = [ChunkChoice { index: 0, delta, logprobs: None, finish_reason }];
-        json(&Chunk { head: &self.head, choices: &choices, usage: self.include_usage.then_some(None) })
-    }
-
-    /// The first chunk: who speaks.
-    pub(super) fn role(&self) -> Vec<u8> {
-        self.chunk(Delta { role: Some("assistant"), content: Some(""), refusal: Some(None) }, None)
-    }
-
-    /// A piece of the answer.
-    pub(super) fn text(&self, text: &str) -> Vec<u8> {
-        self.chunk(Delta { content: Some(text), ..Delta::default() }, None)
-    }
-
-    /// The last chunk with a choice: why the answer ended.
-    pub(super) fn finish(&self, finish: Finish) -> Vec<u8> {
-        self.chunk(Delta::default(), Some(finish.word()))
-    }
-
-    /// The usage chunk, when the client asked for it.
-    pub(super) fn usage(&self, row: &LedgerRow) -> Option<Vec<u8>> {
-        let chunk = Chunk { head: &self.head, choices: &[], usage: Some(Some(Usage::from(row))) };
-        self.include_usage.then(|| json(&chunk))
-    }
+/// A log-probability as JSON can have it: what is impossible has a very small one, as in OpenAI's own answers. Rounded
+/// to what F32 says, so that equal ones are equal texts.
+pub(super) fn logprob(ln_p: f32) -> f64 {
+    f64::from(ln_p.max(-9999.0))
 }

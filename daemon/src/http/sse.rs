@@ -14,7 +14,7 @@ use super::wire::{Stalled, Wire};
 /// A comment that clients skip: the connection lives.
 pub(super) const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 /// The end of a stream.
-const DONE: &[u8] = b"data: [DONE]\n\n";
+pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// One event. JSON has no raw line end, so one `data:` line carries it.
 pub(super) fn event(json: &[u8]) -> Bytes {
@@ -23,14 +23,11 @@ pub(super) fn event(json: &[u8]) -> Bytes {
     Bytes::from(frame)
 }
 
-/// The last events of a complete answer and the end mark, as one frame.
-pub(super) fn last(events: &[Vec<u8>]) -> Bytes {
-    let mut frame = Vec::new();
-    for json in events {
-        push_event(&mut frame, json);
-    }
-    frame.extend_from_slice(DONE);
-    Bytes::from(frame)
+/// One event with a name of its own.
+pub(super) fn named_event(name: &str, json: &[u8]) -> Vec<u8> {
+    let mut frame = format!("event: {name}\n").into_bytes();
+    push_event(&mut frame, json);
+    frame
 }
 
 fn push_event(frame: &mut Vec<u8>, json: &[u8]) {

@@ -1,25 +1,29 @@
 //! Models in another form: a child merges, quantises or reads a PEFT folder into this job's own folder; the result is
-//! inspected like any import and becomes a version. Never here: writing where a person wants files (`convert_export`).
+//! inspected like any import and becomes a version. Never here: new models (`convert_init`), figures of formats
+//! (`convert_bench`), writing where a person wants files (`convert_export`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hone_protocol::convert::{Card, Conversion, ConvertTask, ConvertWork, Converted, ExportFormat, WeightsFormat};
+use hone_protocol::blueprint::Tokens;
+use hone_protocol::convert::{
+    Card, Conversion, ConvertTask, ConvertWork, Converted, ExportFormat, IMATRIX_ROWS_MAX, Receipt, WeightsFormat,
+};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::JobSpec;
-use hone_protocol::model::{VersionRecord, Weights};
+use hone_protocol::model::{ModelFacts, VersionRecord, Weights};
 use hone_protocol::paths::is_name;
 use hone_protocol::worker::{FromWorker, ToWorker};
 
 use super::attempt::{Context, Stop, unexpected};
 use super::train::weights_path;
-use super::{Kind, Work, convert_export, convert_receipt, import_model, store_file};
+use super::{Kind, Work, convert_bench, convert_export, convert_init, convert_receipt, import_model, store_file};
 use crate::clock::new_id;
 use crate::dispatcher::event::Produced;
 use crate::machine;
 use crate::sandbox::Paths;
-use crate::state::{Need, State};
+use crate::state::{Need, State, train_bytes_estimate};
 use crate::workers::process::Program;
 
 /// Strips of tensors in work, and what a process holds anyway.
@@ -27,8 +31,13 @@ const STRIPS_BYTES: u64 = 512 << 20;
 /// What llama.cpp's quantiser keeps in buffers beside mapped files.
 const QUANTISER_BYTES: u64 = 1 << 30;
 
+/// What learning tokens takes for as many texts as a child takes (`kernels/src/worker/init.rs`).
+const LEARNER_BYTES: u64 = 2 << 30;
+
 const HEAVY: Kind = Kind { word: "", check, pin, memory, heavy: true, run };
 const LIGHT: Kind = Kind { heavy: false, ..HEAVY };
+pub(super) const INIT: Kind = Kind { word: "init", ..HEAVY };
+pub(super) const BENCH: Kind = Kind { word: "bench", ..HEAVY };
 pub(super) const MERGE: Kind = Kind { word: "merge", ..HEAVY };
 pub(super) const QUANTIZE: Kind = Kind { word: "quantize", ..HEAVY };
 pub(super) const IMPORT_ADAPTER: Kind = Kind { word: "import_adapter", ..LIGHT };
@@ -43,14 +52,23 @@ pub(super) fn conversion(spec: &JobSpec) -> Result<&Conversion, Failure> {
 
 fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     match conversion(spec)? {
+        Conversion::Init { name, .. } => {
+            check_name(name)?;
+            convert_init::check(state, conversion(spec)?)
+        }
         Conversion::Merge { version, name, receipt_rows, .. } => {
             check_name(name)?;
             convert_receipt::check(state, receipt_rows.as_deref())?;
             adapter(state, version).map(|_| ())
         }
-        Conversion::Quantize { version, format, name, receipt_rows } => {
+        Conversion::Quantize { version, format, name, receipt_rows, imatrix_rows } => {
             check_name(name)?;
             convert_receipt::check(state, receipt_rows.as_deref())?;
+            convert_receipt::check(state, imatrix_rows.as_deref())?;
+            if imatrix_rows.is_some() && !format.is_quantised() {
+                let message = format!("{} rounds nothing by importance; leave the rows out", format.word());
+                return Err(Failure::field("imatrix_rows", message));
+            }
             if *format == WeightsFormat::Same {
                 let message = "\"same\" is the format that the model has; choose another one";
                 return Err(Failure::field("format", message));
@@ -68,11 +86,19 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
                 Failure::new(FailureCode::UnsupportedArchitecture, message).at("base")
             })
         }
+        Conversion::Bench { version, dataset, formats, .. } => convert_bench::check(state, version, dataset, formats),
         Conversion::Export { version, format, path } => {
-            if *format == ExportFormat::Peft {
-                adapter(state, version)?;
+            match format {
+                ExportFormat::Gguf => state.version(version).map(|_| ())?,
+                ExportFormat::Peft => adapter(state, version).map(|_| ())?,
+                ExportFormat::Huggingface => {
+                    let whole = whole(state, version, "write it as peft, or merge it first")?;
+                    whole.facts.trainable.clone().map_err(|reason| {
+                        let message = format!("{version} cannot be written as a folder: {reason}");
+                        Failure::new(FailureCode::UnsupportedArchitecture, message).at("version")
+                    })?;
+                }
             }
-            state.version(version)?;
             convert_export::check_target(path, *format)
         }
     }
@@ -97,7 +123,7 @@ fn adapter(state: &State, reference: &str) -> Result<(Arc<VersionRecord>, Arc<Ve
     Ok((Arc::clone(version), Arc::clone(base)))
 }
 
-fn whole(state: &State, reference: &str, otherwise: &str) -> Result<Arc<VersionRecord>, Failure> {
+pub(super) fn whole(state: &State, reference: &str, otherwise: &str) -> Result<Arc<VersionRecord>, Failure> {
     let version = state.version(reference)?;
     match version.weights {
         Weights::Base => Ok(Arc::clone(version)),
@@ -107,14 +133,15 @@ fn whole(state: &State, reference: &str, otherwise: &str) -> Result<Arc<VersionR
 
 /// The version that this one was quantised from, and so on, as far as they are kept: rounding what was rounded loses
 /// twice.
-fn least_quantised(state: &State, version: &Arc<VersionRecord>) -> Arc<VersionRecord> {
+pub(super) fn least_quantised(state: &State, version: &Arc<VersionRecord>) -> Arc<VersionRecord> {
     let mut found = Arc::clone(version);
     let is_quantised = |version: &VersionRecord| {
         let job = version.lineage.job.and_then(|job| state.jobs.get(&job));
         job.is_some_and(|job| matches!(job.spec, JobSpec::Convert(Conversion::Quantize { .. })))
     };
     while is_quantised(&found)
-        && let Some(parent) = found.lineage.parent.and_then(|parent| state.versions.get(&parent))
+        && let Some(parent) =
+            found.lineage.parent.and_then(|parent| state.versions.get(&parent)).filter(|p| p.is_live())
     {
         found = Arc::clone(parent);
     }
@@ -128,27 +155,54 @@ fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
         Ok(())
     };
     match &mut pinned {
-        Conversion::Merge { version, receipt_rows, .. } | Conversion::Quantize { version, receipt_rows, .. } => {
+        Conversion::Merge { version, receipt_rows, .. } => {
             exact(version)?;
             convert_receipt::pin(state, receipt_rows)?;
         }
-        Conversion::Export { version, .. } => exact(version)?,
+        Conversion::Quantize { version, receipt_rows, imatrix_rows, .. } => {
+            exact(version)?;
+            convert_receipt::pin(state, receipt_rows)?;
+            convert_receipt::pin(state, imatrix_rows)?;
+        }
+        Conversion::Init { tokens: Tokens::Of { version }, .. } | Conversion::Export { version, .. } => exact(version)?,
+        Conversion::Bench { version, dataset, .. } => {
+            exact(version)?;
+            *dataset = convert_receipt::exact(state, dataset)?;
+        }
+        Conversion::Init { tokens: Tokens::Learn { dataset, .. }, .. } => {
+            *dataset = convert_receipt::exact(state, dataset)?;
+        }
         Conversion::ImportPeft { base, .. } => exact(base)?,
     }
     Ok(JobSpec::Convert(pinned))
 }
 
 fn memory(state: &State, spec: &JobSpec) -> Need {
+    if let Ok(Conversion::Bench { version, .. }) = conversion(spec) {
+        return state.version(version).map_or(Need::exactly(0), |version| bench_memory(&version.facts));
+    }
     // Twice: as it is in the file, and as F32.
     let adapter = |reference: &str| state.version(reference).map_or(0, |v| 2 * v.file.size_bytes);
     Need::exactly(match conversion(spec) {
         Ok(Conversion::Merge { version, format, .. }) => {
             adapter(version) + if format.is_quantised() { QUANTISER_BYTES } else { STRIPS_BYTES }
         }
-        Ok(Conversion::Quantize { .. }) => QUANTISER_BYTES,
+        Ok(Conversion::Quantize { version, imatrix_rows, .. }) => {
+            // The matrix is of one row of logits for each token of a row; the model itself is mapped.
+            let logits = |v: &Arc<VersionRecord>| 512 * 4 * u64::from(v.facts.vocabulary);
+            let measured = imatrix_rows.is_some().then(|| state.version(version).map_or(0, logits));
+            QUANTISER_BYTES + measured.unwrap_or(0)
+        }
+        Ok(Conversion::Init { tokens: Tokens::Learn { .. }, .. }) => LEARNER_BYTES,
         Ok(Conversion::Export { version, format: ExportFormat::Peft, .. }) => STRIPS_BYTES + adapter(version),
         _ => STRIPS_BYTES,
     })
+}
+
+/// What measuring formats takes: training over one of 16 bits, at most.
+fn bench_memory(facts: &ModelFacts) -> Need {
+    let train = train_bytes_estimate(facts, 512);
+    Need { least: train.least.max(QUANTISER_BYTES), wish: train.wish.max(QUANTISER_BYTES) }
 }
 
 fn run(context: Context) -> Work {
@@ -156,6 +210,8 @@ fn run(context: Context) -> Work {
         let spec = context.job.spec.clone();
         let folder = context.folder().join("made");
         let done = match conversion(&spec)? {
+            Conversion::Init { .. } => convert_init::make(context, &folder).await,
+            Conversion::Bench { .. } => convert_bench::bench(context, &folder).await,
             Conversion::Export { .. } => convert_export::export(context, &folder).await,
             made => make(context, made, &folder).await,
         };
@@ -179,16 +235,28 @@ struct Plan {
 }
 
 async fn make(mut context: Context, wanted: &Conversion, folder: &Path) -> Result<Produced, Stop> {
-    let plan = plan(&context, wanted)?;
+    let plan = plan(&context, wanted, folder)?;
     require_disk(&context, plan.disk_bytes)?;
-    let converted = convert(&mut context, plan.work, plan.paths, folder, plan.card).await?;
+    // What an attempt before left is of no use.
+    let _ = tokio::fs::remove_dir_all(folder).await;
+    let imatrix = match &plan.work {
+        ConvertWork::Quantize { imatrix_rows, .. } => imatrix_rows.clone(),
+        _ => None,
+    };
+    if let Some((rows, path)) = &imatrix {
+        convert_receipt::export(&mut context, rows, IMATRIX_ROWS_MAX, folder, Path::new(path)).await?;
+    }
+    let converted = run_child(&mut context, plan.work, plan.paths, folder, plan.card).await?;
     let [file] = converted.files.as_slice() else {
         return Err(Failure::new(FailureCode::BadFrame, "the worker made another number of files than one").into());
     };
     let path = folder.join(file);
     let (facts, sha256) = import_model::inspect(&mut context, &path).await?;
     let receipt = match &plan.receipt_rows {
-        Some(rows) => Some(convert_receipt::measure(&mut context, &path, plan.parent, rows).await?),
+        Some(rows) => {
+            let told = convert_receipt::measure(&mut context, &path, plan.parent, rows).await?;
+            Some(Receipt { imatrix: imatrix.map(|(rows, _)| rows), ..told })
+        }
         None => None,
     };
     let version: VersionId = new_id();
@@ -208,7 +276,7 @@ async fn make(mut context: Context, wanted: &Conversion, folder: &Path) -> Resul
     })
 }
 
-fn plan(context: &Context, wanted: &Conversion) -> Result<Plan, Failure> {
+fn plan(context: &Context, wanted: &Conversion, folder: &Path) -> Result<Plan, Failure> {
     let state = &context.state;
     match wanted {
         Conversion::Merge { version, format, name, receipt_rows } => {
@@ -233,15 +301,22 @@ fn plan(context: &Context, wanted: &Conversion) -> Result<Plan, Failure> {
                 receipt_rows: receipt_rows.clone(),
             })
         }
-        Conversion::Quantize { version, format, name, receipt_rows } => {
+        Conversion::Quantize { version, format, name, receipt_rows, imatrix_rows } => {
             let asked = whole(state, version, "merge it first")?;
             let from = least_quantised(state, &asked);
             let (path, over) = (usable(context, &from)?, state.version_reference(from.id));
+            let by = imatrix_rows.as_ref().map_or(String::new(), |rows| format!(" by the importance matrix of {rows}"));
+            let imatrix_rows = imatrix_rows.clone().map(|rows| (rows, text(&folder.join("imatrix.jsonl"))));
             Ok(Plan {
                 paths: Paths::none().read(&path),
-                work: ConvertWork::Quantize { path: text(&path), sha256: from.file.sha256, format: *format },
+                work: ConvertWork::Quantize {
+                    path: text(&path),
+                    sha256: from.file.sha256,
+                    format: *format,
+                    imatrix_rows,
+                },
                 parent: from.id,
-                source: format!("{over} quantised to {}", format.word()),
+                source: format!("{over} quantised to {}{by}", format.word()),
                 card: card(state, &from, name, &over),
                 disk_bytes: disk_bytes(*format, &from),
                 receipt_rows: receipt_rows.clone(),
@@ -266,7 +341,9 @@ fn plan(context: &Context, wanted: &Conversion) -> Result<Plan, Failure> {
                 receipt_rows: None,
             })
         }
-        Conversion::Export { .. } => Err(Failure::new(FailureCode::Internal, "an export makes no version")),
+        Conversion::Init { .. } | Conversion::Bench { .. } | Conversion::Export { .. } => {
+            Err(Failure::new(FailureCode::Internal, "an export makes no version"))
+        }
     }
 }
 
@@ -281,7 +358,7 @@ fn disk_bytes(format: WeightsFormat, source: &VersionRecord) -> u64 {
     }
 }
 
-fn require_disk(context: &Context, needed: u64) -> Result<(), Failure> {
+pub(super) fn require_disk(context: &Context, needed: u64) -> Result<(), Failure> {
     let folder = context.folder();
     // A system that does not say how much is free is asked when it matters.
     match machine::disk_free_bytes(&folder) {
@@ -367,22 +444,31 @@ pub(super) async fn run_child(
 
 #[cfg(test)]
 mod tests {
+    use hone_protocol::blueprint::{NewArchitecture, SIZES};
+
     use super::*;
 
     #[test]
     fn the_word_of_each_kind_is_that_of_its_conversion() {
         let text = || "x".to_owned();
         let format = WeightsFormat::F16;
+        let tokens = Tokens::Of { version: text() };
+        let blueprint = SIZES[0].blueprint(NewArchitecture::Llama);
         let all = [
+            (INIT, Conversion::Init { blueprint, tokens, format, seed: 1, name: text() }),
+            (BENCH, Conversion::Bench { version: text(), dataset: text(), formats: Vec::new(), threads: 0 }),
             (MERGE, Conversion::Merge { version: text(), format, name: text(), receipt_rows: None }),
-            (QUANTIZE, Conversion::Quantize { version: text(), format, name: text(), receipt_rows: None }),
+            (
+                QUANTIZE,
+                Conversion::Quantize { version: text(), format, name: text(), receipt_rows: None, imatrix_rows: None },
+            ),
             (IMPORT_ADAPTER, Conversion::ImportPeft { path: text(), base: text(), name: text() }),
             (EXPORT, Conversion::Export { version: text(), format: ExportFormat::Gguf, path: text() }),
         ];
         for (kind, conversion) in all {
             assert_eq!(kind.word, conversion.kind());
             // What only reads and copies does not wait for the cores.
-            assert_eq!(kind.heavy, matches!(kind.word, "merge" | "quantize"));
+            assert_eq!(kind.heavy, matches!(kind.word, "init" | "bench" | "merge" | "quantize"));
         }
     }
 }

@@ -11,7 +11,7 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::model::Weights;
 
 use super::attempt::{Context, Stop};
-use super::convert::{card, conversion, convert, text, usable};
+use super::convert::{card, conversion, convert, require_disk, text, usable};
 use super::store_file;
 use crate::dispatcher::event::Produced;
 use crate::sandbox::Paths;
@@ -28,8 +28,8 @@ pub(super) fn check_target(path: &str, format: ExportFormat) -> Result<(), Failu
     if !target.parent().is_some_and(Path::is_dir) {
         return Err(Failure::field("path", format!("{path:?} is not in a folder that exists")));
     }
-    if is_file(path) && format == ExportFormat::Peft {
-        return Err(Failure::field("path", "an adapter for PEFT is a folder; its name cannot end in .gguf"));
+    if is_file(path) && format != ExportFormat::Gguf {
+        return Err(Failure::field("path", "this format is a folder; its name cannot end in .gguf"));
     }
     absent(target)
 }
@@ -77,6 +77,13 @@ pub(super) async fn export(mut context: Context, folder: &Path) -> Result<Produc
             let paths = Paths::none().read(&source).read(&base_path);
             let work = ConvertWork::ExportPeft { adapter_path: text(&source), base_path: text(&base_path) };
             let made = convert(&mut context, work, paths, folder, card).await?;
+            parts.extend(made.files.into_iter().map(|file| (folder.join(&file), file)));
+        }
+        ExportFormat::Huggingface => {
+            // Floats of at most four bytes, which are written twice: here, and where they are wanted.
+            require_disk(&context, 4 * version.facts.parameters)?;
+            let work = ConvertWork::ExportFolder { path: text(&source) };
+            let made = convert(&mut context, work, Paths::none().read(&source), folder, card).await?;
             parts.extend(made.files.into_iter().map(|file| (folder.join(&file), file)));
         }
     }

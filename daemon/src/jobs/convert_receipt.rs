@@ -27,11 +27,16 @@ pub(super) fn check(state: &State, rows: Option<&str>) -> Result<(), Failure> {
 /// Their exact version.
 pub(super) fn pin(state: &State, rows: &mut Option<String>) -> Result<(), Failure> {
     if let Some(rows) = rows {
-        let version = state.dataset_version(rows)?;
-        let name = state.datasets.get(&version.dataset).map_or("?", |d| d.name.as_str());
-        *rows = format!("{name}@{}", version.number);
+        *rows = exact(state, rows)?;
     }
     Ok(())
+}
+
+/// `name@number` of rows.
+pub(super) fn exact(state: &State, rows: &str) -> Result<String, Failure> {
+    let version = state.dataset_version(rows)?;
+    let name = state.datasets.get(&version.dataset).map_or("?", |d| d.name.as_str());
+    Ok(format!("{name}@{}", version.number))
 }
 
 /// Measures the model in `path` against `parent`.
@@ -53,7 +58,7 @@ pub(super) async fn measure(
     };
     let folder = context.folder().join("made");
     let rows_path = folder.join("rows.jsonl");
-    export(context, rows, &folder, &rows_path).await?;
+    export(context, rows, RECEIPT_ROWS_MAX, &folder, &rows_path).await?;
     let mut paths = Paths::none().read(path).read(&base_path);
     if let Some(adapter) = &adapter {
         paths = paths.read(adapter);
@@ -74,8 +79,18 @@ pub(super) async fn measure(
     Ok(Receipt { dataset: rows.to_owned(), ..told })
 }
 
-async fn export(context: &mut Context, rows: &str, folder: &Path, path: &Path) -> Result<(), Stop> {
+/// Writes rows into `path` in `folder`, which is made if it is not there: the first `rows_max`, 0 for all.
+pub(super) async fn export(
+    context: &mut Context,
+    rows: &str,
+    rows_max: u64,
+    folder: &Path,
+    path: &Path,
+) -> Result<(), Stop> {
     let version = context.state.dataset_version(rows)?.clone();
+    let full = |e: std::io::Error| Failure::new(FailureCode::DiskFull, e.to_string()).at(text(folder));
+    tokio::fs::create_dir_all(folder).await.map_err(full)?;
+    context.progress("phase.export", 0, version.rows).await;
     let paths = Paths::none().read(&context.places.blobs).write(folder);
     let mut line = context.child(Program::Daemon("data"), paths).await?;
     let task = ExportTask {
@@ -83,14 +98,14 @@ async fn export(context: &mut Context, rows: &str, folder: &Path, path: &Path) -
         segments: version.segments.clone(),
         split: Split { held_out_percent: 0, seed: 0 },
         part: Part::Train,
-        rows_max: RECEIPT_ROWS_MAX,
+        rows_max,
         path: path.display().to_string(),
     };
     line.send(&ToWorker::Export(task)).await?;
     match context.next(&mut line).await? {
         FromWorker::Exported { rows: 0 } => {
-            let message = format!("{rows} has no row to measure on");
-            Err(Failure::new(FailureCode::NoRows, message).at("receipt_rows").into())
+            let message = format!("{rows} has no rows");
+            Err(Failure::new(FailureCode::NoRows, message).at(rows).into())
         }
         FromWorker::Exported { .. } => Ok(()),
         other => Err(unexpected(&other)),

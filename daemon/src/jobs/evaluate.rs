@@ -7,6 +7,7 @@ use std::time::Instant;
 use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::evaluation::{EvaluateSpec, EvaluationRow, Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::generate::{Channel, Prompt, Wish};
 use hone_protocol::job::JobSpec;
 use hone_protocol::model::Weights;
 use hone_protocol::value::{Hash, Json};
@@ -215,10 +216,8 @@ async fn judge_all(
             let generate = GenerateTask {
                 request: next_request,
                 adapter,
-                messages: row.prompt.clone(),
-                tokens_max: spec.answer_tokens_max,
-                sampling: Sampling::greedy(),
-                stop: Vec::new(),
+                prompt: Prompt::chat(row.prompt.clone()),
+                wish: Wish { tokens_max: spec.answer_tokens_max, sampling: Sampling::greedy(), ..Wish::default() },
                 scope: Hash([0; 32]),
             };
             line.send(&ToWorker::Generate(generate)).await?;
@@ -253,7 +252,7 @@ fn take(open: &mut BTreeMap<u64, Open>, message: FromWorker) -> Result<Option<u6
     };
     let Some(row) = open.get_mut(&number) else { return Err(unexpected(&message)) };
     match message {
-        FromWorker::Piece { text, .. } => row.answer.push_str(&text),
+        FromWorker::Piece { text, channel: Channel::Text, .. } => row.answer.push_str(&text),
         FromWorker::Ended { .. } => {
             row.answered = true;
             row.answer_ms = row.started.elapsed().as_secs_f64() * 1000.0;

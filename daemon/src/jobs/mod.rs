@@ -3,11 +3,15 @@
 
 pub mod attempt;
 mod convert;
+mod convert_bench;
 mod convert_export;
+mod convert_init;
 mod convert_receipt;
 mod evaluate;
 mod import_dataset;
 mod import_model;
+pub(crate) mod kept;
+mod register;
 pub mod store_file;
 mod train;
 
@@ -48,10 +52,13 @@ pub const KINDS: &[Kind] = &[
     import_dataset::KIND,
     train::KIND,
     evaluate::KIND,
+    convert::INIT,
+    convert::BENCH,
     convert::MERGE,
     convert::QUANTIZE,
     convert::IMPORT_ADAPTER,
     convert::EXPORT,
+    register::KIND,
 ];
 
 /// Light attempts at once.
@@ -75,7 +82,10 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
         state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
     };
     if kind.heavy && running(true) > 0 {
-        return Err("another job uses the cores: a training, an evaluation, a merge or a quantisation".into());
+        return Err(
+            "another job uses the cores: a training, an evaluation, a new model, a bench, a merge or a quantisation"
+                .into(),
+        );
     }
     if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports run already"));

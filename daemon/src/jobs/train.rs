@@ -10,14 +10,14 @@ use hone_protocol::form;
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{Checkpoint, JobResult, JobSpec, JobState};
 use hone_protocol::model::{VersionRecord, Weights};
-use hone_protocol::paths::is_name;
+use hone_protocol::paths::{CHECKPOINTS, TRAINED};
 use hone_protocol::train::{CHECKPOINTS_KEPT, Method, Sampled, TrainPlan, TrainResult, TrainSpec, Tuning};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
 use super::attempt::{Context, Stop, unexpected, wished};
-use super::{Kind, Work, import_model, store_file};
+use super::{Kind, Work, import_model, kept, register, store_file};
 use crate::clock::new_id;
 use crate::config::Places;
 use crate::dispatcher::effect::StopHow;
@@ -90,15 +90,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
             format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
         return Err(Failure::new(FailureCode::DoesNotFit, message).at("sequence_tokens").hint(HintCode::ReduceMemory));
     }
-    if let Some(register) = &spec.register {
-        for (field, name) in [("model", &register.model), ("publish", &register.publish), ("alias", &register.alias)] {
-            if (field == "model" || !name.is_empty()) && !is_name(name) {
-                let message = format!("{name:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ -");
-                return Err(Failure::field(field, message).hint(HintCode::ChooseAnotherName));
-            }
-        }
-    }
-    Ok(())
+    spec.register.as_ref().map_or(Ok(()), register::check_names)
 }
 
 /// The shape of a dataset version's rows.
@@ -285,7 +277,7 @@ fn task(
         .job
         .checkpoint
         .as_ref()
-        .map(|c| (folder.join("checkpoints").join(&c.folder).display().to_string(), c.step));
+        .map(|c| (folder.join(CHECKPOINTS).join(&c.folder).display().to_string(), c.step));
     let name = spec.register.as_ref().map_or("run", |r| r.model.as_str());
     let mut params = spec.params.clone();
     if params.threads == 0 {
@@ -315,7 +307,7 @@ fn task(
 /// The accepted checkpoint must still be what was accepted; the trainer checks the files behind the manifest.
 fn check_checkpoint(context: &Context) -> Result<(), Stop> {
     let Some(checkpoint) = &context.job.checkpoint else { return Ok(()) };
-    let path = context.folder().join("checkpoints").join(&checkpoint.folder).join("manifest.json");
+    let path = context.folder().join(CHECKPOINTS).join(&checkpoint.folder).join("manifest.json");
     let bytes = std::fs::read(&path).map_err(|e| {
         Failure::new(FailureCode::BadCheckpoint, format!("the checkpoint cannot be read: {e}"))
             .at(path.display().to_string())
@@ -450,31 +442,23 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
 async fn accept(context: &Context, checkpoint: Checkpoint) -> Result<(), Stop> {
     let plain =
         !checkpoint.folder.is_empty() && checkpoint.folder.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let all = context.folder().join("checkpoints");
+    let all = context.folder().join(CHECKPOINTS);
     let manifest = all.join(&checkpoint.folder).join("manifest.json");
     let bytes = if plain { std::fs::read(&manifest).unwrap_or_default() } else { Vec::new() };
     if Hash(Sha256::digest(&bytes).into()) != checkpoint.manifest_sha256 {
         let message = "the trainer reported a checkpoint that is not there as reported";
         return Err(Failure::new(FailureCode::BadCheckpoint, message).at(manifest.display().to_string()).into());
     }
-    let newest = checkpoint.folder.clone();
+    let step = checkpoint.step;
     context.durable(Fact::Checkpoint(checkpoint)).await?;
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(&all)
-        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect())
-        .unwrap_or_default();
-    folders.sort_by_key(|p| std::fs::metadata(p).and_then(|m| m.modified()).ok());
-    folders.retain(|p| p.file_name().is_some_and(|n| n.to_string_lossy() != newest));
-    for old in folders.iter().rev().skip(CHECKPOINTS_KEPT - 1) {
-        // Failing to remove an old one costs disk, nothing else.
-        let _ = std::fs::remove_dir_all(old);
-    }
+    kept::prune(&context.folder(), step);
     Ok(())
 }
 
 async fn keep_result(
     context: &mut Context,
 ) -> Result<(VersionId, hone_protocol::model::WeightsFile, hone_protocol::model::ModelFacts), Stop> {
-    let path = context.folder().join("trained.gguf");
+    let path = context.folder().join(TRAINED);
     let (facts, sha256) = import_model::inspect(context, &path).await?;
     let version: VersionId = new_id();
     let (models, name) = (context.places.models.clone(), format!("{version}.gguf"));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::generate::{Prompt, Wish};
 use hone_protocol::hello::{HEADER_BYTES, Hello, Kind, MAGIC};
 use hone_protocol::request::{Answer, ChatEnd, Down, Request, StreamPart, Up};
 use hone_protocol::{PROTOCOL, VERSION};
@@ -22,7 +23,7 @@ use crate::config::Options;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::Events;
 use crate::dispatcher::event::Event;
-use crate::http::desk::{AnswerStep, Answering, Ask, Caller, Desk};
+use crate::http::desk::{AnswerStep, Answering, Ask, Caller, Desk, Piece};
 use crate::hub::Hub;
 use crate::state::OWNER;
 use crate::store::Store;
@@ -275,12 +276,15 @@ impl Asked {
                 wished.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))
             }
             (None, Request::Chat { service, messages, sampling, tokens_max }) => {
+                if messages.is_empty() {
+                    return self.say(Err(Failure::field("messages", "messages is empty"))).await;
+                }
                 let ask = Ask {
                     service,
-                    messages,
-                    sampling,
+                    prompts: vec![Prompt::chat(messages)],
+                    answers: 1,
+                    wish: Wish { sampling, ..Wish::default() },
                     tokens_max: Some(tokens_max),
-                    stop: Vec::new(),
                     user: self.person.clone(),
                 };
                 self.chat(ask).await
@@ -291,14 +295,15 @@ impl Asked {
             }
             (None, request) => reads::answer(&self.room, request).await,
         };
+        self.say(answer).await;
+    }
+
+    async fn say(&self, answer: Result<Answer, Failure>) {
         let _ = self.outbox.send(Down::Answer { id: self.id, answer: answer.map(Box::new) }).await;
     }
 
     async fn chat(&self, ask: Ask) -> Result<Answer, Failure> {
-        ask.sampling.check()?;
-        if ask.messages.is_empty() {
-            return Err(Failure::field("messages", "messages is empty"));
-        }
+        ask.wish.check()?;
         let owner = self.room.hub.state().application(OWNER)?.clone();
         let caller = Caller { application: owner.id, application_name: owner.name.clone(), key: None };
         let started = tokio::time::Instant::now();
@@ -306,7 +311,8 @@ impl Asked {
         let mut written = 0;
         let finish = loop {
             match answer.next().await {
-                AnswerStep::Piece { text, tokens } => {
+                AnswerStep::Echo { .. } => {}
+                AnswerStep::Piece(Piece { text, tokens, .. }) => {
                     answer.allow(tokens).await;
                     let part = StreamPart::Text { text, tokens };
                     if self.outbox.send(Down::Part { id: self.id, part }).await.is_err() {
@@ -315,7 +321,7 @@ impl Asked {
                     written = tokens;
                     answer.delivered(tokens);
                 }
-                AnswerStep::Ended { finish, tokens } => {
+                AnswerStep::Ended { finish, tokens, .. } => {
                     written = written.max(tokens);
                     break finish;
                 }

@@ -1,6 +1,8 @@
 //! Reads: answered from the published state, the store, or a kept child; the dispatcher never sees them.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use hone_protocol::application::{BillLine, LedgerRow, Usage};
@@ -8,6 +10,7 @@ use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
+use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
 use hone_protocol::request::{
     Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
 };
@@ -18,12 +21,16 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
 use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
+use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
 use crate::{clock, machine};
+
+/// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
+const AUDIT_LOOKED_THROUGH: usize = 20_000;
 
 fn unreadable(error: StoreError) -> Failure {
     Failure::new(FailureCode::Internal, error.to_string())
@@ -36,6 +43,8 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Status => Ok(Answer::Status(Box::new(status(room, &state)))),
         Request::Audit { count } => audit(room, count),
         Request::Models => Ok(Answer::Models(state.models.keys().filter_map(|id| state.model_view(*id)).collect())),
+        Request::History { model } => history_of(room, &state, &model),
+        Request::TrashList => Ok(Answer::Trash(trash_list(room, &state))),
         Request::Datasets => {
             Ok(Answer::Datasets(state.datasets.keys().filter_map(|id| state.dataset_view(*id)).collect()))
         }
@@ -58,6 +67,9 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Samples { job, from_step, count } => samples(room, &state, job, from_step, count),
         Request::Payments { application } => payments(room, &state, &application),
         Request::Metrics { job, series, from_step, points } => metrics(room, &state, job, &series, from_step, points),
+        Request::Checkpoints { job } => {
+            Ok(Answer::Checkpoints(jobs::kept::list(&room.options.places, state.job(job)?)))
+        }
         Request::PlanTrain { spec } => {
             let places = Arc::new(room.options.places.clone());
             let (store, spawner, events) = (room.store.clone(), room.spawner.clone(), room.events.clone());
@@ -84,6 +96,41 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+/// What touched a model or a version.
+fn history_of(room: &Room, state: &State, named: &str) -> Result<Answer, Failure> {
+    let wanted = match named.contains('@') {
+        true => [state.any_version(named)?.id].into(),
+        false => {
+            let model = state.model(named).ok_or_else(|| Failure::not_found("model", named))?;
+            state.versions_of(model.id).into_iter().map(|version| version.id).collect()
+        }
+    };
+    let rows = room.store.range(Table::Audit, &[], &[u8::MAX; 9], true, AUDIT_LOOKED_THROUGH).map_err(unreadable)?;
+    let rows: Vec<AuditRow> = codec::read_all(Table::Audit, &rows).map_err(unreadable)?;
+    Ok(Answer::History(history::of(state, &rows, &wanted)))
+}
+
+/// What is in the trash, the oldest first. A file frees its bytes only with its last name: one that is linked elsewhere, or
+/// that a person has somewhere else, frees nothing.
+fn trash_list(room: &Room, state: &State) -> Vec<TrashItem> {
+    let mut versions: Vec<_> = state.versions.values().filter(|v| !v.is_live() && !v.is_removed()).collect();
+    versions.sort_by_key(|version| version.trashed_at_ms);
+    let mut names_gone: HashMap<(u64, u64), u64> = HashMap::new();
+    let item = |version: &Arc<VersionRecord>| {
+        let meta = std::fs::metadata(room.options.places.models.join(&version.file.path)).ok();
+        let meta = meta.filter(|_| version.file.storage != Storage::InPlace);
+        let frees_bytes = meta.map_or(0, |meta| {
+            let gone = names_gone.entry((meta.dev(), meta.ino())).or_default();
+            *gone += 1;
+            if *gone == meta.nlink() { meta.len() } else { 0 }
+        });
+        let trashed_at_ms = version.trashed_at_ms.unwrap_or_default();
+        let reference = state.version_reference(version.id);
+        TrashItem { version: reference, trashed_at_ms, removed_at_ms: trashed_at_ms + TRASH_KEPT_MS, frees_bytes }
+    };
+    versions.into_iter().map(item).collect()
 }
 
 fn status(room: &Room, state: &State) -> Status {

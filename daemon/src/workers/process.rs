@@ -42,7 +42,7 @@ impl Program {
     /// The class of its fence.
     pub fn class(self) -> Class {
         match self {
-            Program::Worker("train" | "serve" | "convert") => Class::Compute,
+            Program::Worker("train" | "serve" | "convert" | "checkpoint") => Class::Compute,
             Program::Worker("from-folder") => Class::Writer,
             Program::Worker(_) => Class::Reader,
             Program::Daemon("fetch") => Class::Fetch,

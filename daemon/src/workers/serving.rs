@@ -58,10 +58,17 @@ impl Serving {
 
     /// Takes a number for a request, and the channel that its words come on.
     pub fn request(&self) -> (u64, mpsc::Receiver<FromWorker>) {
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = mpsc::channel(PIECES_MAX);
-        lock(&self.requests).insert(request, sender);
-        (request, receiver)
+        self.requests(1)
+    }
+
+    /// Takes numbers for several requests, one after the other, and the one channel that their words come on. Gives the
+    /// first number.
+    pub fn requests(&self, count: usize) -> (u64, mpsc::Receiver<FromWorker>) {
+        let first = self.next_request.fetch_add(count as u64, Ordering::Relaxed);
+        let (sender, receiver) = mpsc::channel(PIECES_MAX * count);
+        let mut requests = lock(&self.requests);
+        requests.extend((first..first + count as u64).map(|request| (request, sender.clone())));
+        (first, receiver)
     }
 
     /// Hands a message over; `false` when the process is gone.
@@ -83,6 +90,8 @@ impl Serving {
             FromWorker::Ended { .. }
                 | FromWorker::Refused { .. }
                 | FromWorker::Scored { .. }
+                | FromWorker::Spelled { .. }
+                | FromWorker::Tokenizer { .. }
                 | FromWorker::AdapterReady { .. }
         );
         let mut requests = lock(&self.requests);
@@ -275,6 +284,9 @@ impl Keeper {
                 | FromWorker::Ended { request, .. }
                 | FromWorker::Refused { request, .. }
                 | FromWorker::Scored { request, .. }
+                | FromWorker::Echoed { request, .. }
+                | FromWorker::Spelled { request, .. }
+                | FromWorker::Tokenizer { request, .. }
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };

@@ -263,11 +263,17 @@ fn trimmed(dims: &[usize]) -> &[usize] {
 
 impl Config {
     pub(super) fn read(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
+        let config = Config::planned(arch, file)?;
+        Reader { arch, file }.check_tensors(&config)?;
+        Ok(config)
+    }
+
+    /// The same before there are tensors beside the embeddings.
+    pub(super) fn planned(arch: &Arch, file: &GgufFile) -> Result<Config, ArchError> {
         let reader = Reader { arch, file };
         reader.refuse_features()?;
         let config = reader.config()?;
         reader.check_sizes(&config)?;
-        reader.check_tensors(&config)?;
         Ok(config)
     }
 

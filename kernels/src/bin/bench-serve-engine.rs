@@ -112,6 +112,9 @@ impl Requests {
         let mut cache_scope = [0; 32];
         cache_scope[..8].copy_from_slice(&scope.to_le_bytes());
         GenRequest {
+            limit: None,
+            chances: None,
+            echo: false,
             id: self.next,
             adapter: None,
             tokens,

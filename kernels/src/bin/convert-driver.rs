@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 enum Command {
     /// A folder into a file.
     Convert { folder: PathBuf, target: PathBuf, stored: String },
+    /// A file into a folder.
+    Folder { model: PathBuf, folder: PathBuf },
     /// Token ids of texts, with the tokens that belong around a text.
     Tokens { model: PathBuf, texts: Vec<String> },
     /// Logits of every position as F32 in a file.
@@ -54,6 +56,11 @@ fn obey(command: Command) -> anyhow::Result<Value> {
             Ok(
                 json!({ "tensors": tensors, "bytes": bytes, "seconds": begun.elapsed().as_secs_f64(), "peak_mib": peak_mib()? }),
             )
+        }
+        Command::Folder { model, folder } => {
+            std::fs::create_dir(&folder)?;
+            let files = hone_kernels::to_folder::to_folder(&model, &folder, &mut |_, _| ())?;
+            Ok(json!({ "files": files }))
         }
         Command::Tokens { model, texts } => {
             let model = Loaded::open(&model, true)?;

@@ -55,7 +55,7 @@ pub fn adapter_modelfile(name: &str, origin: &Origin) -> String {
     )
 }
 
-/// A model card. `library`: `gguf` or `peft`.
+/// A model card. `library`: `gguf`, `peft` or `transformers`.
 pub fn readme(origin: &Origin, library: &str, title: &str) -> String {
     let mut text = String::from("---\n");
     let plain = |licence: &str| licence.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));

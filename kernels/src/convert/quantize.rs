@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use llama_cpp_sys_2 as sys;
 
+use super::importance::Importance;
 use super::{ConvertError, PARENT_KEY, WARNING_KEY, is_adapter, quantised_types, refuse};
 use crate::ggml;
 use crate::gguf::{GgufFile, Value};
 
 /// Longest text that llama.cpp takes for a metadata value, in bytes.
 const TEXT_BYTES_MAX: usize = 127;
+/// Rows that llama.cpp keeps in memory at a time, in bytes; its own default is beyond what a job is admitted with.
+const BUFFERS_BYTES: usize = 512 << 20;
 /// How long at most until the caller's `progress` is called again, so that it can say that the work lives.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,8 @@ pub struct Quantize<'a> {
     pub source_sha256: &'a str,
     /// Sentence to write into the result; empty for none.
     pub warning: &'a str,
+    /// What to round with less error, and the name of the rows that say so.
+    pub importance: Option<(&'a Importance, &'a str)>,
 }
 
 /// The sentence about a source that was quantised already; `None` for one of floats.
@@ -77,8 +82,7 @@ pub fn quantize(task: &Quantize<'_>, progress: &mut dyn FnMut(u64, u64)) -> Resu
     let mut temporary = task.target.as_os_str().to_owned();
     temporary.push(format!(".tmp-{}", std::process::id()));
     let temporary = Path::new(&temporary);
-    let texts = [(PARENT_KEY, task.source_sha256), (WARNING_KEY, task.warning)];
-    let result = run(task, temporary, number, &overrides(&texts), source.tensors.len() as u64, progress)
+    let result = run(task, temporary, number, source.tensors.len() as u64, progress)
         .and_then(|note| check(temporary, &source).map(|()| note))
         .and_then(|note| keep(temporary, task.target).map(|()| note));
     if result.is_err() {
@@ -92,23 +96,30 @@ fn run(
     task: &Quantize<'_>,
     temporary: &Path,
     number: sys::llama_ftype,
-    overrides: &[sys::llama_model_kv_override],
     tensors: u64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<String>, ConvertError> {
     let (from, to) = (text(task.source)?, text(temporary)?);
+    let (overrides, columns) = (overrides(task), columns(task.importance.map(|(importance, _)| importance)));
+    // Shared with the thread below, which only reads what they point at.
+    let lists = Lists { overrides: overrides.as_ptr(), columns: columns.as_ptr() };
     let lines = ggml::listen();
     let mut heard = Heard::default();
     let status = thread::scope(|scope| {
         let running = scope.spawn(|| {
-            // SAFETY: the defaults are plain data; the strings and the list of overrides, which a key of no length
-            // ends, outlive the call.
+            let lists = &lists;
+            // SAFETY: the defaults are plain data; the strings, the list of overrides, which a key of no length ends, and
+            // that of columns, which no name ends, outlive the call.
             unsafe {
                 let mut params = sys::llama_model_quantize_default_params();
                 params.nthread = task.threads.max(1) as i32;
                 params.ftype = number;
                 params.allow_requantize = true;
-                params.kv_overrides = overrides.as_ptr();
+                params.max_buf_size = BUFFERS_BYTES;
+                params.kv_overrides = lists.overrides;
+                if task.importance.is_some() {
+                    params.imatrix = lists.columns;
+                }
                 sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params)
             }
         });
@@ -163,21 +174,57 @@ fn text(path: &Path) -> Result<CString, ConvertError> {
     CString::new(path.as_os_str().as_bytes()).or_else(|_| refuse(path, "path", "holds a zero byte"))
 }
 
-/// Metadata to add, ended by an entry without a key.
-fn overrides(texts: &[(&str, &str)]) -> Vec<sys::llama_model_kv_override> {
+/// What the quantiser reads while it runs.
+struct Lists {
+    overrides: *const sys::llama_model_kv_override,
+    columns: *const sys::llama_model_imatrix_data,
+}
+
+// SAFETY: both lists are only read, and live longer than the thread that reads them.
+unsafe impl Sync for Lists {}
+
+/// The importance of each matrix, ended by an entry without a name.
+fn columns(importance: Option<&Importance>) -> Vec<sys::llama_model_imatrix_data> {
+    let columns = importance.map_or(&[][..], |importance| &importance.columns);
+    let mut list: Vec<_> = columns
+        .iter()
+        .map(|columns| sys::llama_model_imatrix_data {
+            name: columns.name.as_ptr(),
+            data: columns.mean_squares.as_ptr(),
+            size: columns.mean_squares.len(),
+        })
+        .collect();
+    list.push(sys::llama_model_imatrix_data { name: std::ptr::null(), data: std::ptr::null(), size: 0 });
+    list
+}
+
+/// Metadata to add, ended by an entry without a key. What it says of the importance matrix is what `llama-quantize` says.
+fn overrides(task: &Quantize<'_>) -> Vec<sys::llama_model_kv_override> {
     let empty = sys::llama_model_kv_override {
         tag: sys::LLAMA_KV_OVERRIDE_TYPE_STR,
         key: [0; 128],
         __bindgen_anon_1: sys::llama_model_kv_override__bindgen_ty_1 { val_str: [0; 128] },
     };
+    let entry = |key: &str, tag, value| {
+        let mut entry = sys::llama_model_kv_override { tag, __bindgen_anon_1: value, ..empty };
+        copy(key, &mut entry.key);
+        entry
+    };
+    let rows = task.importance.map_or("", |(_, rows)| rows);
+    let texts = [(PARENT_KEY, task.source_sha256), (WARNING_KEY, task.warning), ("quantize.imatrix.dataset", rows)];
     let mut list = Vec::new();
     for (key, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
-        let mut entry = empty;
-        copy(key, &mut entry.key);
         let mut value = [0; 128];
         copy(text, &mut value);
-        entry.__bindgen_anon_1.val_str = value;
-        list.push(entry);
+        let value = sys::llama_model_kv_override__bindgen_ty_1 { val_str: value };
+        list.push(entry(key, sys::LLAMA_KV_OVERRIDE_TYPE_STR, value));
+    }
+    if let Some((importance, _)) = task.importance {
+        let counts = [("entries_count", importance.columns.len() as u64), ("chunks_count", importance.rows)];
+        for (key, count) in counts {
+            let value = sys::llama_model_kv_override__bindgen_ty_1 { val_i64: count as i64 };
+            list.push(entry(&format!("quantize.imatrix.{key}"), sys::LLAMA_KV_OVERRIDE_TYPE_INT, value));
+        }
     }
     list.push(empty);
     list

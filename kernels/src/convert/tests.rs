@@ -1,6 +1,7 @@
 //! Conversions against what they must equal: llama.cpp's own logits of base and adapter, its own quantiser, and PEFT's
 //! names and order of rows. Tiny seeded models, and the real starter.
 
+mod initial;
 mod merging;
 mod peft;
 mod quantizing;

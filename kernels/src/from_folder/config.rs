@@ -38,6 +38,13 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// The decoder that a file calls itself.
+    pub(super) fn of_arch(arch: &str) -> Option<Family> {
+        const DECODERS: [Family; 7] =
+            [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma2, Family::Gemma3, Family::Phi3, Family::Ernie];
+        DECODERS.into_iter().find(|family| family.arch() == arch)
+    }
+
     fn arch(self) -> &'static str {
         match self {
             Family::Llama => "llama",
@@ -400,7 +407,7 @@ fn tied(family: Family, config: &Json) -> bool {
 }
 
 /// Llama 3's divisors of rotary frequencies: none for short waves, the factor for long ones, a ramp between.
-fn llama3_factors(all: &Json, base: f64, head_dim: usize) -> Result<Vec<f32>, FolderError> {
+pub(super) fn llama3_factors(all: &Json, base: f64, head_dim: usize) -> Result<Vec<f32>, FolderError> {
     let factor = all.number("factor")?.unwrap_or(8.0);
     let low = all.number("low_freq_factor")?.unwrap_or(1.0);
     let high = all.number("high_freq_factor")?.unwrap_or(4.0);

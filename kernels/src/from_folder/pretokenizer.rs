@@ -3,7 +3,7 @@
 //! way of cutting that llama.cpp lacks is refused. (Its own converter looks a hash of sample tokens up, which knows
 //! published vocabularies only.) Never here: the vocabulary.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::FolderError;
 use super::json::Json;
@@ -11,7 +11,8 @@ use super::refused;
 
 const GPT2_WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str =
+/// How Qwen 2 and 2.5 cut text.
+pub(crate) const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -72,6 +73,23 @@ pub(super) fn name(tokenizer: &Json) -> Result<&'static str, FolderError> {
     }
 }
 
+/// The `pre_tokenizer` that cuts text as llama.cpp does under a name, and whether whole words are taken without merging.
+pub(crate) fn cut_of(name: &str) -> Option<(Value, bool)> {
+    let (steps, whole, _) = KNOWN.iter().find(|(.., known)| *known == name)?;
+    let bytes =
+        |words: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": words});
+    let step = |step: &Step<'_>| match step {
+        Step::Digits => json!({"type": "Digits", "individual_digits": true}),
+        Step::Split(regex) => {
+            json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
+        }
+        Step::Words => bytes(true),
+        Step::Bytes => bytes(false),
+    };
+    let steps: Vec<Value> = steps.iter().map(step).collect();
+    Some((json!({"type": "Sequence", "pretokenizers": steps}), whole.unwrap_or(false)))
+}
+
 fn read(step: &Value) -> Result<Step<'_>, String> {
     let text = |key: &str| step.get(key).and_then(Value::as_str).unwrap_or_default();
     let flag = |key: &str, other: bool| step.get(key).and_then(Value::as_bool).unwrap_or(other);
@@ -101,8 +119,6 @@ fn read(step: &Value) -> Result<Step<'_>, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn named(pre: Value, ignore_merges: bool) -> Result<&'static str, String> {
@@ -128,5 +144,9 @@ mod tests {
         let spaced = json!({"type": "ByteLevel", "add_prefix_space": true, "use_regex": true});
         assert!(named(spaced, false).unwrap_err().contains("space in front"));
         assert!(named(json!({"type": "Whitespace"}), false).unwrap_err().contains("Whitespace"));
+        for (.., name) in KNOWN {
+            let (cut, whole) = cut_of(name).unwrap();
+            assert_eq!(named(cut, whole).unwrap(), *name, "what is written is known again");
+        }
     }
 }

@@ -146,6 +146,36 @@ fn tables(family: Family) -> Vec<&'static [Row]> {
     }
 }
 
+/// What is done with the values on the way back to a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing.
+    Keep,
+    /// One is subtracted, the way back of [`Change::PlusOne`].
+    MinusOne,
+    /// Rows of each head of so many rows are reordered: neighbours become halves.
+    Halves(usize),
+}
+
+/// The name that a tensor of a file of this decoder has in a folder, and how its values are turned.
+pub(crate) fn folder_name(family: Family, name: &str, head_dim: usize) -> Option<(String, Turn)> {
+    let norm = if family.is_gemma() { Turn::MinusOne } else { Turn::Keep };
+    match name {
+        "token_embd.weight" => return Some(("model.embed_tokens.weight".to_owned(), Turn::Keep)),
+        "output_norm.weight" => return Some(("model.norm.weight".to_owned(), norm)),
+        "output.weight" => return Some(("lm_head.weight".to_owned(), Turn::Keep)),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    let (stem, _, kind) = tables(family).into_iter().flatten().find(|(_, in_file, _)| *in_file == rest)?;
+    let turn = match kind {
+        Kind::Query | Kind::QueryBias if family == Family::Llama => Turn::Halves(head_dim),
+        Kind::Norm => norm,
+        _ => Turn::Keep,
+    };
+    Some((format!("model.layers.{layer}.{stem}"), turn))
+}
+
 /// Every tensor of the file, in order, or the name of what has no place in it.
 pub(super) fn plan(model: &Model, weights: &Weights, stored: Stored) -> Result<Vec<Planned>, FolderError> {
     let mut planner = Planner { model, weights, stored, used: BTreeSet::new(), plan: Vec::new() };

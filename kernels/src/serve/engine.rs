@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::constraint::Constraint;
 use super::lane::{CHUNK_TOKENS_MIN, Lane, Placed};
 use super::llama::{Adapter, Context, ContextParams, KvType, Model, ThreadPool};
 use super::request::{EngineError, EngineEvent, GenRequest, Refusal, STOP_BYTES_MAX, STOP_STRINGS_MAX, ScoreRequest};
 use super::sampling::Sampler;
-use super::slot::{Job, Work};
+use super::slot::{Generation, Job, Work};
 use super::text::TextStream;
 use super::threads::{Governor, physical_cores};
 use crate::vocab::Vocab;
@@ -211,8 +212,13 @@ impl Engine {
     pub fn submit(&mut self, request: GenRequest) -> Result<(), Refusal> {
         self.check_common(request.id, &request.adapter, &request.tokens)?;
         request.sampling.check()?;
-        if request.max_tokens == 0 {
+        if request.max_tokens == 0 && !request.echo {
             return Err(Refusal::MaxTokens);
+        }
+        let vocab_size = self.vocab.size();
+        let outside = |token: i32| usize::try_from(token).map_or(true, |t| t >= vocab_size);
+        if let Some(&(token, _)) = request.sampling.bias.iter().find(|(token, _)| outside(*token)) {
+            return Err(Refusal::Bias { token, vocab_size });
         }
         for (index, stop) in request.stop.iter().enumerate() {
             let bytes = stop.len();
@@ -222,17 +228,24 @@ impl Engine {
         }
         // One position must be left for the first answer token.
         self.check_length(request.tokens.len() + 1, request.tokens.len())?;
+        let constraint = request.limit.as_ref().map(|limit| Constraint::new(limit, &self.vocab)).transpose()?;
+        let echo = request.echo && request.chances.is_some();
         self.waiting.push_back(Job {
             id: request.id,
             adapter: request.adapter,
-            work: Work::Generate {
-                sampler: Sampler::new(&request.sampling, self.vocab.size()),
+            work: Work::Generate(Box::new(Generation {
+                sampler: Sampler::new(&request.sampling, vocab_size, constraint),
                 text: TextStream::new(&request.stop),
                 max_tokens: request.max_tokens,
                 ignore_end: request.ignore_end,
-            },
+                chances: request.chances,
+                echo: echo.then(Vec::new),
+                untold: Vec::new(),
+                end: None,
+            })),
             prompt: request.tokens,
-            scope: Some(request.cache_scope),
+            // What is cached has no logits left.
+            scope: (!echo).then_some(request.cache_scope),
             submitted: Instant::now(),
         });
         Ok(())

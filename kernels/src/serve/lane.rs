@@ -147,7 +147,7 @@ impl Lane {
             return Placed::NotYet(job);
         };
         let (id, prompt_tokens) = (job.id, job.prompt.len() as u32);
-        let generates = matches!(job.work, Work::Generate { .. });
+        let generates = matches!(job.work, Work::Generate(_));
         let cached_tokens = self.occupy(slot, cached, job) as u32;
         if generates {
             out.push(EngineEvent::Started { id, prompt_tokens, cached_tokens });
@@ -278,9 +278,9 @@ impl Lane {
                 let batch_index = self.batch.add(index as u32, at, token, wanted);
                 slot.tokens.push(token);
                 if wanted {
-                    let what = match active.job.work {
-                        Work::Generate { .. } => Use::Sample,
-                        Work::Score { .. } => Use::Score { target: active.job.prompt[at + 1] },
+                    let what = match active.job.prompt.get(at + 1) {
+                        Some(&target) => Use::Score { target },
+                        None => Use::Sample,
                     };
                     self.rows.push(Row { slot: index, batch_index, what });
                 }

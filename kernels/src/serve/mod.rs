@@ -2,16 +2,20 @@
 //! and the token counts that metering rests on.
 //!
 //! `llama` owns the C objects, `request` says what can be asked and what comes back, `sampling` picks
-//! tokens, `text` turns tokens into text that may be shown, `slot` is one sequence, `lane` is one
+//! tokens, `constraint` says which may come, `grammar` and `schema` what that rests on, `text` turns tokens into text that may be shown, `slot` is one sequence, `lane` is one
 //! context with its slots, `engine` decides what is computed next.
 //!
 //! What never lives here: frames, sockets, prices, chat templates.
 
+pub mod constraint;
 pub mod engine;
+pub mod grammar;
 pub mod lane;
 pub mod llama;
+mod pattern;
 pub mod request;
 pub mod sampling;
+pub mod schema;
 pub mod slot;
 pub mod text;
 pub mod threads;
@@ -19,7 +23,8 @@ pub mod threads;
 #[cfg(test)]
 mod tests;
 
+pub use constraint::Limit;
 pub use engine::{Engine, EngineParams, EngineStats};
 pub use llama::{KvType, LlamaError};
 pub use request::{EngineError, EngineEvent, Finish, GenRequest, Refusal, ScoreRequest};
-pub use sampling::Sampling;
+pub use sampling::{Chance, Sampling};

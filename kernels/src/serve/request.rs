@@ -2,8 +2,9 @@
 //!
 //! What never lives here: wire formats (the worker translates), scheduling.
 
+use super::constraint::{BadGrammar, Limit};
 use super::llama::LlamaError;
-use super::sampling::{OutOfRange, Sampling};
+use super::sampling::{Chance, OutOfRange, Sampling};
 
 /// Most stop strings in one request; more are refused.
 pub const STOP_STRINGS_MAX: usize = 16;
@@ -23,8 +24,14 @@ pub struct GenRequest {
     pub sampling: Sampling,
     /// Text that ends the generation and is not shown.
     pub stop: Vec<String>,
-    /// Most tokens to sample, at least 1.
+    /// Most tokens to sample. 0 only with `echo`.
     pub max_tokens: u32,
+    /// What the answer must look like.
+    pub limit: Option<Limit>,
+    /// Tell how likely each token of the answer was, and so many of the likeliest in its place.
+    pub chances: Option<usize>,
+    /// With `chances`: tell the same of the prompt. Its cache is not used then, because what is cached has no logits.
+    pub echo: bool,
     /// Cached prompts are shared only between requests whose scope is equal: a hash over
     /// application, adapter version and template.
     pub cache_scope: [u8; 32],
@@ -75,6 +82,17 @@ pub enum Refusal {
     /// A sampling parameter outside its range.
     #[error(transparent)]
     Sampling(#[from] OutOfRange),
+    /// A grammar that cannot be used.
+    #[error(transparent)]
+    Grammar(#[from] BadGrammar),
+    /// A bias on a token outside the vocabulary.
+    #[error("logit_bias names token {token}; the vocabulary has {vocab_size} tokens")]
+    Bias {
+        /// The id.
+        token: i32,
+        /// Size of the vocabulary.
+        vocab_size: usize,
+    },
     /// `max_tokens` is 0.
     #[error("max_tokens must be at least 1")]
     MaxTokens,
@@ -180,6 +198,13 @@ pub enum EngineEvent {
         /// Of these, how many were in the cache already.
         cached_tokens: u32,
     },
+    /// How likely the tokens of the prompt were: all but the first, which has nothing before it.
+    Echoed {
+        /// The request.
+        id: u64,
+        /// For each token from the second on.
+        chances: Vec<Chance>,
+    },
     /// Text of a generation.
     Piece {
         /// The request.
@@ -188,6 +213,8 @@ pub enum EngineEvent {
         text: String,
         /// Sampled tokens up to the last one whose bytes are wholly contained in all text so far.
         tokens_total: u32,
+        /// The tokens that became wholly part of the text with this piece, when `chances` was asked for.
+        chances: Vec<Chance>,
     },
     /// The last word on a generation.
     Finished {
@@ -204,6 +231,8 @@ pub enum EngineEvent {
         completion_tokens: u32,
         /// All tokens sampled, shown or not, the end token included: what the machine did.
         sampled_tokens: u32,
+        /// Tokens that no piece told of, when `chances` was asked for: those without text, and the end token.
+        end: Vec<Chance>,
         /// How long it took.
         times: Times,
     },

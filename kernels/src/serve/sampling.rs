@@ -1,5 +1,5 @@
 //! Picks the next token from a row of logits: greedy, or by llama.cpp's own chain of samplers in
-//! llama.cpp's order (penalties, top-k, top-p, min-p, temperature, draw).
+//! llama.cpp's order (bias, penalties, top-k, typical, top-p, min-p, temperature, draw), within the grammar of the answer.
 //!
 //! What never lives here: decoding, stop conditions.
 
@@ -9,9 +9,16 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token::data::LlamaTokenData;
 use llama_cpp_2::token::data_array::LlamaTokenDataArray;
+use llama_cpp_2::token::logit_bias::LlamaLogitBias;
+
+use super::constraint::Constraint;
 
 /// Longest stretch of sampled tokens that penalties look back on.
 pub const PENALTY_TOKENS_MAX: u32 = 4096;
+
+/// How often a token is drawn in the hope that the grammar allows it, before the grammar is asked about all tokens.
+/// Nearly always the first one is allowed; asking about one costs a thousandth of asking about all.
+const DRAWS_BEFORE_MASK: usize = 3;
 
 /// How tokens are picked. `Sampling::default()` is what an OpenAI client gets who asks for nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +29,9 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keep this many of the most likely tokens; 0 is off.
     pub top_k: u32,
+    /// Keep the tokens whose surprise is nearest to the expected one, until they have this probability together. In
+    /// (0, 1]; 1 is off.
+    pub typical_p: f32,
     /// Keep tokens at least this likely relative to the most likely one. In [0, 1]; 0 is off.
     pub min_p: f32,
     /// Divides (multiplies, if negative) the logits of tokens said before. In [0.1, 10]; 1 is off.
@@ -32,6 +42,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// How many sampled tokens the penalties look back on. The prompt is never penalised.
     pub penalty_tokens: u32,
+    /// Added to the logits of these tokens, before everything else.
+    pub bias: Vec<(i32, f32)>,
     /// Start of the random draw; `None` draws one.
     pub seed: Option<u32>,
 }
@@ -42,11 +54,13 @@ impl Default for Sampling {
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
+            typical_p: 1.0,
             min_p: 0.0,
             repeat_penalty: 1.0,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
             penalty_tokens: 256,
+            bias: Vec::new(),
             seed: None,
         }
     }
@@ -77,6 +91,7 @@ impl Sampling {
         let fields = [
             ("temperature", 0.0, 2.0, self.temperature),
             ("top_p", f32::MIN_POSITIVE, 1.0, self.top_p),
+            ("typical_p", f32::MIN_POSITIVE, 1.0, self.typical_p),
             ("min_p", 0.0, 1.0, self.min_p),
             ("repeat_penalty", 0.1, 10.0, self.repeat_penalty),
             ("frequency_penalty", -2.0, 2.0, self.frequency_penalty),
@@ -103,64 +118,159 @@ pub struct Sampler {
     /// `None` for plain greedy, which needs no chain.
     chain: Option<LlamaSampler>,
     candidates: LlamaTokenDataArray,
+    constraint: Option<Constraint>,
 }
 
 impl Sampler {
     /// A sampler for checked parameters over a vocabulary of `vocab_size` tokens.
-    pub fn new(sampling: &Sampling, vocab_size: usize) -> Self {
-        let greedy = sampling.temperature <= 0.0;
-        let mut chain = Vec::new();
-        if sampling.penalises() {
-            chain.push(LlamaSampler::penalties(
-                i32::try_from(vocab_size).unwrap_or(i32::MAX),
-                sampling.penalty_tokens.cast_signed(),
-                sampling.repeat_penalty,
-                sampling.frequency_penalty,
-                sampling.presence_penalty,
-            ));
-        }
-        if greedy {
-            if !chain.is_empty() {
-                chain.push(LlamaSampler::greedy());
-            }
-        } else {
-            if sampling.top_k > 0 {
-                chain.push(LlamaSampler::top_k(i32::try_from(sampling.top_k).unwrap_or(i32::MAX)));
-            }
-            if sampling.top_p < 1.0 {
-                chain.push(LlamaSampler::top_p(sampling.top_p, 1));
-            }
-            if sampling.min_p > 0.0 {
-                chain.push(LlamaSampler::min_p(sampling.min_p, 1));
-            }
-            chain.push(LlamaSampler::temp(sampling.temperature));
-            chain.push(LlamaSampler::dist(draw_seed(sampling.seed)));
-        }
+    pub fn new(sampling: &Sampling, vocab_size: usize, constraint: Option<Constraint>) -> Self {
+        let chain = chain(sampling, vocab_size, constraint.is_some());
         Self {
             chain: (!chain.is_empty()).then(|| LlamaSampler::chain_simple(chain)),
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
+            constraint,
         }
     }
 
-    /// Picks a token and remembers it for the penalties. `None` when the logits hold no finite
-    /// number, which means that the weights or the computation are broken.
+    /// Picks a token and remembers it for the penalties and the grammar. `None` when the logits hold no finite
+    /// number, which means that the weights or the computation are broken, or when the grammar allows no token.
     pub fn pick(&mut self, logits: &[f32]) -> Option<i32> {
         let best = argmax(logits)?;
-        let Some(chain) = &mut self.chain else {
+        if self.chain.is_none() {
             return Some(best);
+        }
+        let token = match self.constraint.as_ref().is_some_and(Constraint::is_active) {
+            false => self.draw(logits, &[])?,
+            true => self.draw_within(logits)?,
         };
+        if let Some(constraint) = &mut self.constraint
+            && !constraint.accept(token)
+        {
+            // What follows the trigger does not fit: the answer is plain text then.
+            self.constraint = None;
+        }
+        if let Some(chain) = &mut self.chain {
+            chain.accept(LlamaToken::new(token));
+        }
+        Some(token)
+    }
+
+    /// Draws until a token is within the grammar: drawing again without the refused ones is drawing from the allowed
+    /// ones in proportion to their probabilities.
+    fn draw_within(&mut self, logits: &[f32]) -> Option<i32> {
+        let mut refused = Vec::with_capacity(DRAWS_BEFORE_MASK);
+        for _ in 0..DRAWS_BEFORE_MASK {
+            let token = self.draw(logits, &refused)?;
+            if self.constraint.as_mut()?.allows(token) {
+                return Some(token);
+            }
+            refused.push(token);
+        }
+        self.fill(logits, &refused);
+        if !self.constraint.as_mut()?.mask(&mut self.candidates.data) {
+            return None;
+        }
+        self.choose()
+    }
+
+    fn draw(&mut self, logits: &[f32], refused: &[i32]) -> Option<i32> {
+        self.fill(logits, refused);
+        self.choose()
+    }
+
+    fn fill(&mut self, logits: &[f32], refused: &[i32]) {
         let candidates = &mut self.candidates;
         candidates.data.clear();
         candidates
             .data
             .extend((0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken::new(id), logit, 0.0)));
+        for &token in refused {
+            if let Some(candidate) = usize::try_from(token).ok().and_then(|at| candidates.data.get_mut(at)) {
+                candidate.set_logit(f32::NEG_INFINITY);
+            }
+        }
         candidates.selected = None;
         candidates.sorted = false;
-        chain.apply(candidates);
-        let token = candidates.selected_token()?;
-        chain.accept(token);
-        Some(token.0)
     }
+
+    fn choose(&mut self) -> Option<i32> {
+        self.chain.as_mut()?.apply(&mut self.candidates);
+        self.candidates.selected_token().map(|token| token.0)
+    }
+}
+
+/// llama.cpp's samplers in llama.cpp's order; none for plain greedy without a grammar.
+fn chain(sampling: &Sampling, vocab_size: usize, constrained: bool) -> Vec<LlamaSampler> {
+    let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    let vocab = i32::try_from(vocab_size).unwrap_or(i32::MAX);
+    let mut chain = Vec::new();
+    if !sampling.bias.is_empty() {
+        let biases: Vec<_> =
+            sampling.bias.iter().map(|&(token, bias)| LlamaLogitBias::new(LlamaToken::new(token), bias)).collect();
+        chain.push(LlamaSampler::logit_bias(vocab, &biases));
+    }
+    if sampling.penalises() {
+        chain.push(LlamaSampler::penalties(
+            vocab,
+            sampling.penalty_tokens.cast_signed(),
+            sampling.repeat_penalty,
+            sampling.frequency_penalty,
+            sampling.presence_penalty,
+        ));
+    }
+    if sampling.temperature <= 0.0 {
+        if !chain.is_empty() || constrained {
+            chain.push(LlamaSampler::greedy());
+        }
+        return chain;
+    }
+    if sampling.top_k > 0 {
+        chain.push(LlamaSampler::top_k(whole(sampling.top_k)));
+    }
+    if sampling.typical_p < 1.0 {
+        chain.push(LlamaSampler::typical(sampling.typical_p, 1));
+    }
+    if sampling.top_p < 1.0 {
+        chain.push(LlamaSampler::top_p(sampling.top_p, 1));
+    }
+    if sampling.min_p > 0.0 {
+        chain.push(LlamaSampler::min_p(sampling.min_p, 1));
+    }
+    chain.push(LlamaSampler::temp(sampling.temperature));
+    chain.push(LlamaSampler::dist(draw_seed(sampling.seed)));
+    chain
+}
+
+/// How likely a token was, before any sampler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chance {
+    /// The token.
+    pub token: i32,
+    /// Natural logarithm of its probability.
+    pub ln_p: f32,
+    /// The likeliest tokens in its place with theirs, the likeliest first.
+    pub top: Vec<(i32, f32)>,
+}
+
+/// How likely `logits` make `token`, and the `count` likeliest. `None` when they hold no finite number.
+pub fn chance(logits: &[f32], token: i32, count: usize) -> Option<Chance> {
+    let ln_p = -negative_log_probability(logits, token)?;
+    let own = f64::from(*logits.get(usize::try_from(token).ok()?)?);
+    // One constant for all, so that equal tokens have equal numbers.
+    let ln_sum = own - ln_p;
+    let mut top: Vec<(i32, f32)> = Vec::with_capacity(count + 1);
+    for (id, &logit) in (0_i32..).zip(logits) {
+        if count == 0 || logit.is_nan() || (top.len() == count && top[count - 1].1 >= logit) {
+            continue;
+        }
+        let at = top.partition_point(|&(_, other)| other >= logit);
+        top.insert(at, (id, logit));
+        top.truncate(count);
+    }
+    for entry in &mut top {
+        entry.1 = (f64::from(entry.1) - ln_sum) as f32;
+    }
+    Some(Chance { token, ln_p: ln_p as f32, top })
 }
 
 /// Index of the greatest finite value, the first of equals.
@@ -185,7 +295,7 @@ pub fn argmax(values: &[f32]) -> Option<i32> {
 pub fn negative_log_probability(logits: &[f32], target: i32) -> Option<f64> {
     let target = *logits.get(usize::try_from(target).ok()?)?;
     let top = logits[usize::try_from(argmax(logits)?).ok()?];
-    let sum: f64 = logits.iter().map(|&v| f64::from((v - top).exp())).sum();
+    let sum: f64 = logits.iter().filter(|v| !v.is_nan()).map(|&v| f64::from((v - top).exp())).sum();
     let result = f64::from(top) - f64::from(target) + sum.ln();
     result.is_finite().then_some(result)
 }
@@ -208,7 +318,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_greatest_and_passes_over_nan() {
-        assert_eq!(Sampler::new(&Sampling::greedy(), 6).pick(&LOGITS), Some(1));
+        assert_eq!(Sampler::new(&Sampling::greedy(), 6, None).pick(&LOGITS), Some(1));
         assert_eq!(argmax(&[2.0, 2.0]), Some(0));
         assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), None);
         assert_eq!(argmax(&[]), None);
@@ -219,13 +329,13 @@ mod tests {
         let logits: Vec<f32> = (0..512).map(|i| (i % 7) as f32 * 0.3).collect();
         let draw = |seed| {
             let sampling = Sampling { seed: Some(seed), ..Sampling::default() };
-            let mut sampler = Sampler::new(&sampling, logits.len());
+            let mut sampler = Sampler::new(&sampling, logits.len(), None);
             (0..16).map(|_| sampler.pick(&logits).unwrap()).collect::<Vec<_>>()
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
         let sampling = Sampling { top_k: 1, ..Sampling::default() };
-        assert_eq!(Sampler::new(&sampling, 6).pick(&[0.0, 1.0, 5.0, 2.0, 0.0, 0.0]), Some(2));
+        assert_eq!(Sampler::new(&sampling, 6, None).pick(&[0.0, 1.0, 5.0, 2.0, 0.0, 0.0]), Some(2));
     }
 
     #[test]
@@ -235,7 +345,7 @@ mod tests {
             Sampling { min_p: 0.5, seed: Some(1), ..Sampling::default() },
             Sampling { top_p: 0.6, seed: Some(1), ..Sampling::default() },
         ] {
-            let mut sampler = Sampler::new(&sampling, 4);
+            let mut sampler = Sampler::new(&sampling, 4, None);
             assert!((0..64).all(|_| sampler.pick(&logits).unwrap() < 2));
         }
     }
@@ -243,7 +353,7 @@ mod tests {
     #[test]
     fn a_presence_penalty_moves_on_to_the_next_token() {
         let sampling = Sampling { presence_penalty: 2.0, ..Sampling::greedy() };
-        let mut sampler = Sampler::new(&sampling, 3);
+        let mut sampler = Sampler::new(&sampling, 3, None);
         let logits = [1.0, 2.5, 2.0];
         assert_eq!(sampler.pick(&logits), Some(1));
         assert_eq!(sampler.pick(&logits), Some(2));
@@ -265,6 +375,35 @@ mod tests {
         for case in cases {
             assert!(case.check().is_err(), "{case:?}");
         }
+    }
+
+    #[test]
+    fn a_bias_bans_a_token_or_forces_it() {
+        let pick = |bias| {
+            Sampler::new(&Sampling { bias, ..Sampling::greedy() }, 6, None).pick(&[0.0, 3.0, 1.0, 0.0, 0.0, 0.0])
+        };
+        assert_eq!(pick(vec![(1, -100.0)]), Some(2));
+        assert_eq!(pick(vec![(5, 100.0)]), Some(5));
+    }
+
+    #[test]
+    fn typical_sampling_leaves_out_what_is_too_certain() {
+        // One token with 0.3 of the probability, 200 with little: the expected surprise is nearer to that of the many.
+        let mut logits = vec![0.0_f32; 201];
+        logits[0] = (86.0_f32).ln();
+        let sampling = Sampling { typical_p: 0.2, seed: Some(3), ..Sampling::default() };
+        let mut sampler = Sampler::new(&sampling, logits.len(), None);
+        assert!((0..64).all(|_| sampler.pick(&logits).unwrap() != 0));
+    }
+
+    #[test]
+    fn chances_name_the_likeliest_in_order() {
+        let found = chance(&LOGITS, 5, 3).unwrap();
+        assert_eq!(found.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 3, 5]);
+        assert_eq!(found.top[2].1, found.ln_p);
+        let whole: f64 = chance(&[0.5, 3.0, -1.0], 0, 3).unwrap().top.iter().map(|t| f64::from(t.1).exp()).sum();
+        assert!((whole - 1.0).abs() < 1e-6);
+        assert!(chance(&LOGITS, 5, 0).unwrap().top.is_empty() && chance(&LOGITS, 9, 1).is_none());
     }
 
     #[test]

@@ -5,16 +5,48 @@
 use std::time::Instant;
 
 use super::request::{EngineEvent, Finish, Times};
-use super::sampling::Sampler;
+use super::sampling::{Chance, Sampler, chance};
 use super::text::TextStream;
 
 /// What a request wants from its slot.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Sample tokens.
-    Generate { sampler: Sampler, text: TextStream, max_tokens: u32, ignore_end: bool },
+    Generate(Box<Generation>),
     /// Sum up -ln p of the marked tokens.
     Score { trained: Vec<bool>, nll_sum: f64, count: u32 },
+}
+
+/// A generation under way.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) sampler: Sampler,
+    pub(super) text: TextStream,
+    pub(super) max_tokens: u32,
+    pub(super) ignore_end: bool,
+    /// How many of the likeliest tokens to tell beside each; `None` tells no log-probabilities.
+    pub(super) chances: Option<usize>,
+    /// Of the prompt's tokens so far, when they are wanted.
+    pub(super) echo: Option<Vec<Chance>>,
+    /// Of tokens that are not wholly shown yet.
+    pub(super) untold: Vec<Chance>,
+    /// Of the end token.
+    pub(super) end: Option<Chance>,
+}
+
+impl Generation {
+    /// The log-probabilities of the tokens that became wholly part of the text.
+    fn told(&mut self, tokens_total: u32) -> Vec<Chance> {
+        // What waits are always the last tokens that were sampled.
+        let waiting = (self.text.tokens_pushed() - tokens_total) as usize;
+        let ready = self.untold.len().saturating_sub(waiting);
+        self.untold.drain(..ready).collect()
+    }
+
+    fn piece(&mut self, id: u64, emission: super::text::Emission) -> EngineEvent {
+        let chances = self.told(emission.tokens_total);
+        EngineEvent::Piece { id, text: emission.text, tokens_total: emission.tokens_total, chances }
+    }
 }
 
 /// A request that passed its checks.
@@ -33,7 +65,7 @@ impl Job {
     /// Whether the logits after prompt token `index` are needed.
     pub(super) fn wants_output(&self, index: usize) -> bool {
         match &self.work {
-            Work::Generate { .. } => index + 1 == self.prompt.len(),
+            Work::Generate(wanted) => wanted.echo.is_some() || index + 1 == self.prompt.len(),
             Work::Score { trained, .. } => trained.get(index + 1).copied().unwrap_or(false),
         }
     }
@@ -41,7 +73,7 @@ impl Job {
     /// Prompt tokens that must be computed: scoring needs none after the last scored token.
     pub(super) fn tokens_needed(&self) -> usize {
         match &self.work {
-            Work::Generate { .. } => self.prompt.len(),
+            Work::Generate(_) => self.prompt.len(),
             Work::Score { trained, .. } => trained.iter().rposition(|&t| t).unwrap_or(0),
         }
     }
@@ -49,7 +81,7 @@ impl Job {
     /// The last event of a request that never got or will get no further.
     pub(super) fn cancelled(&self, active: Option<&Active>) -> EngineEvent {
         let completion_tokens = match &self.work {
-            Work::Generate { text, .. } => text.tokens_emitted(),
+            Work::Generate(wanted) => wanted.text.tokens_emitted(),
             Work::Score { .. } => 0,
         };
         EngineEvent::Finished {
@@ -59,6 +91,7 @@ impl Job {
             cached_tokens: active.map_or(0, |a| a.cached_tokens),
             completion_tokens,
             sampled_tokens: active.map_or(0, |a| a.sampled),
+            end: Vec::new(),
             times: active.map_or_else(
                 || Times { queue_ms: ms(self.submitted, Instant::now()), ..Times::default() },
                 Active::times,
@@ -126,25 +159,38 @@ impl Active {
         full: bool,
         out: &mut Vec<EngineEvent>,
     ) -> Sampled {
-        let Work::Generate { sampler, text, max_tokens, ignore_end } = &mut self.job.work else {
+        let id = self.job.id;
+        let Work::Generate(wanted) = &mut self.job.work else {
             return Sampled::Broken;
         };
-        let Some(token) = sampler.pick(logits) else {
+        if let Some(chances) = wanted.echo.take() {
+            out.push(EngineEvent::Echoed { id, chances });
+        }
+        if wanted.max_tokens == 0 {
+            return Sampled::Ended(Finish::MaxTokens);
+        }
+        let Some(token) = wanted.sampler.pick(logits) else {
             return Sampled::Broken;
         };
         self.first.get_or_insert_with(Instant::now);
         self.sampled += 1;
-        if vocab.is_end(token) && !*ignore_end {
+        let told = match wanted.chances.map(|count| chance(logits, token, count)) {
+            Some(None) => return Sampled::Broken,
+            told => told.flatten(),
+        };
+        if vocab.is_end(token) && !wanted.ignore_end {
+            wanted.end = told;
             return Sampled::Ended(Finish::End);
         }
-        let pushed = text.push(&vocab.piece(token, false));
+        wanted.untold.extend(told);
+        let pushed = wanted.text.push(&vocab.piece(token, false));
         if let Some(emission) = pushed.emission {
-            out.push(EngineEvent::Piece { id: self.job.id, text: emission.text, tokens_total: emission.tokens_total });
+            out.push(wanted.piece(id, emission));
         }
         if pushed.stopped {
             return Sampled::Ended(Finish::StopString);
         }
-        if text.tokens_pushed() >= *max_tokens {
+        if wanted.text.tokens_pushed() >= wanted.max_tokens {
             return Sampled::Ended(Finish::MaxTokens);
         }
         if full {
@@ -156,8 +202,18 @@ impl Active {
 
     /// Adds one scored token. False if the logits hold no finite number.
     pub(super) fn score(&mut self, logits: &[f32], target: i32) -> bool {
-        let Work::Score { nll_sum, count, .. } = &mut self.job.work else {
-            return false;
+        let (nll_sum, count) = match &mut self.job.work {
+            Work::Score { nll_sum, count, .. } => (nll_sum, count),
+            Work::Generate(wanted) => {
+                let told = chance(logits, target, wanted.chances.unwrap_or(0));
+                return match (&mut wanted.echo, told) {
+                    (Some(echo), Some(told)) => {
+                        echo.push(told);
+                        true
+                    }
+                    _ => false,
+                };
+            }
         };
         match super::sampling::negative_log_probability(logits, target) {
             Some(nll) => {
@@ -177,19 +233,25 @@ impl Active {
             Work::Score { nll_sum, count, .. } => {
                 out.push(EngineEvent::Scored { id, nll_sum: *nll_sum, count: *count })
             }
-            Work::Generate { text, .. } => {
+            Work::Generate(wanted) => {
                 if finish != Finish::StopString
-                    && let Some(emission) = text.flush()
+                    && let Some(emission) = wanted.text.flush()
                 {
-                    out.push(EngineEvent::Piece { id, text: emission.text, tokens_total: emission.tokens_total });
+                    out.push(wanted.piece(id, emission));
                 }
+                let mut end = std::mem::take(&mut wanted.untold);
+                if finish == Finish::StopString {
+                    end.clear();
+                }
+                end.extend(wanted.end.take());
                 out.push(EngineEvent::Finished {
                     id,
                     finish,
                     prompt_tokens: self.job.prompt.len() as u32,
                     cached_tokens: self.cached_tokens,
-                    completion_tokens: text.tokens_emitted(),
+                    completion_tokens: wanted.text.tokens_emitted(),
                     sampled_tokens: self.sampled,
+                    end,
                     times,
                 });
             }
@@ -202,7 +264,7 @@ impl Active {
             id: self.job.id,
             error: error.to_owned(),
             completion_tokens: match &self.job.work {
-                Work::Generate { text, .. } => text.tokens_emitted(),
+                Work::Generate(wanted) => wanted.text.tokens_emitted(),
                 Work::Score { .. } => 0,
             },
         }

@@ -1,5 +1,7 @@
 //! The engine on the starter model, against a plain sequential decode of the same model.
 
+mod structured;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,6 +39,9 @@ fn request(id: u64, prompt: &str, max_tokens: u32) -> GenRequest {
         sampling: Sampling::greedy(),
         stop: Vec::new(),
         max_tokens,
+        limit: None,
+        chances: None,
+        echo: false,
         cache_scope: SCOPE,
         ignore_end: false,
     }
@@ -68,7 +73,7 @@ fn answer(events: &[EngineEvent], wanted: u64) -> Answer {
     let mut a = Answer::default();
     for event in events {
         match event {
-            EngineEvent::Piece { id, text, tokens_total } if *id == wanted => {
+            EngineEvent::Piece { id, text, tokens_total, .. } if *id == wanted => {
                 assert!(a.finish.is_none(), "a piece after the end");
                 assert!(!text.is_empty());
                 assert!(*tokens_total >= a.last_total);

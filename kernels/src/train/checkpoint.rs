@@ -175,6 +175,36 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// A checkpoint of which only the values are wanted; the moments may be gone.
+pub(crate) struct Kept {
+    dir: PathBuf,
+    manifest: Manifest,
+    pub(crate) params: TrainParams,
+    pub(crate) steps_done: u64,
+}
+
+/// Opens the checkpoint in `dir`, which must be of a run over the model of that hash.
+pub(crate) fn open(dir: &Path, model_sha256: &str) -> Result<Kept, CheckpointError> {
+    let manifest = read_manifest(dir)?;
+    if manifest.identity.model_sha256 != model_sha256 {
+        return Err(CheckpointError::Differs {
+            path: dir.to_owned(),
+            field: "the model (SHA-256)".to_owned(),
+            was: manifest.identity.model_sha256,
+            is: model_sha256.to_owned(),
+        });
+    }
+    let (params, steps_done) = (manifest.params.clone(), manifest.steps_done);
+    Ok(Kept { dir: dir.to_owned(), manifest, params, steps_done })
+}
+
+impl Kept {
+    /// The trained values, so many.
+    pub(crate) fn values(&self, count: usize) -> Result<Vec<f32>, CheckpointError> {
+        read_values(&self.dir, &self.manifest, FILES[0], count)
+    }
+}
+
 /// Reads the checkpoint in `dir` for a run of these settings and identity with `values` values in each file.
 pub(crate) fn read(
     dir: &Path,
@@ -186,19 +216,7 @@ pub(crate) fn read(
     compare(dir, &manifest, params, identity)?;
     let mut parts = Vec::new();
     for name in FILES {
-        let damaged =
-            |problem: String| CheckpointError::Damaged { path: dir.to_owned(), file: name.to_owned(), problem };
-        let entry = manifest.files.iter().find(|entry| entry.name == name);
-        let entry = entry.ok_or_else(|| damaged("is not in the manifest".to_owned()))?;
-        let bytes = read_file(dir, name, values as u64 * 4)?;
-        if bytes.len() as u64 != entry.bytes || bytes.len() != values * 4 {
-            return Err(damaged(format!("has {} bytes, expected {}", bytes.len(), values * 4)));
-        }
-        if hex(&Sha256::digest(&bytes)) != entry.sha256 {
-            return Err(damaged("its SHA-256 is not the manifest's".to_owned()));
-        }
-        let numbers = bytes.chunks_exact(4).map(|raw| f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
-        parts.push(numbers.collect::<Vec<f32>>());
+        parts.push(read_values(dir, &manifest, name, values)?);
     }
     let [adapter, first_moment, second_moment] =
         <[Vec<f32>; 3]>::try_from(parts).expect("one part per name was pushed");
@@ -213,6 +231,21 @@ pub(crate) fn read(
         second_moment,
     };
     Ok(Loaded { state, note })
+}
+
+/// One of the flat files, as the manifest says it is.
+fn read_values(dir: &Path, manifest: &Manifest, name: &str, values: usize) -> Result<Vec<f32>, CheckpointError> {
+    let damaged = |problem: String| CheckpointError::Damaged { path: dir.to_owned(), file: name.to_owned(), problem };
+    let entry = manifest.files.iter().find(|entry| entry.name == name);
+    let entry = entry.ok_or_else(|| damaged("is not in the manifest".to_owned()))?;
+    let bytes = read_file(dir, name, values as u64 * 4)?;
+    if bytes.len() as u64 != entry.bytes || bytes.len() != values * 4 {
+        return Err(damaged(format!("has {} bytes, expected {}", bytes.len(), values * 4)));
+    }
+    if hex(&Sha256::digest(&bytes)) != entry.sha256 {
+        return Err(damaged("its SHA-256 is not the manifest's".to_owned()));
+    }
+    Ok(bytes.chunks_exact(4).map(|raw| f32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]])).collect())
 }
 
 fn read_manifest(dir: &Path) -> Result<Manifest, CheckpointError> {

@@ -143,6 +143,45 @@ impl LoraLayout {
         self.values.next_multiple_of(FLAT_ROW)
     }
 
+    /// Adds an adapter of these values and the metadata that llama.cpp reads to `writer`.
+    pub(crate) fn describe(&self, values: &[f32], architecture: &str, writer: &mut GgufWriter) {
+        writer
+            .meta("general.type", Value::Str("adapter".to_owned()))
+            .meta("general.architecture", Value::Str(architecture.to_owned()))
+            .meta("adapter.type", Value::Str("lora".to_owned()))
+            .meta("adapter.lora.alpha", Value::F32(self.alpha));
+        self.describe_values(values, writer);
+    }
+
+    /// Adds the trained tensors of a whole model: matrices as F16, all else as F32.
+    pub(crate) fn describe_model(&self, values: &[f32], writer: &mut GgufWriter) {
+        for whole in &self.whole {
+            let values = &values[whole.first..][..whole.values];
+            if whole.dims.len() < 2 || whole.dims[1] == 1 {
+                writer.tensor_f32(&whole.name, &whole.dims, values);
+                continue;
+            }
+            let row = whole.dims[0] as usize;
+            let mut encoded = vec![0; ggml::row_bytes(F16, row) * (values.len() / row)];
+            ggml::encode(F16, values, row, &mut encoded);
+            writer.tensor(&whole.name, &whole.dims, F16, encoded);
+        }
+    }
+
+    /// Adds flat values as tensors: `lora_a` [input, rank] and `lora_b` [rank, output], F32.
+    pub(crate) fn describe_values(&self, values: &[f32], writer: &mut GgufWriter) {
+        let rank = self.rank;
+        for adapter in self.adapters() {
+            let name = adapter.matrix.weight_name(adapter.layer);
+            let a = &values[adapter.a..][..adapter.input * rank];
+            let b_turned = &values[adapter.b..][..adapter.output * rank];
+            let b: Vec<f32> =
+                (0..adapter.output * rank).map(|at| b_turned[(at % rank) * adapter.output + at / rank]).collect();
+            writer.tensor_f32(&format!("{name}.lora_a"), &[adapter.input as u64, rank as u64], a);
+            writer.tensor_f32(&format!("{name}.lora_b"), &[rank as u64, adapter.output as u64], &b);
+        }
+    }
+
     /// First values of a run: A uniform in +-1/sqrt(input) (as PEFT's Kaiming initialisation comes out), B zero, so
     /// that the first step starts at the base model.
     pub(crate) fn initial(&self, seed: u64) -> Vec<f32> {
@@ -249,46 +288,5 @@ impl Lora {
             correction(BETA2),
         ]);
         backend.compute(&self.update)
-    }
-
-    /// Adds the adapter's tensors and the metadata that llama.cpp reads to `writer`.
-    pub(crate) fn describe(&self, architecture: &str, writer: &mut GgufWriter) {
-        writer
-            .meta("general.type", Value::Str("adapter".to_owned()))
-            .meta("general.architecture", Value::Str(architecture.to_owned()))
-            .meta("adapter.type", Value::Str("lora".to_owned()))
-            .meta("adapter.lora.alpha", Value::F32(self.layout.alpha));
-        self.describe_values(self.values, writer);
-    }
-
-    /// Adds the trained tensors of a whole model: matrices as F16, all else as F32.
-    pub(crate) fn describe_model(&self, writer: &mut GgufWriter) {
-        let values = self.values.to_vec::<f32>();
-        for whole in &self.layout.whole {
-            let values = &values[whole.first..][..whole.values];
-            if whole.dims.len() < 2 || whole.dims[1] == 1 {
-                writer.tensor_f32(&whole.name, &whole.dims, values);
-                continue;
-            }
-            let row = whole.dims[0] as usize;
-            let mut encoded = vec![0; ggml::row_bytes(F16, row) * (values.len() / row)];
-            ggml::encode(F16, values, row, &mut encoded);
-            writer.tensor(&whole.name, &whole.dims, F16, encoded);
-        }
-    }
-
-    /// Adds one of the flat buffers as tensors: `lora_a` [input, rank] and `lora_b` [rank, output], F32.
-    pub(crate) fn describe_values(&self, flat: Tensor, writer: &mut GgufWriter) {
-        let values = flat.to_vec::<f32>();
-        let rank = self.layout.rank;
-        for adapter in self.layout.adapters() {
-            let name = adapter.matrix.weight_name(adapter.layer);
-            let a = &values[adapter.a..][..adapter.input * rank];
-            let b_turned = &values[adapter.b..][..adapter.output * rank];
-            let b: Vec<f32> =
-                (0..adapter.output * rank).map(|at| b_turned[(at % rank) * adapter.output + at / rank]).collect();
-            writer.tensor_f32(&format!("{name}.lora_a"), &[adapter.input as u64, rank as u64], a);
-            writer.tensor_f32(&format!("{name}.lora_b"), &[rank as u64, adapter.output as u64], &b);
-        }
     }
 }

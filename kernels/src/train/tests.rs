@@ -10,3 +10,4 @@ mod memory;
 pub(crate) mod models;
 mod resume;
 mod run;
+mod saved;

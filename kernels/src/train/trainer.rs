@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::arch::{self, Arch, Config};
 use crate::ggml::Backend;
-use crate::gguf::{GgufError, GgufFile, GgufWriter, Value};
+use crate::gguf::{GgufError, GgufFile, GgufWriter};
 
 use super::batch::Inputs;
 use super::blocks::{Mode, Pass, PassSpec};
@@ -28,15 +28,13 @@ use super::params::{Objective, TrainParams, Tuning};
 use super::patience::Patience;
 use super::plan::{MemoryBytes, Plan, admit, plan_of};
 use super::preference::{Answer, Pairs, PreferenceMetrics};
+use super::saved;
 use super::stream::Stream;
 use super::weights::{ModelWeights, WholeModel};
 use super::{TrainError, hex};
 
 /// Bytes of the model file that are hashed at a time.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
-
-/// llama.cpp's number for files whose matrices are mostly F16.
-const FILE_TYPE_F16: u32 = 1;
 
 /// Weight of every target while gradients flow back; the update divides by it and by the number of targets. Products
 /// with F16 copies round what flows through them to F16, whose smallest normal number is 6e-5: with the mean's weight
@@ -324,36 +322,20 @@ impl Trainer {
     /// Writes the trained model as a GGUF file with the metadata of the one that the run began from, matrices in F16; `meta`
     /// replaces and adds entries. Only where the whole model is trained.
     pub fn save_model(&self, path: &Path, meta: &[(String, String)]) -> Result<(), TrainError> {
-        let mut writer = GgufWriter::new();
-        for (key, value) in &self.file.metadata {
-            if key != "general.file_type" && meta.iter().all(|(known, _)| known != key) {
-                writer.meta(key, value.clone());
-            }
-        }
-        writer.meta("general.file_type", Value::U32(FILE_TYPE_F16));
-        for (key, value) in meta {
-            writer.meta(key, Value::Str(value.clone()));
-        }
-        self.lora.describe_model(&mut writer);
-        Ok(writer.write(path)?)
+        Ok(saved::model(&self.file, &self.lora.layout, &self.lora.values.to_vec(), meta).write(path)?)
     }
 
     /// Writes the adapter as a GGUF file that llama.cpp loads over the same base. `meta` adds entries, for instance
     /// `hone.base.sha256` and `hone.template.sha256`.
     pub fn save_adapter(&self, path: &Path, name: &str, meta: &[(String, String)]) -> Result<(), TrainError> {
-        let mut writer = GgufWriter::new();
-        self.lora.describe(self.arch.name, &mut writer);
-        writer.meta("general.name", Value::Str(name.to_owned()));
-        for (key, value) in meta {
-            writer.meta(key, Value::Str(value.clone()));
-        }
-        Ok(writer.write(path)?)
+        let values = self.lora.values.to_vec();
+        Ok(saved::adapter(&self.lora.layout, &values, self.arch.name, name, meta).write(path)?)
     }
 
     /// Writes the gradient of the last step, in any scale, as [`Trainer::save_adapter`] writes the values.
     pub fn save_gradient(&self, path: &Path) -> Result<(), TrainError> {
         let mut writer = GgufWriter::new();
-        self.lora.describe_values(self.lora.gradient, &mut writer);
+        self.lora.layout.describe_values(&self.lora.gradient.to_vec(), &mut writer);
         Ok(writer.write(path)?)
     }
 

@@ -433,7 +433,13 @@ mod tests {
         let (channel, mut peer, _gone) = pair();
         let text = "x".repeat(frame::FRAME_BYTES_MAX + 1);
         let reader = thread::spawn(move || read(&mut peer));
-        channel.send(&FromWorker::Piece { request: 1, text, tokens: 1 });
+        channel.send(&FromWorker::Piece {
+            request: 1,
+            channel: hone_protocol::generate::Channel::Text,
+            text,
+            tokens: 1,
+            chances: Vec::new(),
+        });
         assert!(matches!(reader.join().unwrap(), FromWorker::Failed(f) if f.code == FailureCode::Internal));
     }
 

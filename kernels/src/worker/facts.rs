@@ -91,6 +91,7 @@ pub(super) fn of_template(error: TemplateError) -> Failure {
     let place = match &error {
         TemplateError::Role { message, .. } => format!("messages[{message}].role"),
         TemplateError::ControlText { message, .. } => format!("messages[{message}].content"),
+        TemplateError::ControlInTools { .. } => "tools".into(),
         _ => "messages".into(),
     };
     Failure::new(code, error.to_string()).at(place)
@@ -163,6 +164,8 @@ pub(super) fn of_refusal(error: &Refusal) -> Failure {
         Refusal::Sampling(wrong) => Failure::field(wrong.field, text),
         Refusal::MaxTokens => Failure::field("tokens_max", text),
         Refusal::Stop { index, .. } => Failure::field(&format!("stop[{index}]"), text),
+        Refusal::Grammar(_) => Failure::field("response_format", text),
+        Refusal::Bias { .. } => Failure::field("logit_bias", text),
         Refusal::UnknownAdapter { .. } => Failure::new(FailureCode::NotFound, text).at("adapter"),
         Refusal::Empty | Refusal::Token { .. } | Refusal::Trained { .. } | Refusal::IdInUse { .. } => {
             Failure::new(FailureCode::InvalidRequest, text)

@@ -1,19 +1,24 @@
 //! `hone-worker`: the child process in which everything native runs. One mode per life: `inspect`,
-//! `tokenize`, `train`, `serve`, `from-folder` or `convert`; frames over fd 0, words for people on stderr.
+//! `tokenize`, `train`, `serve`, `from-folder`, `convert` or `checkpoint`; frames over fd 0, words for people on stderr.
 //!
 //! `child` performs a child's first acts and owns the frames; `facts` turns what this crate knows into
 //! the protocol's words; each mode has its file.
 //!
 //! What never lives here: numbers of its own. Everything is computed in the library beside it.
 
+mod answer;
+mod checkpoint;
 pub mod child;
 mod convert;
+mod ear;
 mod facts;
 mod from_folder;
+mod init;
 mod inspect;
 mod rows;
 mod sampler;
 mod serve;
+mod talk;
 mod tokenize;
 mod train;
 mod warnings;
@@ -34,13 +39,14 @@ struct Mode {
     run: fn(&Channel) -> Result<(), Failure>,
 }
 
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 7] = [
     Mode { name: "inspect", run: inspect::run },
     Mode { name: "tokenize", run: tokenize::run },
     Mode { name: "train", run: train::run },
     Mode { name: "serve", run: serve::run },
     Mode { name: "from-folder", run: from_folder::run },
     Mode { name: "convert", run: convert::run },
+    Mode { name: "checkpoint", run: checkpoint::run },
 ];
 
 /// Runs the mode called `name` to its end. The answer is the exit status.

@@ -112,36 +112,69 @@ impl Renderer {
         window_tokens: usize,
         work: &mut Busy<'_>,
     ) -> Result<Vec<TokenRow>, Failure> {
-        let unreadable = |e: &std::io::Error| {
-            Failure::new(FailureCode::FileUnreadable, e.to_string()).at(path.display().to_string())
-        };
-        let file = File::open(path).map_err(|e| unreadable(&e))?;
-        let total = file.metadata().map_err(|e| unreadable(&e))?.len();
-        let mut reader = BufReader::new(file);
-        let (mut rows, mut line, mut number, mut done) = (Vec::new(), Vec::new(), 0_u64, 0);
-        loop {
-            line.clear();
-            number += 1;
-            let place = || format!("{}:{number}", path.display());
-            let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(|e| unreadable(&e))?;
-            if read == 0 {
-                return Ok(rows);
-            }
-            done += read as u64;
-            if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-                let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                return Err(Failure::new(FailureCode::BadFile, message).at(place()));
-            }
-            if line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let row: Row = serde_json::from_slice(&line)
-                .map_err(|e| Failure::new(FailureCode::BadFile, e.to_string()).at(place()))?;
+        let mut lines = Lines::open(path)?;
+        let mut rows = Vec::new();
+        while let Some(row) = lines.next().transpose()? {
             rows.extend(self.token_rows(&row, window_tokens).map_err(|failure| {
                 let place = format!("row {} ({})", row.row_id, failure.place);
                 failure.arg("row_id", row.row_id).at(place)
             })?);
-            work.progress("phase.tokenize", done, total);
+            work.progress("phase.tokenize", lines.done, lines.total);
+        }
+        Ok(rows)
+    }
+}
+
+/// The rows of a JSONL file, one at a time.
+pub(super) struct Lines<'a> {
+    path: &'a Path,
+    reader: BufReader<File>,
+    line: Vec<u8>,
+    number: u64,
+    /// Bytes read.
+    pub(super) done: u64,
+    /// Bytes of the file.
+    pub(super) total: u64,
+}
+
+impl Lines<'_> {
+    pub(super) fn open(path: &Path) -> Result<Lines<'_>, Failure> {
+        let file = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (total, file) = file.map_err(|e| unreadable(path, &e))?;
+        Ok(Lines { path, reader: BufReader::new(file), line: Vec::new(), number: 0, done: 0, total })
+    }
+
+    fn row(&mut self) -> Result<Option<Row>, Failure> {
+        loop {
+            self.line.clear();
+            self.number += 1;
+            let limited = self.reader.by_ref().take(LINE_BYTES_MAX);
+            let read = { limited }.read_until(b'\n', &mut self.line).map_err(|e| unreadable(self.path, &e))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.done += read as u64;
+            let bad = |message: String| {
+                Failure::new(FailureCode::BadFile, message).at(format!("{}:{}", self.path.display(), self.number))
+            };
+            if read as u64 == LINE_BYTES_MAX && self.line.last() != Some(&b'\n') {
+                return Err(bad(format!("the line is longer than {LINE_BYTES_MAX} bytes")));
+            }
+            if !self.line.iter().all(u8::is_ascii_whitespace) {
+                return serde_json::from_slice(&self.line).map(Some).map_err(|e| bad(e.to_string()));
+            }
         }
     }
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Result<Row, Failure>;
+
+    fn next(&mut self) -> Option<Result<Row, Failure>> {
+        self.row().transpose()
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureCode::FileUnreadable, error.to_string()).at(path.display().to_string())
 }

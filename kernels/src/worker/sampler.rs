@@ -111,6 +111,9 @@ impl Sampler {
                 max_tokens: SAMPLE_TOKENS_MAX,
                 cache_scope: [0; 32],
                 ignore_end: false,
+                chances: None,
+                echo: false,
+                limit: None,
             };
             engine.submit(request).map_err(|refusal| facts::of_refusal(&refusal))?;
         }
@@ -126,7 +129,7 @@ impl Sampler {
                     EngineEvent::Piece { id, text, .. } => answers[id as usize].text.push_str(&text),
                     EngineEvent::Finished { id, finish, .. } => answers[id as usize].ended = finish == Finish::End,
                     EngineEvent::Failed { error, .. } => return Err(Failure::new(FailureCode::Internal, error)),
-                    EngineEvent::Started { .. } | EngineEvent::Scored { .. } => {}
+                    EngineEvent::Started { .. } | EngineEvent::Echoed { .. } | EngineEvent::Scored { .. } => {}
                 }
             }
             if !more {

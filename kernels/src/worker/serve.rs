@@ -2,19 +2,23 @@
 //!
 //! What never lives here: batching and sampling (see `crate::serve`), prices, limits of callers.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::value::Hash;
-use hone_protocol::worker::{self, FromWorker, GenerateTask, ServeTask, ToWorker};
+use hone_protocol::generate::{Prompt, TokenizerFacts, Wish};
+use hone_protocol::value::{Bytes, Hash};
+use hone_protocol::worker::{FromWorker, GenerateTask, ServeTask, ToWorker};
 use sha2::{Digest, Sha256};
 
+use super::answer::Answer;
 use super::child::{Busy, Channel, resident_bytes};
+use super::talk::{self, Ready, Talk};
 use super::{facts, wrong_task};
 use crate::inspect::{self, Facts};
-use crate::serve::{Engine, EngineEvent, EngineParams, Finish, GenRequest, Sampling, ScoreRequest};
-use crate::template::{ChatTemplate, LossOn};
+use crate::serve::{Engine, EngineEvent, EngineParams, GenRequest, Sampling, ScoreRequest};
+use crate::template::LossOn;
 
 /// Least time between two reports of load.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,7 +44,8 @@ pub(super) fn run(channel: &Channel) -> Result<(), Failure> {
 struct Server<'c> {
     channel: &'c Channel,
     engine: Engine,
-    template: Result<ChatTemplate, Failure>,
+    talk: Result<Talk, Failure>,
+    answers: HashMap<u64, Answer>,
     architecture: String,
     events: Vec<EngineEvent>,
     told: Option<(u32, u32)>,
@@ -64,10 +69,11 @@ impl<'c> Server<'c> {
             ..EngineParams::new(path)
         })
         .map_err(facts::of_engine)?;
-        let template = facts::template(&found, engine.vocab());
+        let talk = facts::template(&found, engine.vocab()).map(Talk::new);
         let server = Self {
             channel,
-            template,
+            talk,
+            answers: HashMap::new(),
             architecture: model.architecture.clone(),
             engine,
             events: Vec::new(),
@@ -87,8 +93,11 @@ impl<'c> Server<'c> {
             }
             let more = self.engine.step(&mut self.events);
             work.tick();
-            let answers: Vec<FromWorker> = self.events.drain(..).map(answer).collect();
-            self.channel.send_all(&answers);
+            let mut words = Vec::new();
+            for event in std::mem::take(&mut self.events) {
+                self.tell(event, &mut words);
+            }
+            self.channel.send_all(&words);
             self.tell_load(more);
             if !more {
                 return Ok(());
@@ -99,6 +108,12 @@ impl<'c> Server<'c> {
     fn take(&mut self, message: ToWorker) -> Result<(), Failure> {
         let (request, result) = match message {
             ToWorker::Generate(task) => (task.request, self.generate(task)),
+            ToWorker::Spell { request, prompt } => (request, self.spell(request, &prompt)),
+            ToWorker::AboutTokenizer { request } => {
+                let facts = Box::new(self.tokenizer());
+                self.channel.send(&FromWorker::Tokenizer { request, facts });
+                return Ok(());
+            }
             ToWorker::Score { request, adapter, messages } => {
                 (request, self.score(request, adapter, &facts::messages(&messages)))
             }
@@ -112,7 +127,9 @@ impl<'c> Server<'c> {
             ToWorker::CancelRequest { request } => {
                 // An unknown request has ended already and said so.
                 if let Some(event) = self.engine.cancel(request) {
-                    self.channel.send(&answer(event));
+                    let mut words = Vec::new();
+                    self.tell(event, &mut words);
+                    self.channel.send_all(&words);
                 }
                 return Ok(());
             }
@@ -124,22 +141,100 @@ impl<'c> Server<'c> {
         Ok(())
     }
 
+    /// What an event of the engine is to the daemon.
+    fn tell(&mut self, event: EngineEvent, words: &mut Vec<FromWorker>) {
+        let id = match &event {
+            EngineEvent::Scored { id, nll_sum, count } => {
+                words.push(FromWorker::Scored { request: *id, loss_sum: *nll_sum, tokens: u64::from(*count) });
+                return;
+            }
+            EngineEvent::Started { id, .. }
+            | EngineEvent::Echoed { id, .. }
+            | EngineEvent::Piece { id, .. }
+            | EngineEvent::Finished { id, .. }
+            | EngineEvent::Failed { id, .. } => *id,
+        };
+        match self.answers.get_mut(&id) {
+            Some(answer) => {
+                if answer.take(self.engine.vocab(), event, words) {
+                    self.answers.remove(&id);
+                }
+            }
+            // Scoring that was cancelled or failed.
+            None => words.push(FromWorker::Refused {
+                request: id,
+                failure: Failure::new(FailureCode::Internal, "this request could not be computed")
+                    .hint(HintCode::ReadLog),
+            }),
+        }
+    }
+
     fn generate(&mut self, task: GenerateTask) -> Result<(), Failure> {
-        task.sampling.check()?;
-        let template = self.template.as_ref().map_err(Clone::clone)?;
-        let messages = facts::messages(&task.messages);
-        let tokens = template.tokens(self.engine.vocab(), &messages, true).map_err(facts::of_template)?;
+        task.wish.check()?;
+        let Ready { tokens, limit, check, ear } = self.ready(&task.prompt, &task.wish)?;
+        let wish = task.wish;
+        let answer = Answer::new(task.request, &wish, tokens.clone(), ear, check);
+        let template = self.talk.as_ref().map_or([0; 32], |talk| talk.template().sha256());
         let request = GenRequest {
             id: task.request,
             adapter: task.adapter.map(adapter_name),
             tokens,
-            sampling: sampling(&task.sampling),
-            stop: task.stop,
-            max_tokens: task.tokens_max,
-            cache_scope: cache_scope(task.scope, task.adapter, &template.sha256()),
-            ignore_end: false,
+            sampling: sampling(&wish),
+            limit,
+            chances: wish.chances.map(|count| count as usize),
+            echo: wish.echo,
+            stop: wish.stop,
+            max_tokens: wish.tokens_max,
+            cache_scope: cache_scope(task.scope, task.adapter, &template),
+            ignore_end: wish.ignore_end,
         };
-        self.engine.submit(request).map_err(|e| facts::of_refusal(&e))
+        self.engine.submit(request).map_err(|e| facts::of_refusal(&e))?;
+        self.answers.insert(task.request, answer);
+        Ok(())
+    }
+
+    fn ready(&self, prompt: &Prompt, wish: &Wish) -> Result<Ready, Failure> {
+        let tokens = match prompt {
+            Prompt::Chat(chat) => {
+                let talk = self.talk.as_ref().map_err(Clone::clone)?;
+                return talk.ready(self.engine.vocab(), chat, &wish.format);
+            }
+            Prompt::Tokens(tokens) => tokens.clone(),
+            Prompt::Text { text, parse_special, add_special } => {
+                let vocab = self.engine.vocab();
+                let bos = vocab.named().bos.filter(|_| *add_special && vocab.wants_bos());
+                let text = vocab.tokenize(text, *parse_special).map_err(facts::of_vocab)?;
+                bos.into_iter().chain(text).collect()
+            }
+        };
+        let (limit, check) = talk::of_format(&wish.format)?;
+        Ok(Ready { tokens, limit, check, ear: None })
+    }
+
+    fn spell(&self, request: u64, prompt: &Prompt) -> Result<(), Failure> {
+        let vocab = self.engine.vocab();
+        let tokens = self.ready(prompt, &Wish::default())?.tokens;
+        let known = |token: &&i32| usize::try_from(**token).is_ok_and(|t| t < vocab.size());
+        if let Some(token) = tokens.iter().find(|token| !known(token)) {
+            let size = vocab.size();
+            return Err(Failure::field("tokens", format!("there is no token {token}; the vocabulary has {size}")));
+        }
+        let pieces = tokens.iter().map(|&token| Bytes(vocab.piece(token, true))).collect();
+        self.channel.send(&FromWorker::Spelled { request, tokens, pieces });
+        Ok(())
+    }
+
+    fn tokenizer(&self) -> TokenizerFacts {
+        let vocab = self.engine.vocab();
+        let named = vocab.named();
+        TokenizerFacts {
+            bos: vocab.spelling(named.bos),
+            eos: vocab.spelling(named.eos),
+            pad: vocab.spelling(named.pad),
+            adds_bos: vocab.wants_bos(),
+            vocabulary: u32::try_from(vocab.size()).unwrap_or(u32::MAX),
+            chat_template: self.talk.as_ref().map_or(String::new(), |talk| talk.template().source().to_owned()),
+        }
     }
 
     fn score(
@@ -148,8 +243,9 @@ impl<'c> Server<'c> {
         adapter: Option<u32>,
         messages: &[crate::template::ChatMessage],
     ) -> Result<(), Failure> {
-        let template = self.template.as_ref().map_err(Clone::clone)?;
-        let row = template
+        let talk = self.talk.as_ref().map_err(Clone::clone)?;
+        let row = talk
+            .template()
             .training_row(self.engine.vocab(), messages, LossOn::AllAssistantTurns)
             .map_err(facts::of_template)?;
         let request =
@@ -168,7 +264,7 @@ impl<'c> Server<'c> {
                 found.architecture, self.architecture
             )));
         }
-        let own = self.template.as_ref().map(|t| Hash(t.sha256()).to_string());
+        let own = self.talk.as_ref().map(|talk| Hash(talk.template().sha256()).to_string());
         if let (Some(trained), Ok(own)) = (&found.template_sha256, &own)
             && trained != own
         {
@@ -205,41 +301,19 @@ fn cache_scope(scope: Hash, adapter: Option<u32>, template: &[u8; 32]) -> [u8; 3
     hash.finalize().into()
 }
 
-fn sampling(wanted: &worker::Sampling) -> Sampling {
+fn sampling(wish: &Wish) -> Sampling {
+    let wanted = &wish.sampling;
     Sampling {
         temperature: wanted.temperature,
         top_p: wanted.top_p,
         top_k: wanted.top_k,
+        typical_p: wish.typical_p,
         min_p: wanted.min_p,
         repeat_penalty: wanted.repeat_penalty,
         frequency_penalty: wanted.frequency_penalty,
         presence_penalty: wanted.presence_penalty,
         penalty_tokens: PENALTY_TOKENS,
+        bias: wish.logit_bias.clone(),
         seed: wanted.seed.map(|s| (s ^ (s >> 32)) as u32),
-    }
-}
-
-fn answer(event: EngineEvent) -> FromWorker {
-    match event {
-        EngineEvent::Started { id, prompt_tokens, cached_tokens } => {
-            FromWorker::Began { request: id, prompt_tokens, cached_tokens }
-        }
-        EngineEvent::Piece { id, text, tokens_total } => FromWorker::Piece { request: id, text, tokens: tokens_total },
-        EngineEvent::Finished { id, finish, completion_tokens, .. } => FromWorker::Ended {
-            request: id,
-            finish: match finish {
-                Finish::End | Finish::StopString => worker::Finish::Stop,
-                Finish::MaxTokens | Finish::ContextFull => worker::Finish::Length,
-                Finish::Cancelled => worker::Finish::Cancelled,
-            },
-            tokens: completion_tokens,
-        },
-        EngineEvent::Scored { id, nll_sum, count } => {
-            FromWorker::Scored { request: id, loss_sum: nll_sum, tokens: u64::from(count) }
-        }
-        EngineEvent::Failed { id, error, .. } => FromWorker::Refused {
-            request: id,
-            failure: Failure::new(FailureCode::Internal, error).hint(HintCode::ReadLog),
-        },
     }
 }

@@ -17,13 +17,14 @@ use hone_protocol::value::{Hash, Metric};
 use hone_protocol::worker::{FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
+use super::checkpoint::said;
 use super::child::{Busy, Channel, held_bytes};
 use super::rows::Renderer;
 use super::sampler::Sampler;
 use super::warnings::Warnings;
 use super::{facts, wrong_task};
 use crate::arch::Projection;
-use crate::inspect::{self, BASE_KEY, PARENT_KEY, TEMPLATE_KEY};
+use crate::inspect;
 use crate::serve::threads::physical_cores;
 use crate::train::{
     LongRows, Objective, Plan, PreferenceMetrics, Schedule, StepOutcome, TokenRow, TrainError, TrainParams, Trainer,
@@ -205,15 +206,12 @@ impl Run<'_> {
 
     /// Writes the state as a GGUF file: an adapter, or a whole model.
     fn save(&self, path: &Path) -> Result<(), Failure> {
-        if self.task.params.tuning == wire::Tuning::Full {
-            let name = ("general.name".to_owned(), self.task.name.clone());
-            let parent = (PARENT_KEY.to_owned(), self.task.model_sha256.to_string());
-            return self.trainer.save_model(path, &[name, parent]).map_err(facts::of_train);
-        }
-        let base = (BASE_KEY.to_owned(), self.task.model_sha256.to_string());
-        let template = self.template_sha256.map(|hash| (TEMPLATE_KEY.to_owned(), hash.to_string()));
-        let meta: Vec<(String, String)> = [base].into_iter().chain(template).collect();
-        self.trainer.save_adapter(path, &self.task.name, &meta).map_err(facts::of_train)
+        let meta = |tuning| said(tuning, &self.task.name, self.task.model_sha256, self.template_sha256);
+        let saved = match self.task.params.tuning {
+            wire::Tuning::Full => self.trainer.save_model(path, &meta(Tuning::Full)),
+            wire::Tuning::Lora => self.trainer.save_adapter(path, &self.task.name, &meta(Tuning::Lora)),
+        };
+        saved.map_err(facts::of_train)
     }
 
     fn report(&mut self, step: &crate::train::StepMetrics) {

@@ -277,6 +277,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("trouble.unsupported", "unsupported", "不支持"),
     ("trouble.budget_spent", "budget spent", "预算已用尽"),
     ("trouble.internal", "internal error", "内部错误"),
+    ("trouble.format_not_kept", "answer not of the wanted format", "回答不符合要求的格式"),
     // -- help: verbs
     ("cli.verb", "Train, evaluate and serve language models on this machine", "在本机上训练、评测并提供语言模型"),
     ("cli.verb.daemon", "The daemon: start it, stop it, keep it", "守护进程：启动、停止、常驻"),

@@ -358,6 +358,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("storage.hard_linked", "second name of the same file", "同一文件的第二个名字"),
     ("storage.copied", "copy", "副本"),
     ("storage.in_place", "left where it is", "留在原处"),
+    ("storage.removed", "removed", "已删除"),
     ("models.lineage", "Lineage", "来历"),
     ("models.base", "base", "基础"),
     ("models.step", "step", "步数"),

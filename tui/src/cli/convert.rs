@@ -62,13 +62,18 @@ struct Made {
 ///
 /// It is made from the least quantised version that is kept. Rounding what was rounded already is done, and said.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model quantize support@4 --type q4_k_m --receipt-rows support-desk")]
+#[command(
+    after_help = "Example:\n  hone model quantize support@4 --type q4_k_m --receipt-rows support-desk\n  hone model quantize support@4 --type q4_0 --imatrix-rows support-desk"
+)]
 pub(super) struct Quantize {
     /// The model: NAME (its newest version), NAME@NUMBER or NAME:ALIAS.
     model: String,
     /// How the result is stored.
     #[arg(long = "type", value_name = "TYPE", ignore_case = true, value_parser = formats(false))]
     weights: WeightsFormat,
+    /// Round with less error where it matters on the first 1,024 rows of this dataset (importance matrix).
+    #[arg(long, value_name = "DATASET")]
+    imatrix_rows: Option<String>,
     #[command(flatten)]
     made: Made,
 }
@@ -77,7 +82,8 @@ impl Quantize {
     pub(super) fn run(self, context: &Context) -> Outcome {
         let Made { name, receipt_rows, detach } = self.made;
         let name = model::name_or(name, name_of(&self.model))?;
-        let conversion = Conversion::Quantize { version: self.model, format: self.weights, name, receipt_rows };
+        let (version, format, imatrix_rows) = (self.model, self.weights, self.imatrix_rows);
+        let conversion = Conversion::Quantize { version, format, name, receipt_rows, imatrix_rows };
         submit(context, "quantize", conversion, detach)
     }
 }
@@ -85,10 +91,10 @@ impl Quantize {
 /// Write a version for other programs; nothing is written over.
 ///
 /// `gguf` writes the file with a Modelfile and a model card beside it, or the file alone when PATH ends in .gguf. `peft`
-/// writes an adapter as a folder for transformers and PEFT.
+/// writes an adapter as a folder for transformers and PEFT, `huggingface` a whole model as a folder for transformers.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  hone model export support@4 --to ./support\n  hone model export support@3 --to ./support-peft --format peft"
+    after_help = "Example:\n  hone model export support@4 --to ./support\n  hone model export support@3 --to ./support-peft --format peft\n  hone model export support@4 --to ./support-hf --format huggingface"
 )]
 pub(super) struct Export {
     /// The version: NAME (its newest), NAME@NUMBER or NAME:ALIAS.
@@ -130,7 +136,7 @@ pub(super) fn is_peft(folder: &Path) -> bool {
     folder.join(PEFT_CONFIG).is_file()
 }
 
-fn submit(context: &Context, part: &str, conversion: Conversion, detach: bool) -> Outcome {
+pub(super) fn submit(context: &Context, part: &str, conversion: Conversion, detach: bool) -> Outcome {
     let mut link = context.link()?;
     let Some((view, result)) = wait::submit(context, &mut link, part, JobSpec::Convert(conversion), detach)? else {
         return Ok(());
@@ -158,15 +164,16 @@ fn name_of(reference: &str) -> String {
     reference.split(['@', ':']).next().unwrap_or_default().to_owned()
 }
 
-fn formats(same: bool) -> impl TypedValueParser<Value = WeightsFormat> {
+pub(super) fn formats(same: bool) -> impl TypedValueParser<Value = WeightsFormat> {
     let kept = move |format: &&WeightsFormat| same || **format != WeightsFormat::Same;
     let words: Vec<&str> = WeightsFormat::ALL.iter().filter(kept).map(|format| format.word()).collect();
     PossibleValuesParser::new(words).try_map(|word| WeightsFormat::named(&word).ok_or("no such type"))
 }
 
 fn export_formats() -> impl TypedValueParser<Value = ExportFormat> {
-    PossibleValuesParser::new(["gguf", "peft"]).map(|word| match word.as_str() {
+    PossibleValuesParser::new(["gguf", "peft", "huggingface"]).map(|word| match word.as_str() {
         "peft" => ExportFormat::Peft,
+        "huggingface" => ExportFormat::Huggingface,
         _ => ExportFormat::Gguf,
     })
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use hone_protocol::catalogue::{self, Language};
+use hone_protocol::convert::WeightsFormat;
 use hone_protocol::dataset::DatasetSource;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
@@ -11,7 +12,7 @@ use hone_protocol::request::{Answer, LOG_BYTES_MAX, ROWS_MAX, Request, StreamPar
 use hone_protocol::value::Metric;
 
 use super::context::{Context, answer, surprise};
-use super::wait;
+use super::{bench, wait};
 use crate::print::{self, End, Outcome, Table};
 
 /// Jobs: the queue, logs, and what to do with them.
@@ -81,7 +82,11 @@ impl Show {
         if context.json {
             return print::json(&view);
         }
-        print::out(&details(context.language, &view))
+        let mut text = details(context.language, &view);
+        if let JobState::Succeeded(JobResult::Bench(report)) = &view.record.state {
+            text.push_str(&format!("\n{}", bench::show(context.language, report, print::colour())));
+        }
+        print::out(&text)
     }
 }
 
@@ -220,6 +225,10 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             format!("{} on {}{target}", spec.base, spec.dataset)
         }
         JobSpec::Evaluate(spec) => format!("{} by {}", spec.version, spec.suite),
+        JobSpec::Register(spec) => {
+            let step = spec.step.map(|step| format!(" step {step}")).unwrap_or_default();
+            format!("{} < {}{step}", spec.register.model, spec.run)
+        }
         JobSpec::Convert(conversion) => {
             let (from, to) = conversion.ends();
             format!("{from} -> {to}")
@@ -311,6 +320,10 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
         JobResult::Evaluation(id) => id.to_string(),
         JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
+        JobResult::Bench(report) => {
+            let word = |format: Option<WeightsFormat>| format.map_or("-", WeightsFormat::word);
+            format!("train on {}, serve {}", word(report.train_on), word(report.serve))
+        }
         JobResult::Train(train) => {
             let version = train.version.map_or_else(String::new, |id| format!(", {id}"));
             let loss = train.loss.value();

@@ -8,15 +8,17 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{JobResult, JobSpec};
-use hone_protocol::model::{Fit, Hub, HubSource, ModelSource, ModelView, Storage, VersionView, Weights, WeightsAs};
+use hone_protocol::model::{
+    Fit, HistoryEntry, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights, WeightsAs,
+};
 use hone_protocol::paths;
 use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{convert, pull, wait};
+use super::{bench, convert, init, pull, register, trash, wait};
 use crate::link::Link;
-use crate::print::{self, Cell, Outcome, Table};
+use crate::print::{self, Cell, End, Outcome, Table};
 
 /// Name that the starter gets when none is typed.
 pub(super) const STARTER_NAME: &str = "smollm2-135m";
@@ -28,10 +30,16 @@ pub(super) enum Verb {
     Show(Show),
     Import(Import),
     Pull(pull::Pull),
+    Init(init::Init),
     Merge(convert::Merge),
     Quantize(convert::Quantize),
+    Bench(bench::Bench),
     Export(convert::Export),
     Alias(Alias),
+    Register(register::RegisterRun),
+    Trash(trash::Trash),
+    Restore(trash::Restore),
+    Purge(trash::Purge),
 }
 
 impl Verb {
@@ -41,26 +49,40 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
             Verb::Pull(verb) => verb.run(context),
+            Verb::Init(verb) => verb.run(context),
             Verb::Merge(verb) => verb.run(context),
             Verb::Quantize(verb) => verb.run(context),
+            Verb::Bench(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
+            Verb::Register(verb) => verb.run(context),
+            Verb::Trash(verb) => verb.run(context),
+            Verb::Restore(verb) => verb.run(context),
+            Verb::Purge(verb) => verb.run(context),
         }
     }
 }
 
 /// List all versions of all models.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model list --json")]
-pub(super) struct List {}
+#[command(after_help = "Example:\n  hone model list --json\n  hone model list --trash")]
+pub(super) struct List {
+    /// What is in the trash instead.
+    #[arg(long)]
+    trash: bool,
+}
 
 impl List {
     fn run(self, context: &Context) -> Outcome {
-        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        if self.trash {
+            return trash::list(context);
+        }
+        let mut models = answer!(context.link()?.ask(Request::Models)?, Models);
+        models.iter_mut().for_each(|model| model.versions.retain(|version| version.record.is_live()));
         if context.json {
             return print::json(&models);
         }
-        if models.is_empty() {
+        if models.iter().all(|model| model.versions.is_empty()) {
             context.say("cli.no_models", &[]);
             return Ok(());
         }
@@ -70,21 +92,74 @@ impl List {
 
 /// Show a version: what it is, where it came from, and whether it fits this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model show smollm2-135m@1")]
+#[command(after_help = "Example:\n  hone model show smollm2-135m@1\n  hone model show smollm2-135m --history")]
 pub(super) struct Show {
     /// NAME (its newest version), NAME@NUMBER or NAME:ALIAS.
     model: String,
+    /// Everything that touched it, newest first: jobs, and what persons did. NAME is all its versions.
+    #[arg(long)]
+    history: bool,
 }
 
 impl Show {
     fn run(self, context: &Context) -> Outcome {
-        let models = answer!(context.link()?.ask(Request::Models)?, Models);
+        let mut link = context.link()?;
+        let models = answer!(link.ask(Request::Models)?, Models);
         let (model, version) = find(&models, &self.model)?;
+        if self.history {
+            let named = if self.model.contains(['@', ':']) { &version.reference } else { &model.record.name };
+            let entries = answer!(link.ask(Request::History { model: named.clone() })?, History);
+            return show_history(context, &entries);
+        }
         if context.json {
             return if self.model.contains(['@', ':']) { print::json(version) } else { print::json(model) };
         }
-        print::out(&details(context.language, model, version, &models))
+        print::out(&details(context.language, model, version, &models))?;
+        let request = Request::History { model: version.reference.clone() };
+        let mut entries = answer!(link.ask(request)?, History);
+        entries.truncate(HISTORY_SHOWN);
+        print::out("\n")?;
+        show_history(context, &entries)
     }
+}
+
+/// Entries of a history that follow the facts of a version; `--history` shows all.
+const HISTORY_SHOWN: usize = 10;
+
+fn show_history(context: &Context, entries: &[HistoryEntry]) -> Outcome {
+    if context.json {
+        return print::json(&entries);
+    }
+    print::out(&history(context.language, entries).render(print::colour()))
+}
+
+fn history(language: Language, entries: &[HistoryEntry]) -> Table {
+    let mut table = Table::new(
+        language,
+        &[
+            "cli.col.at",
+            "cli.col.version",
+            "cli.col.what",
+            "cli.col.other",
+            "cli.col.state",
+            "cli.col.person",
+            "cli.col.job",
+        ],
+    );
+    for entry in entries {
+        let (what, state) = print::history_words(language, entry);
+        let made = hone_protocol::catalogue::text(language, "models.made_this");
+        table.row(vec![
+            print::moment(entry.at_ms).into(),
+            entry.version.as_str().into(),
+            if entry.made { format!("{what} ({made})") } else { what }.into(),
+            entry.other.as_str().into(),
+            state.into(),
+            entry.person.as_str().into(),
+            entry.job.map_or_else(String::new, |job| job.to_string()).into(),
+        ]);
+    }
+    table
 }
 
 /// Bring a model in and wait until it is usable.
@@ -149,6 +224,12 @@ pub(super) fn bring(context: &Context, source: ModelSource, name: String, detach
     show_made(context, &mut link, id)
 }
 
+/// Tokens that a model knows.
+pub(super) fn vocabulary(context: &Context, reference: &str) -> Result<u32, End> {
+    let models = answer!(context.link()?.ask(Request::Models)?, Models);
+    Ok(find(&models, reference)?.1.record.facts.vocabulary)
+}
+
 /// Shows a version that was just made.
 pub(super) fn show_made(context: &Context, link: &mut Link, id: VersionId) -> Outcome {
     let models = answer!(link.ask(Request::Models)?, Models);
@@ -160,25 +241,38 @@ pub(super) fn show_made(context: &Context, link: &mut Link, id: VersionId) -> Ou
 
 /// Point an alias at a version; `MODEL:ALIAS` then stands for it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone model alias support live support@3")]
+#[command(after_help = "Example:\n  hone model alias support live support@3\n  hone model alias support live --remove")]
 pub(super) struct Alias {
     /// The model.
     model: String,
     /// The alias, for example `live`.
     alias: String,
     /// The version it points at: NAME@NUMBER.
-    version: String,
+    #[arg(required_unless_present = "remove")]
+    version: Option<String>,
+    /// Take the alias away.
+    #[arg(long, conflicts_with = "version")]
+    remove: bool,
 }
 
 impl Alias {
     fn run(self, context: &Context) -> Outcome {
-        let request =
-            Request::SetAlias { model: self.model.clone(), alias: self.alias.clone(), version: self.version.clone() };
+        let (model, alias) = (self.model.clone(), self.alias.clone());
+        let request = match &self.version {
+            Some(version) => Request::SetAlias { model, alias, version: version.clone() },
+            None => Request::RemoveAlias { model, alias },
+        };
         let answer = context.change(&mut context.link()?, "alias", request)?;
         if context.json {
             return print::json(&answer);
         }
-        print::out(&format!("{}:{} -> {}\n", self.model, self.alias, self.version))
+        match self.version {
+            Some(version) => print::out(&format!("{}:{} -> {version}\n", self.model, self.alias)),
+            None => {
+                context.say("cli.alias_removed", &[("alias", &format!("{}:{}", self.model, self.alias))]);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -258,7 +352,7 @@ pub(super) fn find<'a>(models: &'a [ModelView], typed: &str) -> Result<(&'a Mode
         let target = model.record.aliases.iter().find(|a| a.name == alias).map(|a| a.version);
         model.versions.iter().find(|v| Some(v.record.id) == target)
     } else {
-        model.versions.last()
+        model.live().next_back()
     };
     version.map(|version| (model, version)).ok_or_else(|| Failure::not_found("version", typed))
 }
@@ -343,6 +437,7 @@ fn details(language: Language, model: &ModelView, version: &VersionView, models:
         Storage::HardLinked => "hard link",
         Storage::Copied => "copy",
         Storage::InPlace => "in place",
+        Storage::Removed => "removed",
     };
     let licence = [model.record.licence.as_str(), facts.licence.as_str()].into_iter().find(|l| !l.is_empty());
     let tensors: Vec<String> = facts.tensor_types.iter().map(|(name, count)| format!("{name} x{count}")).collect();
@@ -385,6 +480,11 @@ fn details(language: Language, model: &ModelView, version: &VersionView, models:
     }
     if let Some(parent) = record.lineage.parent {
         pairs.push(("cli.col.parent", reference(models, parent)));
+    }
+    if let Some(at) = record.trashed_at_ms {
+        let until = print::moment(at + TRASH_KEPT_MS);
+        let key = if record.is_removed() { "cli.state_removed" } else { "cli.state_trashed" };
+        pairs.push(("cli.col.state", hone_protocol::catalogue::fill(language, key, &[("until", &until)])));
     }
     if let Some(warning) = &record.lineage.warning {
         pairs.push(("cli.col.note", warning.clone()));

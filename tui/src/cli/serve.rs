@@ -129,7 +129,7 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
         }
     };
     models.iter().find_map(|model| {
-        let newest = model.versions.iter().rev().find(|v| is_it(&v.record.lineage.source))?;
+        let newest = model.live().rev().find(|v| is_it(&v.record.lineage.source))?;
         Some((model.record.name.clone(), newest.reference.clone()))
     })
 }

@@ -27,23 +27,36 @@ impl Completions {
     }
 }
 
-/// Write the man pages, one per noun and verb, into a folder.
+/// Write the man pages, one per noun and verb, into a folder; `man hone-model-import` shows them from then on.
+///
+/// They are made from what `--help` says at this moment, so they are as old as this program: write them again after an upgrade.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone man ~/.local/share/man/man1")]
+#[command(after_help = "Example:\n  hone man\n  hone man /usr/local/share/man/man1")]
 pub(super) struct Man {
-    /// The folder; made if it is not there.
-    dir: PathBuf,
+    /// The folder; made if it is not there [default: man/man1 below $XDG_DATA_HOME, else ~/.local/share].
+    dir: Option<PathBuf>,
+}
+
+/// Where `man` looks for what a person has installed for herself.
+fn own_pages() -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+    let missing = || Failure::field("DIR", "HOME is not set; name the folder for the pages");
+    Ok(data.ok_or_else(missing)?.join("man/man1"))
 }
 
 impl Man {
     pub(super) fn run(self, context: &Context) -> Outcome {
-        let place = self.dir.display().to_string();
+        let dir = self.dir.map_or_else(own_pages, Ok)?;
+        let place = dir.display().to_string();
         let unwritable =
             |error: std::io::Error| Failure::new(FailureCode::FileUnreadable, error.to_string()).at(&*place);
-        std::fs::create_dir_all(&self.dir).map_err(unwritable)?;
+        std::fs::create_dir_all(&dir).map_err(unwritable)?;
         let command = tree::localise(Cli::command(), context.language);
-        clap_mangen::generate_to(command, &self.dir).map_err(unwritable)?;
-        let count = std::fs::read_dir(&self.dir).map_err(unwritable)?.count();
+        clap_mangen::generate_to(command, &dir).map_err(unwritable)?;
+        let is_ours = |name: &str| name == "hone.1" || (name.starts_with("hone-") && name.ends_with(".1"));
+        let written = std::fs::read_dir(&dir).map_err(unwritable)?.flatten();
+        let count = written.filter(|entry| entry.file_name().to_str().is_some_and(is_ours)).count();
         context.say("cli.man_written", &[("n", &count.to_string()), ("dir", &place)]);
         Ok(())
     }
@@ -52,6 +65,7 @@ impl Man {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hone_protocol::catalogue::Language;
 
     #[test]
     fn every_shell_gets_a_script_that_knows_the_verbs() {
@@ -63,11 +77,30 @@ mod tests {
         }
     }
 
+    /// A page for each command below `path`, with every flag and every example of its help.
+    fn check(folder: &std::path::Path, command: &clap::Command, name: &str) -> usize {
+        let page = std::fs::read_to_string(folder.join(format!("{name}.1"))).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // As people read it: troff writes a dash as \\-.
+        let page = page.replace("\\-", "-");
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            assert!(arg.get_long().is_none_or(|long| page.contains(&format!("--{long}"))), "{name} {}", arg.get_id());
+        }
+        let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in example.lines().map(str::trim).filter(|line| line.starts_with("hone ")) {
+            assert!(page.contains(line), "{name}: {line}");
+        }
+        let below = command.get_subcommands().map(|sub| check(folder, sub, &format!("{name}-{}", sub.get_name())));
+        1 + below.sum::<usize>()
+    }
+
     #[test]
-    fn every_verb_gets_a_man_page() {
-        let folder = tempfile::tempdir().unwrap();
-        clap_mangen::generate_to(Cli::command(), folder.path()).unwrap();
-        let page = std::fs::read_to_string(folder.path().join("hone-train-start.1")).unwrap();
-        assert!(page.contains("learning\\-rate"), "{page}");
+    fn every_noun_and_verb_gets_a_man_page_with_all_its_flags_in_both_languages() {
+        for language in [Language::En, Language::Zh] {
+            let folder = tempfile::tempdir().unwrap();
+            let command = tree::localise(Cli::command(), language);
+            clap_mangen::generate_to(command.clone(), folder.path()).unwrap();
+            let pages = check(folder.path(), &command, "hone");
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), pages);
+        }
     }
 }

@@ -11,7 +11,7 @@ use hone_protocol::train::{Point, SERIES, Sampled, TrainPlan, TrainSpec};
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
-use super::{job, model, train_export, wait};
+use super::{job, model, register, train_export, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, End, Outcome, Table};
 
@@ -23,6 +23,7 @@ pub(super) enum Verb {
     Show(Show),
     Metrics(Metrics),
     Samples(Samples),
+    Checkpoints(register::Checkpoints),
     Export(train_export::Export),
 }
 
@@ -34,6 +35,7 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Metrics(verb) => verb.run(context),
             Verb::Samples(verb) => verb.run(context),
+            Verb::Checkpoints(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
         }
     }

@@ -43,6 +43,9 @@ pub(super) fn offers(job: &JobView) -> Vec<Offer> {
         ShownState::Succeeded | ShownState::Cancelled => {}
     }
     if is_training {
+        if job.record.checkpoint.is_some() || job.shown == ShownState::Succeeded {
+            offers.push(offer(Action::Add, "models.register"));
+        }
         offers.push(offer(Action::Clone, "training.clone"));
     }
     offers
@@ -68,6 +71,7 @@ pub(super) fn verb(action: Action, job: &JobView, desk: &mut Desk<'_>) -> bool {
             let wish = super::Wish::Ask { errand: Errand::Act(Deed::Cancel), request: Request::Cancel { job: id } };
             desk.push(Layer::ask(title, body, "ask.stop", vec![wish]));
         }
+        Action::Add => desk.open(Place::Register(id)),
         Action::Clone => {
             if let JobSpec::Train(spec) = &job.record.spec {
                 desk.open(Place::CloneRun(spec.clone()));
@@ -260,9 +264,10 @@ impl Jobs {
 fn made(view: &View<'_>, job: &JobView) -> Option<Place> {
     match (&job.record.spec, &job.record.state) {
         (JobSpec::Train(_), _) => Some(Place::Run(job.record.id)),
-        (JobSpec::ImportModel { .. } | JobSpec::Convert(_), JobState::Succeeded(JobResult::Model(id))) => {
-            view.mirror.version(*id).map(|v| Place::Model(v.reference.clone()))
-        }
+        (
+            JobSpec::ImportModel { .. } | JobSpec::Convert(_) | JobSpec::Register(_),
+            JobState::Succeeded(JobResult::Model(id)),
+        ) => view.mirror.version(*id).map(|v| Place::Model(v.reference.clone())),
         (JobSpec::ImportDataset { name, .. }, JobState::Succeeded(_)) => Some(Place::Dataset(name.clone())),
         (JobSpec::Evaluate(_), JobState::Succeeded(_)) => Some(Place::Area(crate::action::Area::Evaluation)),
         _ => None,

@@ -174,6 +174,12 @@ pub(crate) enum Errand {
     Bill,
     /// Results of an evaluation.
     Results,
+    /// What touched a version.
+    History,
+    /// What is in the trash.
+    Trash,
+    /// What is kept of a run.
+    Kept,
     /// Something that changes facts; every answer counts.
     Act(Deed),
 }
@@ -191,6 +197,12 @@ pub(crate) enum Deed {
     Switch,
     /// An alias was set.
     Alias,
+    /// A version was put into the trash.
+    Trash,
+    /// A version was taken out of it.
+    Restore,
+    /// The file of a version was removed.
+    Purge,
     /// An application was made.
     Application,
     /// Its limits were set.
@@ -216,6 +228,9 @@ impl Deed {
             Deed::Publish => "done.publish",
             Deed::Switch => "done.switch",
             Deed::Alias => "done.alias",
+            Deed::Trash => "done.trash",
+            Deed::Restore => "done.restore",
+            Deed::Purge => "done.purge",
             Deed::Application => "done.application",
             Deed::Limits => "done.limits",
             Deed::Key => "done.key",
@@ -236,6 +251,8 @@ pub(crate) enum Place {
     ImportModel(String),
     /// A model or `name@number` in the list.
     Model(String),
+    /// The form that makes a version of a run's checkpoint.
+    Register(JobId),
     /// The form that imports rows, with a path when one was pasted.
     ImportDataset(String),
     /// A dataset in the list.
@@ -272,7 +289,7 @@ impl Place {
     pub(crate) fn area(&self) -> Area {
         match self {
             Place::Area(area) => *area,
-            Place::ImportModel(_) | Place::Model(_) => Area::Models,
+            Place::ImportModel(_) | Place::Model(_) | Place::Register(_) => Area::Models,
             Place::ImportDataset(_) | Place::Dataset(_) => Area::Datasets,
             Place::NewRun { .. } | Place::CloneRun(_) | Place::Run(_) => Area::Training,
             Place::Job(_) | Place::Log(_) => Area::Jobs,

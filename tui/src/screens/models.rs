@@ -1,195 +1,64 @@
-//! Models: every model with its versions, what is known about each, and the ways in: import, alias. Never here:
-//! training or publishing; their forms live in their own areas.
+//! Models: the gallery of every model with its versions on shelves, what is known about each, and everything that can be done
+//! with one by a key. Never here: training, evaluating or publishing; their forms live in their own areas.
 
+mod forms;
 mod pages;
+mod shelf;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
-use hone_protocol::form::FieldKind;
-use hone_protocol::job::JobSpec;
-use hone_protocol::model::{Hub, HubSource, ModelSource, ModelView, VersionView, Weights, WeightsAs};
+use hone_protocol::model::{HistoryEntry, TrashItem, VersionView, Weights};
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
-use pages::{model_page, scores_page, version_page};
+use forms::FormKind;
+#[cfg(test)]
+pub(super) use forms::STARTER;
+pub(super) use forms::as_name;
+use pages::{history_page, model_page, scores_page, version_page};
+use shelf::{Item, SHELVES, Shelf, items, row};
 
-use super::panes::{draw_empty, panes};
-use super::tables::{fit, quantisation};
-use super::{Class, Deed, Desk, Errand, Place, Screen, View};
+use super::panes::{draw_empty, draw_tabs, panes};
+use super::window::Window;
+use super::{Class, Deed, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
 use crate::keymap::Context;
+use crate::layers::Layer;
 use crate::theme::Token;
-use crate::widgets::canvas::{Canvas, piece};
-use crate::widgets::form::{Form, FormField, FormReply, Rule, Stride};
-use crate::widgets::list::{Listing, Row, cell, column};
+use crate::widgets::canvas::Canvas;
+use crate::widgets::form::{Form, FormReply};
+use crate::widgets::list::{Listing, Row, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
 
-/// Name that the starter is imported under.
-pub(super) const STARTER: &str = "starter";
-const SOURCES: &[&str] = &["starter", "file", "file_in_place", "hub", "folder"];
+/// Rows of a page that one key goes by.
+const PAGE_ROWS: usize = 15;
 
 /// The area.
 #[derive(Default)]
 pub(crate) struct Models {
+    shelf: Shelf,
     list: Listing,
     form: Option<(FormKind, Form)>,
     reading: bool,
     scroll: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FormKind {
-    Import,
-    Alias,
-}
-
-/// What a row stands for.
-enum Item<'a> {
-    Model(&'a ModelView),
-    Version(&'a ModelView, &'a VersionView),
-}
-
-fn items<'a>(view: &View<'a>) -> Vec<(String, Item<'a>)> {
-    let mut items = Vec::new();
-    for model in view.mirror.models() {
-        items.push((model.record.name.clone(), Item::Model(model)));
-        for version in model.versions.iter().rev() {
-            items.push((version.reference.clone(), Item::Version(model, version)));
-        }
-    }
-    items
-}
-
-fn row(view: &View<'_>, key: &str, item: &Item<'_>) -> Row {
-    let cells = match item {
-        Item::Model(model) => {
-            vec![
-                piece(cell(&model.record.name), Token::Heading),
-                piece(String::new(), Token::Muted),
-                piece(String::new(), Token::Muted),
-                piece(String::new(), Token::Muted),
-                piece(String::new(), Token::Muted),
-                piece(cell(&model.record.licence), Token::Muted),
-            ]
-        }
-        Item::Version(model, version) => {
-            let facts = &version.record.facts;
-            let aliases: Vec<&str> = model
-                .record
-                .aliases
-                .iter()
-                .filter(|a| a.version == version.record.id)
-                .map(|a| a.name.as_str())
-                .collect();
-            let name = match aliases.is_empty() {
-                true => format!("  @{}", version.record.number),
-                false => format!("  @{} :{}", version.record.number, aliases.join(" :")),
-            };
-            let what = match version.record.weights {
-                Weights::Base => quantisation(version),
-                Weights::Adapter { rank, .. } => format!("LoRA r{rank}"),
-            };
-            let served = if version.services.is_empty() {
-                fit(view, version)
-            } else {
-                piece(view.fill("models.served_as", &[("names", &version.services.join(", "))]), Token::Ok)
-            };
-            vec![
-                piece(name, Token::Text),
-                piece(number::bytes(version.record.file.size_bytes), Token::Text),
-                piece(what, Token::Text),
-                piece(number::parameters(facts.parameters), Token::Muted),
-                served,
-                piece(number::ago(view.language, view.now_ms, version.record.created_at_ms), Token::Muted),
-            ]
-        }
-    };
-    Row { key: key.to_owned(), cells }
+    /// What touched the selected version, with a number that changes when there is more.
+    history: Window<(String, u64), Vec<HistoryEntry>>,
+    trash: Window<u64, Vec<TrashItem>>,
 }
 
 impl Models {
     fn rows(&self, view: &View<'_>) -> Vec<Row> {
-        self.list.passing(items(view).iter().map(|(key, item)| row(view, key, item)).collect())
+        self.list.passing(items(view, self.shelf).iter().map(|(key, item)| row(view, key, item)).collect())
     }
 
     /// The selected version; the newest one of a selected model.
     fn version<'a>(&mut self, view: &View<'a>) -> Option<&'a VersionView> {
         let rows = self.rows(view);
         let key = self.list.selected(&rows)?;
-        items(view).into_iter().find(|(k, _)| *k == key).and_then(|(_, item)| match item {
-            Item::Model(model) => model.versions.last(),
-            Item::Version(_, version) => Some(version),
+        items(view, self.shelf).into_iter().find(|(k, _)| *k == key).map(|(_, item)| match item {
+            Item::Model(_, version) | Item::Version(_, version) => version,
         })
-    }
-
-    fn import_form(&mut self, path: &str) {
-        let file = std::path::Path::new(path).file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-        let name: String = if path.is_empty() { STARTER.to_owned() } else { as_name(file) };
-        let source = if path.is_empty() { SOURCES[0] } else { SOURCES[1] };
-        let section = "models.import";
-        let mut form = Form::new(vec![
-            FormField::text("source", section, "field.source", "field.source.about").of(
-                FieldKind::Choice(SOURCES),
-                Stride::Add(1.0),
-                source,
-            ),
-            FormField::text("path", section, "field.path", "field.model_path.about").filled(path, Vec::new()),
-            FormField::text("name", section, "field.name", "field.model_name.about")
-                .rule(Rule::Name)
-                .filled(name, Vec::new()),
-        ]);
-        if !path.is_empty() {
-            form.focus_on("name");
-        }
-        self.form = Some((FormKind::Import, form));
-    }
-
-    fn alias_form(&mut self, version: &VersionView, view: &View<'_>) {
-        let model = version.reference.split('@').next().unwrap_or_default();
-        let record = view.mirror.models().iter().find(|m| m.record.name == model);
-        let known = record.map(|m| m.record.aliases.iter().map(|a| a.name.clone()).collect()).unwrap_or_default();
-        let versions =
-            record.map(|m| m.versions.iter().rev().map(|v| v.reference.clone()).collect()).unwrap_or_default();
-        self.form = Some((
-            FormKind::Alias,
-            Form::new(vec![
-                FormField::text("alias", "models.alias", "field.alias", "field.alias.about")
-                    .rule(Rule::Name)
-                    .filled("stable", known),
-                FormField::text("version", "models.alias", "word.version", "field.alias_version.about")
-                    .rule(Rule::OneOf)
-                    .filled(version.reference.clone(), versions),
-            ]),
-        ));
-    }
-
-    fn submit(&mut self, desk: &mut Desk<'_>) {
-        let Some((kind, form)) = &mut self.form else { return };
-        match kind {
-            FormKind::Import => {
-                let path = form.value("path").to_owned();
-                let source = match form.value("source") {
-                    "starter" => ModelSource::Starter,
-                    word => match source(word, path) {
-                        Ok(source) => source,
-                        Err(problem) => {
-                            form.remote.insert("path".into(), desk.view.t(problem).to_owned());
-                            form.focus_on("path");
-                            return;
-                        }
-                    },
-                };
-                let spec = JobSpec::ImportModel { source, name: form.value("name").to_owned() };
-                desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
-            }
-            FormKind::Alias => {
-                let version = form.value("version").to_owned();
-                let model = version.split('@').next().unwrap_or_default().to_owned();
-                let alias = form.value("alias").to_owned();
-                desk.ask(Errand::Act(Deed::Alias), Request::SetAlias { model, alias, version });
-            }
-        }
     }
 
     /// The selected version's model with all its versions, and what measured it: the third pane.
@@ -202,59 +71,148 @@ impl Models {
         }
         page.blank();
         scores_page(view, version, &mut page);
+        self.record(view, version, &mut page);
         page
+    }
+
+    /// What touched a version, as far as it was told.
+    fn record(&self, view: &View<'_>, version: &VersionView, page: &mut Page) {
+        let told = self.history.get_if(|(reference, _)| *reference == version.reference);
+        page.blank().heading(view.t("models.history"));
+        match (told, &self.history.problem) {
+            (Some(entries), _) => history_page(view, entries, page),
+            (None, Some(problem)) => drop(page.text(format!("! {problem}"), Token::Warn)),
+            (None, None) => drop(page.text(view.t("datasets.loading"), Token::Muted)),
+        }
     }
 
     fn reader(&mut self, view: &View<'_>) -> Page {
         let mut page = Page::new();
         let rows = self.rows(view);
         let Some(key) = self.list.selected(&rows) else { return page };
-        match items(view).into_iter().find(|(k, _)| *k == key) {
-            Some((_, Item::Model(model))) => {
-                // At three panes the model has one of its own.
-                if view.class < Class::Xl {
-                    model_page(view, model, &mut page);
-                    page.blank();
-                }
-                if let Some(newest) = model.versions.last() {
-                    version_page(view, model, newest, &mut page);
-                }
-            }
-            Some((_, Item::Version(model, version))) => version_page(view, model, version, &mut page),
-            None => {}
+        let Some((_, item)) = items(view, self.shelf).into_iter().find(|(k, _)| *k == key) else { return page };
+        let (model, version) = match item {
+            Item::Model(model, version) | Item::Version(model, version) => (model, version),
+        };
+        // At three panes the model and the history have one of their own.
+        let alone = view.class < Class::Xl;
+        if matches!(item, Item::Model(..)) && alone {
+            model_page(view, model, &mut page);
+            page.blank();
+        }
+        version_page(view, model, version, &mut page);
+        if alone {
+            self.record(view, version, &mut page);
         }
         page
     }
-}
 
-/// What a choice and a typed path mean, or the key of the sentence on what is wrong.
-fn source(word: &str, path: String) -> Result<ModelSource, &'static str> {
-    match word {
-        "hub" => HubSource::parse(path.trim(), Hub::Huggingface).map(ModelSource::Hub).ok_or("form.repository"),
-        _ if !path.starts_with('/') => Err("form.absolute"),
-        "folder" => Ok(ModelSource::Folder { path, weights: WeightsAs::AsStored }),
-        _ => Ok(ModelSource::Path { path, in_place: word == "file_in_place" }),
+    /// What can be done with a version that is not in the trash, most useful first.
+    fn offers_of(&self, version: &VersionView) -> Vec<Offer> {
+        let base = matches!(version.record.weights, Weights::Base);
+        let mut offers = vec![offer(Action::Try, "models.try")];
+        if base && version.record.facts.trainable.is_ok() {
+            offers.push(offer(Action::Run, "models.train_from"));
+        }
+        offers.push(offer(Action::Evaluate, "models.evaluate"));
+        offers.push(offer(Action::Add, "models.publish"));
+        offers.push(offer(Action::Inspect, "models.api"));
+        offers.push(offer(Action::Edit, "models.alias"));
+        offers.push(match base {
+            true => offer(Action::Quantize, "models.quantize"),
+            false => offer(Action::Merge, "models.merge"),
+        });
+        offers.push(offer(Action::Export, "models.export"));
+        offers.push(offer(Action::Delete, "models.trash"));
+        offers.push(offer(Action::Copy, "models.copy_name"));
+        offers
     }
-}
 
-/// A text as a name: lower case, other characters as dashes.
-pub(super) fn as_name(text: &str) -> String {
-    let lower = text.to_lowercase();
-    let kept: String = lower
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' })
-        .collect();
-    kept.trim_matches(|c: char| !c.is_ascii_alphanumeric()).chars().take(64).collect()
+    fn verb(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let view = desk.view;
+        match (action, self.version(&view)) {
+            (Action::New, _) => self.import_form(""),
+            (Action::Enter, Some(_)) => self.reading = true,
+            (Action::Enter, None) if self.shelf == Shelf::All => self.import_form(""),
+            (Action::NextTab, _) => self.turn(1),
+            (Action::PreviousTab, _) => self.turn(SHELVES.len() - 1),
+            (Action::Out, _) if self.list.is_filtered() => self.list.clear_filter(),
+            (Action::Out, _) if self.shelf != Shelf::All => self.shelf = Shelf::All,
+            (action, Some(version)) if version.record.is_live() => return self.live_verb(action, version, desk),
+            (action, Some(version)) => return self.trash_verb(action, version, desk),
+            _ => return false,
+        }
+        true
+    }
+
+    fn turn(&mut self, by: usize) {
+        self.shelf = SHELVES[(self.shelf as usize + by) % SHELVES.len()].0;
+        self.scroll = 0;
+    }
+
+    fn live_verb(&mut self, action: Action, version: &VersionView, desk: &mut Desk<'_>) -> bool {
+        let view = desk.view;
+        let reference = version.reference.clone();
+        let base = matches!(version.record.weights, Weights::Base);
+        match action {
+            Action::Run if base => desk.open(Place::NewRun { base: reference, dataset: String::new() }),
+            Action::Evaluate => desk.open(Place::Evaluate(reference)),
+            Action::Try | Action::Inspect => match version.services.first() {
+                Some(service) if action == Action::Try => desk.open(Place::Chat(service.clone())),
+                Some(service) => desk.open(Place::HowTo(service.clone())),
+                None => {
+                    desk.say(view.t("models.publish_first"));
+                    desk.open(Place::Publish(reference));
+                }
+            },
+            Action::Add => desk.open(Place::Publish(reference)),
+            Action::Edit => self.alias_form(version, &view),
+            Action::Merge if !base => self.convert_form(FormKind::Merge, version, &view),
+            Action::Quantize if base => self.convert_form(FormKind::Quantize, version, &view),
+            Action::Export => self.export_form(version),
+            Action::Copy => desk.copy(reference),
+            Action::Delete => {
+                let title = view.fill("ask.trash", &[("version", &reference)]);
+                let request = Request::Trash { version: reference };
+                let wish = Wish::Ask { errand: Errand::Act(Deed::Trash), request };
+                desk.push(Layer::ask(title, vec![view.t("ask.trash_body").to_owned()], "ask.trash_it", vec![wish]));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn trash_verb(&mut self, action: Action, version: &VersionView, desk: &mut Desk<'_>) -> bool {
+        let reference = version.reference.clone();
+        match action {
+            Action::Undo => desk.ask(Errand::Act(Deed::Restore), Request::Restore { version: reference }),
+            Action::Delete => {
+                let view = &desk.view;
+                let title = view.fill("ask.purge", &[("version", &reference)]);
+                let item = self.trash.get().and_then(|items| items.iter().find(|item| item.version == reference));
+                let frees = item.map_or_else(String::new, |item| {
+                    view.fill("ask.purge_frees", &[("bytes", &number::bytes(item.frees_bytes))])
+                });
+                let body = vec![view.t("ask.purge_body").to_owned(), frees];
+                let request = Request::Purge { versions: vec![reference.clone()] };
+                let wish = Wish::Ask { errand: Errand::Act(Deed::Purge), request };
+                desk.push(Layer::ask_name(title, body, reference, vec![wish]));
+            }
+            _ => return false,
+        }
+        true
+    }
 }
 
 impl Screen for Models {
     fn trail(&self, view: &View<'_>) -> Vec<String> {
-        match &self.form {
-            Some((FormKind::Import, _)) => vec![view.t("models.import").to_owned()],
-            Some((FormKind::Alias, _)) => vec![view.t("models.alias").to_owned()],
-            None if self.reading => self.list.key().map(str::to_owned).into_iter().collect(),
-            None => Vec::new(),
+        if let Some((kind, _)) = &self.form {
+            return vec![view.t(kind.title()).to_owned()];
         }
+        let shelf = Some(self.shelf).filter(|shelf| *shelf != Shelf::All);
+        let shelf = shelf.map(|shelf| view.t(SHELVES[shelf as usize].1).to_owned());
+        let read = self.list.key().filter(|_| self.reading).map(str::to_owned);
+        shelf.into_iter().chain(read).collect()
     }
 
     fn context(&self) -> Context {
@@ -278,16 +236,18 @@ impl Screen for Models {
             } else {
                 offers.push(offer(Action::Enter, "models.read"));
             }
-            offers.push(offer(Action::Try, "models.try"));
-            if matches!(version.record.weights, Weights::Base) && version.record.facts.trainable.is_ok() {
-                offers.push(offer(Action::Run, "models.train_from"));
+            match version.record.is_live() {
+                true => offers.extend(self.offers_of(version)),
+                false => {
+                    offers.push(offer(Action::Undo, "models.restore"));
+                    offers.push(offer(Action::Delete, "models.purge"));
+                }
             }
-            offers.push(offer(Action::Add, "models.publish"));
-            offers.push(offer(Action::Edit, "models.alias"));
-            offers.push(offer(Action::Copy, "models.copy_name"));
         }
         offers.push(offer(Action::New, "models.import"));
         if !view.mirror.models().is_empty() {
+            offers.push(offer(Action::NextTab, "models.next_shelf"));
+            offers.push(offer(Action::PreviousTab, "models.shelf_before"));
             offers.push(offer(Action::Filter, "hint_row.filter"));
         }
         offers
@@ -310,6 +270,11 @@ impl Screen for Models {
             match action {
                 Action::Up => self.scroll = self.scroll.saturating_sub(1),
                 Action::Down => self.scroll += 1,
+                Action::PageUp => self.scroll = self.scroll.saturating_sub(PAGE_ROWS),
+                Action::PageDown => self.scroll += PAGE_ROWS,
+                Action::First => self.scroll = 0,
+                // The page knows where it ends.
+                Action::Last => self.scroll = usize::MAX / 2,
                 Action::Out | Action::Enter => self.reading = false,
                 Action::Filter => {
                     self.reading = false;
@@ -345,16 +310,46 @@ impl Screen for Models {
         true
     }
 
-    fn open(&mut self, place: Place, _: &mut Desk<'_>) {
+    fn open(&mut self, place: Place, desk: &mut Desk<'_>) {
         match place {
             Place::ImportModel(path) => self.import_form(&path),
+            Place::Register(run) => self.register_form(run, desk),
             Place::Model(name) => {
                 self.form = None;
+                self.shelf = Shelf::All;
                 self.list.clear_filter();
                 self.list.select(name);
             }
             _ => {}
         }
+    }
+
+    fn needs(&mut self, desk: &mut Desk<'_>) {
+        let view = desk.view;
+        if view.away || self.form.is_some() {
+            return;
+        }
+        let mirror = view.mirror;
+        if self.shelf == Shelf::Trash {
+            let put_away = mirror.models().iter().flat_map(|m| &m.versions).filter(|v| !v.record.is_live());
+            let stamp = put_away.map(|v| 1 + u64::from(v.record.is_removed())).sum();
+            if !self.trash.is_waiting() && self.trash.want(stamp) {
+                desk.ask(Errand::Trash, Request::TrashList);
+            }
+        }
+        let Some(version) = self.version(&view) else { return };
+        // More may be told once a job came or ended, or the version is used in another way.
+        let ended = mirror.jobs().iter().filter(|job| job.record.ended_at_ms.is_some()).count();
+        let used = version.services.len() + usize::from(!version.record.is_live());
+        let stamp = (mirror.jobs().len() + ended + used) as u64;
+        if !self.history.is_waiting() && self.history.want((version.reference.clone(), stamp)) {
+            desk.ask(Errand::History, Request::History { model: version.reference.clone() });
+        }
+    }
+
+    fn forget(&mut self) {
+        self.history.forget();
+        self.trash.forget();
     }
 
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
@@ -364,6 +359,17 @@ impl Screen for Models {
                 desk.open(Place::Job(job.record.id));
             }
             (Errand::Act(Deed::Alias), Ok(_)) => self.form = None,
+            (Errand::Act(Deed::Trash | Deed::Restore | Deed::Purge), Ok(_)) => self.reading = false,
+            (Errand::History, Ok(Answer::History(entries))) => self.history.take(entries),
+            (Errand::History, Err(failure)) => self.history.fail(desk.view.failure(&failure)),
+            (Errand::Trash, Ok(Answer::Trash(items))) => self.trash.take(items),
+            (Errand::Trash, Err(failure)) => self.trash.fail(desk.view.failure(&failure)),
+            (Errand::Kept, Ok(Answer::Checkpoints(kept))) => self.take_kept(&kept, &desk.view),
+            (Errand::Kept, Err(failure)) => {
+                if let Some((_, form)) = &mut self.form {
+                    form.remote.insert("step".into(), desk.view.failure(&failure));
+                }
+            }
             (Errand::Act(_), Err(failure)) => {
                 if let Some((_, form)) = &mut self.form {
                     form.remote.insert(failure.place.clone(), desk.view.failure(&failure));
@@ -381,8 +387,14 @@ impl Screen for Models {
             return form.draw(canvas, area, view, more);
         }
         let rows = self.rows(view);
-        if rows.is_empty() && !self.list.is_filtered() {
+        if rows.is_empty() && view.mirror.models().is_empty() {
             return draw_empty(canvas, area, view.t("models.empty"));
+        }
+        draw_tabs(canvas, area, view, &SHELVES.map(|(_, key)| key), self.shelf as usize);
+        let area = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+        if rows.is_empty() && !self.list.is_filtered() {
+            let said = if self.shelf == Shelf::Trash { "models.trash_empty" } else { "models.shelf_empty" };
+            return draw_empty(canvas, area, view.t(said));
         }
         let page = self.reader(view);
         let wide = view.class >= Class::M;
@@ -412,33 +424,6 @@ impl Screen for Models {
     }
 }
 
-impl Models {
-    fn verb(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
-        let version = self.version(&desk.view);
-        match (action, version) {
-            (Action::New, _) => self.import_form(""),
-            (Action::Enter, None) => self.import_form(""),
-            (Action::Enter, Some(_)) => self.reading = true,
-            (Action::Out, _) if self.list.is_filtered() => self.list.clear_filter(),
-            (Action::Run, Some(v)) if matches!(v.record.weights, Weights::Base) => {
-                desk.open(Place::NewRun { base: v.reference.clone(), dataset: String::new() });
-            }
-            (Action::Try, Some(v)) => match v.services.first() {
-                Some(service) => desk.open(Place::Chat(service.clone())),
-                None => {
-                    desk.say(desk.view.t("models.publish_first"));
-                    desk.open(Place::Publish(v.reference.clone()));
-                }
-            },
-            (Action::Add, Some(v)) => desk.open(Place::Publish(v.reference.clone())),
-            (Action::Edit, Some(v)) => self.alias_form(v, &desk.view),
-            (Action::Copy, Some(v)) => desk.copy(v.reference.clone()),
-            _ => return false,
-        }
-        true
-    }
-}
-
 /// The keys of every form but the training form's.
 pub(super) fn form_offers(go: &'static str) -> Vec<Offer> {
     vec![
@@ -451,21 +436,4 @@ pub(super) fn form_offers(go: &'static str) -> Vec<Offer> {
         offer(Action::Undo, "form.undo"),
         offer(Action::Out, "act.out"),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_choice_of_the_import_form_is_a_source() {
-        let of = |word: &str, path: &str| source(word, path.to_owned());
-        assert!(matches!(of("file", "/m.gguf"), Ok(ModelSource::Path { in_place: false, .. })));
-        assert!(matches!(of("file_in_place", "/m.gguf"), Ok(ModelSource::Path { in_place: true, .. })));
-        assert!(matches!(of("folder", "/m"), Ok(ModelSource::Folder { .. })));
-        assert!(matches!(of("hub", " modelscope:a/b:Q8_0 "), Ok(ModelSource::Hub(hub)) if hub.hub == Hub::Modelscope));
-        assert_eq!(of("hub", "/m.gguf"), Err("form.repository"));
-        assert_eq!(of("folder", "m"), Err("form.absolute"));
-        assert_eq!(SOURCES.len(), 5);
-    }
 }

@@ -4,8 +4,10 @@
 use ratatui::layout::Rect;
 
 use super::{Class, View};
+use crate::action::Action;
 use crate::theme::Token;
 use crate::widgets::canvas::Canvas;
+use crate::widgets::hits::Hit;
 use crate::widgets::page::Page;
 
 /// Widest text that reads well, in cells.
@@ -42,6 +44,20 @@ pub(super) fn panes(canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>, share:
         list: Rect { width: first - area.x, ..area },
         reader: Some(right_of(first, second)),
         context: Some(right_of(second, area.right())),
+    }
+}
+
+/// The names of sub-tabs on the first row of an area, the shown one in brackets. A click goes there.
+pub(super) fn draw_tabs(canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>, names: &[&'static str], shown: usize) {
+    let mut x = area.x + 1;
+    for (at, name) in names.iter().enumerate() {
+        let label = if at == shown { format!("[{}]", view.t(name)) } else { format!(" {} ", view.t(name)) };
+        let token = if at == shown { Token::Heading } else { Token::Muted };
+        let start = x;
+        x = canvas.put(x, area.y, area.right().saturating_sub(x), &label, token) + 1;
+        let times = ((at + names.len() - shown) % names.len()) as u16;
+        let place = Rect { x: start, y: area.y, width: x - start, height: 1 };
+        canvas.hits.push(Hit { area: place, action: Action::NextTab, times, pane: None });
     }
 }
 

@@ -12,7 +12,7 @@ use ratatui::layout::Rect;
 
 use super::howto::{self, KEY_VARIABLE};
 use super::models::form_offers;
-use super::panes::{draw_empty, panes};
+use super::panes::{draw_empty, draw_tabs, panes};
 use super::service_pages::{
     application_page, application_row, key_row, ledger_row, service_page, service_row, short_key, usage_facts,
 };
@@ -24,7 +24,6 @@ use crate::layers::{Layer, Sheet};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
 use crate::widgets::form::{Form, FormReply};
-use crate::widgets::hits::Hit;
 use crate::widgets::list::{Column, Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
@@ -528,22 +527,7 @@ impl Screen for Services {
             more.blank().text(view.t("form.r_goes"), Token::Accent);
             return form.draw(canvas, area, view, more);
         }
-        let mut x = area.x + 1;
-        for (tab, key) in TABS {
-            let active = tab == self.tab;
-            let label = if active { format!("[{}]", view.t(key)) } else { format!(" {} ", view.t(key)) };
-            let start = x;
-            x = canvas.put(
-                x,
-                area.y,
-                area.right().saturating_sub(x),
-                &label,
-                if active { Token::Heading } else { Token::Muted },
-            ) + 1;
-            let times = ((tab as usize + TABS.len() - self.tab as usize) % TABS.len()) as u16;
-            let place = Rect { x: start, y: area.y, width: x - start, height: 1 };
-            canvas.hits.push(Hit { area: place, action: Action::NextTab, times, pane: None });
-        }
+        draw_tabs(canvas, area, view, &TABS.map(|(_, key)| key), self.tab as usize);
         let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         let rows = self.rows(view);
         if rows.is_empty() && !self.list().is_filtered() && self.tab != Tab::Usage {

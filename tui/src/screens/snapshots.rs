@@ -2,6 +2,10 @@
 //! is missing, foreign, or wider than its place. Never here: what keys do (`behaviour.rs`).
 
 use hone_protocol::catalogue::{Language, TABLES};
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::model::TrashItem;
+use hone_protocol::request::{Answer, Down, Request};
+use hone_protocol::train::KeptCheckpoint;
 
 use super::bench::{Bench, SIZES, answer_metrics, keep, word};
 use super::sample::NOW_MS;
@@ -86,6 +90,99 @@ fn forms_the_curve_and_overlays() {
             keep(name("form_publish"), &bench.picture(size));
         }
     }
+}
+
+/// Answers what was asked of this kind; what was asked is over then.
+fn answer_of(bench: &mut Bench, answer: impl Fn(&Request) -> Option<Answer>) {
+    bench.app.update(Event::Tick, NOW_MS);
+    loop {
+        let asked = bench.asks();
+        if asked.is_empty() {
+            return;
+        }
+        for (id, request) in asked {
+            if let Some(answer) = answer(&request) {
+                bench.answer(id, answer);
+            }
+        }
+    }
+}
+
+fn tell_of_versions(request: &Request) -> Option<Answer> {
+    let item = TrashItem {
+        version: "support-desk-tuned@3".into(),
+        trashed_at_ms: NOW_MS - 4 * 24 * 3_600_000,
+        removed_at_ms: NOW_MS + 26 * 24 * 3_600_000,
+        frees_bytes: 9_800_000,
+    };
+    let kept = |step, result| KeptCheckpoint { step, size_bytes: 9_770_000, result };
+    match request {
+        Request::History { .. } => Some(Answer::History(sample::history())),
+        Request::TrashList => Some(Answer::Trash(vec![item])),
+        Request::Checkpoints { .. } => Some(Answer::Checkpoints(vec![kept(142, false), kept(100, false)])),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_gallery_its_shelves_and_its_forms() {
+    for language in [Language::En, Language::Zh] {
+        for size in SIZES {
+            let name = |what: &str| format!("{what}_{}x{}_{}", size.0, size.1, word(language));
+            let mut bench = Bench::new(language, sample::gallery());
+            bench.picture(size);
+            bench.go(Area::Models);
+            keep(name("gallery_loading"), &bench.picture(size));
+            bench.app.open(Place::Model("support-desk-tuned@1".into()));
+            answer_of(&mut bench, tell_of_versions);
+            keep(name("gallery"), &bench.picture(size));
+            bench.press(Action::Enter);
+            bench.press(Action::Last);
+            keep(name("gallery_page"), &bench.picture(size));
+            bench.press(Action::Out);
+            for (action, what) in [(Action::Merge, "form_merge"), (Action::Export, "form_export")] {
+                bench.press(action);
+                keep(name(what), &bench.picture(size));
+                bench.press(Action::Out);
+            }
+            bench.app.open(Place::Model("support-desk-tuned@2".into()));
+            bench.press(Action::Quantize);
+            keep(name("form_quantize"), &bench.picture(size));
+            bench.press(Action::Out);
+            for shelf in ["mine", "presets", "imports", "trash"] {
+                bench.press(Action::NextTab);
+                answer_of(&mut bench, tell_of_versions);
+                keep(name(&format!("gallery_{shelf}")), &bench.picture(size));
+            }
+            bench.press(Action::Delete);
+            keep(name("question_purge"), &bench.picture(size));
+            bench.press(Action::Out);
+            bench.app.open(Place::Register(sample::filled().jobs[2].record.id));
+            answer_of(&mut bench, tell_of_versions);
+            keep(name("form_register"), &bench.picture(size));
+        }
+    }
+}
+
+#[test]
+fn an_empty_shelf_and_a_record_that_cannot_be_told_say_so() {
+    let mut bench = Bench::new(Language::En, sample::filled());
+    bench.picture((100, 30));
+    bench.go(Area::Models);
+    for (id, request) in bench.asks() {
+        if matches!(request, Request::History { .. }) {
+            let failure = Failure::new(FailureCode::Internal, "the store cannot be read");
+            bench.app.update(Event::Down(1, Box::new(Down::Answer { id, answer: Err(failure) })), NOW_MS);
+        }
+    }
+    bench.press(Action::Enter);
+    bench.press(Action::Last);
+    assert!(bench.picture((100, 30)).contains("! the store cannot be read"));
+    bench.press(Action::Out);
+    bench.press(Action::PreviousTab);
+    assert!(bench.picture((100, 30)).contains("The trash is empty."));
+    bench.press(Action::PreviousTab);
+    assert!(bench.picture((100, 30)).contains("Nothing stands on this shelf."));
 }
 
 #[test]

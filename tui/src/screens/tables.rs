@@ -22,6 +22,10 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             _ => format!("{} < {}", spec.base, spec.dataset),
         },
         JobSpec::Evaluate(spec) => format!("{} on {}", spec.version, spec.suite),
+        JobSpec::Register(spec) => {
+            let step = spec.step.map(|step| format!(" @{step}")).unwrap_or_default();
+            format!("{} < {}{step}", spec.register.model, spec.run.short())
+        }
         JobSpec::Convert(conversion) => {
             let (from, to) = conversion.ends();
             format!("{to} < {from}")
@@ -37,6 +41,9 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::ImportDataset { .. } => "kind.import_dataset",
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
+        JobSpec::Register(_) => "kind.register",
+        JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
+        JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
         JobSpec::Convert(Conversion::Quantize { .. }) => "kind.quantize",
         JobSpec::Convert(Conversion::ImportPeft { .. }) => "kind.import_adapter",
@@ -144,7 +151,7 @@ pub(crate) fn fit(view: &View<'_>, version: &VersionView) -> Piece {
 
 /// References of all versions, newest of each model first.
 pub(crate) fn version_names(view: &View<'_>) -> Vec<String> {
-    view.mirror.models().iter().flat_map(|m| m.versions.iter().rev().map(|v| v.reference.clone())).collect()
+    view.mirror.models().iter().flat_map(|m| m.live().rev().map(|v| v.reference.clone())).collect()
 }
 
 /// References of versions that training can start from.

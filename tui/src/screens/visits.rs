@@ -11,7 +11,7 @@ pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
     for entry in &SCREENS {
         let mut screen = (entry.make)();
         let ways: &[&[Action]] = match entry.area {
-            Area::Models => &[&[], &[Action::New]],
+            Area::Models => &[&[], &[Action::New], &[Action::Last]],
             Area::Playground => &[&[], &[Action::NextPane], &[Action::Out]],
             Area::Datasets => &[&[], &[Action::Enter], &[Action::New]],
             Area::Training => &[

@@ -134,6 +134,10 @@ impl Listing {
 
     /// Takes a key while the filter is typed.
     pub(crate) fn type_key(&mut self, key: KeyEvent) {
+        // A key that means nothing is no text either while nothing is typed.
+        if !self.filtering {
+            return;
+        }
         match key.code {
             KeyCode::Esc => self.clear_filter(),
             KeyCode::Enter | KeyCode::Down | KeyCode::Up => self.filtering = false,

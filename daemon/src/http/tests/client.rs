@@ -152,8 +152,13 @@ pub(super) fn get(path: &str) -> String {
 
 /// A chat request with a good key.
 pub(super) fn post(body: &str) -> String {
+    post_to("/v1/chat/completions", body)
+}
+
+/// A request to a route with a good key.
+pub(super) fn post_to(path: &str, body: &str) -> String {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use hone_protocol::application::{LedgerRow, Outcome, amount};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::generate::{Channel, Finish, Prompt, TokenizerFacts};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
 use hone_protocol::service::Price;
-use hone_protocol::worker::Finish;
+use hone_protocol::value::Bytes;
 use tokio::sync::{Semaphore, watch};
 
-use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening};
+use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 
 /// The one good key.
 pub(super) const KEY: &str = "hone_test_key";
@@ -22,6 +23,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Piece(String, u64),
+    /// Any step as it is.
+    Plain(AnswerStep),
     /// Goes on when the test says so.
     Gate,
     End(Finish, u64),
@@ -140,6 +143,30 @@ impl Desk for Fake {
         self.scripts.keys().map(callable).collect()
     }
 
+    async fn spell(&self, _: &Caller, _: &str, prompt: Prompt) -> Result<(Vec<i32>, Vec<Bytes>), Failure> {
+        Ok(match prompt {
+            Prompt::Tokens(tokens) => {
+                let pieces = tokens.iter().map(|token| Bytes(vec![*token as u8])).collect();
+                (tokens, pieces)
+            }
+            Prompt::Text { text, .. } => {
+                (text.bytes().map(i32::from).collect(), text.bytes().map(|byte| Bytes(vec![byte])).collect())
+            }
+            Prompt::Chat(_) => (vec![1, 2, 3], Vec::new()),
+        })
+    }
+
+    async fn tokenizer(&self, _: &Caller, _: &str) -> Result<TokenizerFacts, Failure> {
+        Ok(TokenizerFacts {
+            bos: "<s>".into(),
+            eos: "</s>".into(),
+            pad: String::new(),
+            adds_bos: true,
+            vocabulary: 99,
+            chat_template: "{{ messages }}".into(),
+        })
+    }
+
     async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {
         let script = self.scripts[&ask.service].clone();
         self.note(format!("begin {}", ask.service));
@@ -161,8 +188,6 @@ impl Desk for Fake {
                 ledger: LedgerId::from_bytes(id),
                 version_reference: format!("{}-model@3", ask.service),
                 service: ask.service,
-                prompt_tokens: 11,
-                cached_tokens: 4,
             },
             steps: script.steps.into(),
             close: script.close,
@@ -205,12 +230,18 @@ impl Answering for FakeAnswering {
     async fn next(&mut self) -> AnswerStep {
         loop {
             match self.steps.pop_front() {
-                Some(Step::Piece(text, tokens)) => return AnswerStep::Piece { text, tokens },
+                Some(Step::Piece(text, tokens)) => {
+                    let channel = Channel::Text;
+                    return AnswerStep::Piece(Piece { choice: 0, channel, text, chances: Vec::new(), tokens });
+                }
+                Some(Step::Plain(step)) => return step,
                 Some(Step::Gate) => {
                     self.desk.note("at the gate".to_owned());
                     self.gate().await;
                 }
-                Some(Step::End(finish, tokens)) => return AnswerStep::Ended { finish, tokens },
+                Some(Step::End(finish, tokens)) => {
+                    return AnswerStep::Ended { choice: 0, finish, tokens, end: Vec::new() };
+                }
                 Some(Step::Fail(failure)) => return AnswerStep::Failed(failure),
                 None => panic!("the script of {} has no end", self.opening.service),
             }
@@ -257,8 +288,8 @@ impl Answering for FakeAnswering {
             day: "2026-09-21".to_owned(),
             closed_at_ms: Some(1),
             outcome,
-            prompt_tokens: u64::from(self.opening.prompt_tokens),
-            cached_tokens: u64::from(self.opening.cached_tokens),
+            prompt_tokens: 11,
+            cached_tokens: 4,
             completion_tokens: tokens,
             price,
             amount: amount(&price, 11, 4, tokens),

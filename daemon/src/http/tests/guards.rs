@@ -139,7 +139,10 @@ async fn a_key_is_asked_for_everywhere_but_for_livez() {
         for (method, path, key) in walk() {
             let reply = send(&server, method, &path, &[&["Host: localhost", JSON], wrong].concat()).await;
             assert_eq!(reply.status, if key { 401 } else { 200 }, "{method} {path} {wrong:?}");
-            if key && method != "HEAD" {
+            // The one protocol that has errors of its own has them here too.
+            let own = path.starts_with("/v1/messages");
+            assert_eq!(own, reply.body.contains("authentication_error"), "{path}");
+            if key && method != "HEAD" && !own {
                 bodies.insert(reply.body);
             }
         }
@@ -153,6 +156,11 @@ async fn a_key_is_asked_for_everywhere_but_for_livez() {
     }
     let twice = send(&server, "GET", "/v1/models", &["Host: localhost", &bearer(), &bearer()]).await;
     assert_eq!(twice.status, 401);
+    let both = [&bearer(), &format!("x-api-key: {KEY}")].map(|header| header.to_owned());
+    let both = send(&server, "GET", "/v1/models", &["Host: localhost", &both[0], &both[1]]).await;
+    assert_eq!(both.status, 401, "two keys are none");
+    let other = send(&server, "GET", "/v1/models", &["Host: localhost", &format!("x-api-key: {KEY}")]).await;
+    assert_eq!(other.status, 200, "{other:?}");
     let good = send(&server, "GET", "/v1/models", &["Host: localhost", &bearer()]).await;
     assert_eq!(good.status, 200);
 }

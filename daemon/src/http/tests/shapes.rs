@@ -1,10 +1,12 @@
 //! What answers look like, and what errors look like.
 
 use hone_protocol::failure::{Failure, FailureCode};
-use hone_protocol::worker::Finish;
+use hone_protocol::generate::{Channel, Finish, TokenChance};
+use hone_protocol::value::Bytes;
 
+use super::super::desk::{AnswerStep, Piece};
 use super::super::{RETRY_AFTER_ARG, ROUTES};
-use super::client::{Reply, Server, chat, get, post};
+use super::client::{Reply, Server, chat, get, post, post_to};
 use super::fake::{Fake, KEY, Script, Step, piece};
 
 fn desk() -> Fake {
@@ -29,6 +31,63 @@ fn desk() -> Fake {
                 ..Script::default()
             },
         ),
+        (
+            "calls",
+            Script::new(vec![
+                step(Channel::Reasoning, "hm", 1),
+                step(Channel::Text, "Look: ", 2),
+                step(Channel::Call { index: 0, name: "f".into() }, "", 5),
+                step(Channel::Arguments { index: 0 }, "{\"a\"", 6),
+                step(Channel::Arguments { index: 0 }, ": 1}", 7),
+                step(Channel::Call { index: 1, name: "g".into() }, "", 9),
+                step(Channel::Arguments { index: 1 }, "{}", 10),
+                Step::End(Finish::Calls, 12),
+            ]),
+        ),
+        (
+            "chances",
+            Script::new(vec![
+                Step::Plain(AnswerStep::Echo {
+                    choice: 0,
+                    text: "né".into(),
+                    chances: vec![chance(b"n", None), chance("é".as_bytes(), Some(-0.5))],
+                }),
+                Step::Plain(AnswerStep::Piece(Piece {
+                    choice: 0,
+                    channel: Channel::Text,
+                    text: "a".into(),
+                    tokens: 1,
+                    chances: vec![chance(b"a", Some(f32::NEG_INFINITY))],
+                })),
+                Step::Plain(AnswerStep::Ended {
+                    choice: 0,
+                    finish: Finish::Stop,
+                    tokens: 1,
+                    end: vec![chance(b"</s>", Some(0.0))],
+                }),
+            ]),
+        ),
+        (
+            "two",
+            Script::new(vec![
+                Step::Plain(AnswerStep::Piece(Piece {
+                    choice: 1,
+                    channel: Channel::Text,
+                    text: "b".into(),
+                    tokens: 1,
+                    chances: vec![],
+                })),
+                Step::Plain(AnswerStep::Ended { choice: 1, finish: Finish::Length, tokens: 1, end: vec![] }),
+                Step::Plain(AnswerStep::Piece(Piece {
+                    choice: 0,
+                    channel: Channel::Text,
+                    text: "a".into(),
+                    tokens: 3,
+                    chances: vec![],
+                })),
+                Step::Plain(AnswerStep::Ended { choice: 0, finish: Finish::Stop, tokens: 3, end: vec![] }),
+            ]),
+        ),
         ("long", failing(FailureCode::ContextExceeded)),
         ("busy", failing(FailureCode::Overloaded)),
         ("off", failing(FailureCode::ServiceUnavailable)),
@@ -42,6 +101,17 @@ fn desk() -> Fake {
             },
         ),
     ])
+}
+
+const MESSAGES: &str = r#"{"model":"calls","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+
+fn step(channel: Channel, text: &str, tokens: u64) -> Step {
+    Step::Plain(AnswerStep::Piece(Piece { choice: 0, channel, text: text.into(), chances: Vec::new(), tokens }))
+}
+
+fn chance(bytes: &[u8], ln_p: Option<f32>) -> TokenChance {
+    let top = ln_p.map(|_| (7, Bytes(b"x".to_vec()), -0.25));
+    TokenChance { token: 1, bytes: Bytes(bytes.to_vec()), ln_p, top: top.into_iter().collect() }
 }
 
 /// Status, the headers that mean something, and the body.
@@ -72,6 +142,42 @@ async fn answers_have_the_whole_shape() {
         ("stream_breaks", chat("breaks", usage)),
         ("stream_ended_by_server", chat("ended", usage)),
         ("stream_not_saved", chat("unsaved", usage)),
+        ("chat_calls", chat("calls", "")),
+        ("stream_calls", chat("calls", r#","stream":true"#)),
+        ("chat_chances", chat("chances", r#","logprobs":true,"top_logprobs":1"#)),
+        ("chat_two", chat("two", r#","n":2"#)),
+        ("stream_two", chat("two", &usage.replacen(",", r#","n":2,"#, 1))),
+        ("text", post_to("/v1/completions", r#"{"model":"base","prompt":"hi","max_tokens":9}"#)),
+        ("text_chances", post_to("/v1/completions", r#"{"model":"chances","prompt":"x","logprobs":1,"echo":true}"#)),
+        (
+            "text_stream",
+            post_to(
+                "/v1/completions",
+                r#"{"model":"chances","prompt":"x","logprobs":1,"echo":true,"stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+        ),
+        ("responses", post_to("/v1/responses", r#"{"model":"calls","input":"hi","instructions":"be brief"}"#)),
+        (
+            "responses_stream",
+            post_to("/v1/responses", r#"{"model":"calls","input":[{"role":"user","content":"hi"}],"stream":true}"#),
+        ),
+        ("responses_cut", post_to("/v1/responses", r#"{"model":"cut","input":"hi"}"#)),
+        ("responses_breaks", post_to("/v1/responses", r#"{"model":"breaks","input":"hi","stream":true}"#)),
+        ("messages", post_to("/v1/messages", MESSAGES)),
+        ("messages_stream", post_to("/v1/messages", &MESSAGES.replace("}]}", r#"}],"stream":true}"#))),
+        (
+            "messages_breaks",
+            post_to("/v1/messages", &MESSAGES.replace("calls", "breaks").replace("}]}", r#"}],"stream":true}"#)),
+        ),
+        (
+            "messages_wrong",
+            post_to("/v1/messages", r#"{"model":"base","max_tokens":4,"messages":[{"role":"system","content":"hi"}]}"#),
+        ),
+        ("count_tokens", post_to("/v1/messages/count_tokens", MESSAGES)),
+        ("tokenize", post_to("/tokenize", r#"{"model":"base","prompt":"hi","return_token_strs":true}"#)),
+        ("detokenize", post_to("/detokenize", r#"{"model":"base","tokens":[104,105]}"#)),
+        ("tokenizer_info", get("/tokenizer_info?model=base")),
+        ("tokenizer_info_of_what", get("/tokenizer_info")),
     ] {
         let reply = server.ask(&request).await;
         // Ids count up within a desk; each shape is taken from what stands there.
@@ -102,7 +208,7 @@ async fn every_error_has_its_shape() {
         ("no key", get("/v1/models").replace("Authorization", "X-Nothing")),
         ("wrong key", get("/v1/models").replace(KEY, "hone_other")),
         ("stopping", get("/v1/models").replace(KEY, "hone_stopping")),
-        ("unknown route", get("/v1/embeddings")),
+        ("unknown route", get("/v1/images")),
         ("unknown route, escaped", get("/v1/..%2f..%2fetc")),
         ("unknown model", get("/v1/models/bsae")),
         ("a model that is no text", get("/v1/models/%ff%00")),
@@ -118,7 +224,7 @@ async fn every_error_has_its_shape() {
             post(r#"{"model":"base","messages":[{"role":"user","content":"a"},{"role":"pirate","content":"b"}]}"#),
         ),
         ("temperature", chat("base", r#","temperature":-1"#)),
-        ("tools", chat("base", r#","tools":[{"type":"function","function":{"name":"f"}}]"#)),
+        ("tools", chat("base", r#","tools":[{"type":"function","function":{"name":"f f"}}]"#)),
         ("too long", chat("long", "")),
         ("busy", chat("busy", r#","stream":true"#)),
         ("off", chat("off", "")),
@@ -140,8 +246,9 @@ async fn what_was_asked_arrives_at_the_desk() {
     let server = Server::start(&desk).await;
     server.ask(&chat("cut", r#","max_tokens":2,"seed":5,"stop":"x","user":"u7""#)).await;
     let asks = desk.asks();
-    assert_eq!((asks[0].service.as_str(), asks[0].tokens_max, asks[0].sampling.seed), ("cut", Some(2), Some(5)));
-    assert_eq!((asks[0].stop.as_slice(), asks[0].user.as_str()), (&["x".to_owned()][..], "u7"));
+    let wish = &asks[0].wish;
+    assert_eq!((asks[0].service.as_str(), asks[0].tokens_max, wish.sampling.seed), ("cut", Some(2), Some(5)));
+    assert_eq!((wish.stop.as_slice(), asks[0].user.as_str()), (&["x".to_owned()][..], "u7"));
 }
 
 #[tokio::test]
@@ -194,6 +301,15 @@ fn every_route_and_field_stands_in_the_docs_of_both_languages() {
         "tools",
         "response_format",
         "logit_bias",
+        "typical_p",
+        "top_logprobs",
+        "tool_choice",
+        "parallel_tool_calls",
+        "chat_template_kwargs",
+        "ignore_eos",
+        "echo",
+        "parse_special",
+        "format_not_kept",
         "x-hone-ignored-fields",
         "x-request-id",
         "Retry-After",

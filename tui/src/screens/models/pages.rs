@@ -1,6 +1,6 @@
 //! What is known of a model, of a version, and of what measured it, as pages. Never here: the list or the forms.
 
-use hone_protocol::model::{ModelView, Storage, VersionView, Weights};
+use hone_protocol::model::{HistoryEntry, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights};
 
 use super::super::View;
 use super::super::tables::quantisation;
@@ -9,6 +9,9 @@ use crate::theme::Token;
 use crate::widgets::list::cell;
 use crate::widgets::number;
 use crate::widgets::page::Page;
+
+/// Entries of a history that are shown.
+const HISTORY_SHOWN: usize = 20;
 
 pub(super) fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
     page.heading(cell(&model.record.name));
@@ -22,7 +25,7 @@ pub(super) fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
     page.fact(view.t("models.made_by"), cell(&model.record.created_by));
     page.fact(view.t("models.made"), number::ago(view.language, view.now_ms, model.record.created_at_ms));
     page.blank().heading(view.t("models.versions"));
-    for version in model.versions.iter().rev() {
+    for version in model.live().rev() {
         let what = match version.record.weights {
             Weights::Base => quantisation(version),
             Weights::Adapter { .. } => format!("LoRA < {}", version.base_reference.as_deref().unwrap_or("?")),
@@ -46,6 +49,10 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
         view.t(if matches!(record.weights, Weights::Base) { "models.is_base" } else { "models.is_adapter" }),
         Token::Muted,
     );
+    if let Some(at) = record.trashed_at_ms {
+        let left = number::duration(view.language, (at + TRASH_KEPT_MS - view.now_ms).max(0).unsigned_abs());
+        page.text(view.fill("models.in_trash", &[("t", &left)]), Token::Warn);
+    }
     page.blank().heading(view.t("models.here"));
     let fits = |need: u64| {
         let sign = if need <= version.fit.pool_bytes { view.t("models.fits") } else { view.t("models.fits_not") };
@@ -75,6 +82,7 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
         Storage::HardLinked => "storage.hard_linked",
         Storage::Copied => "storage.copied",
         Storage::InPlace => "storage.in_place",
+        Storage::Removed => "storage.removed",
     };
     page.fact(view.t("models.storage"), view.t(storage));
     page.blank().heading(view.t("models.lineage"));
@@ -113,6 +121,21 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
         licence.map_or_else(|| view.t("models.licence_unknown").to_owned(), |l| cell(l)),
     );
     page.fact("sha256", record.file.sha256.to_string());
+}
+
+/// What touched a version, newest first.
+pub(super) fn history_page(view: &View<'_>, entries: &[HistoryEntry], page: &mut Page) {
+    for entry in entries.iter().take(HISTORY_SHOWN) {
+        let (what, state) = print::history_words(view.language, entry);
+        let made = if entry.made { view.t("models.made_this") } else { "" };
+        let parts = [what, made.to_owned(), cell(&entry.other), state, entry.person.clone()];
+        let said: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        page.fact(&number::ago(view.language, view.now_ms, entry.at_ms), said.join("  "));
+    }
+    if entries.len() > HISTORY_SHOWN {
+        let more = view.fill("datasets.more_rejections", &[("n", &(entries.len() - HISTORY_SHOWN).to_string())]);
+        page.text(more, Token::Muted);
+    }
 }
 
 /// What measured a version, newest first.

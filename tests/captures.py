@@ -41,6 +41,7 @@ SCREENS = [
     ("training", ["6"]),
     ("training-form", ["6", "n"]),
     ("run", ["6", "Enter"]),
+    ("run-samples", ["6", "Enter", "~i"]),
     ("evaluation", ["7"]),
     ("evaluation-rows", ["7", "Enter"]),
     ("prompts", ["8"]),
@@ -125,13 +126,15 @@ def fill(env):
     hone("model", "import", "starter", "--name", "starter")
     hone("dataset", "import", "preset:support-desk")
     train = ["--base", "starter", "--dataset", "support-desk", "--model", "support", "--learning-rate", "2e-3",
-             "--sequence-tokens", "128", "--batch-windows", "1", "--accumulation", "1", "--evaluate-steps", "10"]
+             "--sequence-tokens", "128", "--batch-windows", "1", "--accumulation", "1", "--evaluate-steps", "10",
+             "--samples", "How do I reset my password? | Where is my parcel?"]
     # One thread: on a machine that others use, two would wait for each other at every step.
     hone("train", "start", *train, "--steps-max", "40", "--checkpoint-steps", "20", "--threads", "1")
     hone("eval", "suite", "create", "desk", "--dataset", "support-desk", "--scorer", "loss", "--scorer", "expect")
     hone("eval", "start", "support@1", "--suite", "desk", "--rows", "12", "--answer-tokens", "24")
     hone("service", "publish", "support", "support@1", "--price-in", "0.15", "--price-out", "0.6")
     hone("app", "create", "shop", "--title", "Web shop", "--services", "support")
+    hone("app", "limit", "shop", "--requests", "60", "--parallel", "4", "--monthly", "25")
     hone("key", "create", "shop", "--label", "web")
     hone("service", "call", "support", "Where is my parcel?", "--tokens", "24")
 

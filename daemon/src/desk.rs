@@ -33,6 +33,8 @@ const MARK_TOKENS: u64 = 16;
 const MARK_MS: u64 = 250;
 /// Bytes of text in a token, at least, but for odd texts.
 const BYTES_PER_TOKEN: usize = 2;
+/// Tokens that a template adds to a conversation of its own, at most, but for odd templates: a default system turn.
+const TEMPLATE_TOKENS: u64 = 64;
 /// Tokens of markup that a message brings, at most, but for odd templates.
 const MARKUP_TOKENS: usize = 16;
 /// Requests of one base that may be under way or wait; more are refused at once.
@@ -233,7 +235,7 @@ fn prompt_tokens_most(prompt: &Prompt) -> u64 {
             let turns = chat.turns.iter().map(|turn| of(turn.content.len() + calls(turn)));
             let tools = chat.tools.iter();
             let tools = tools.map(|tool| of(tool.name.len() + tool.description.len() + written(&tool.parameters)));
-            turns.chain(tools).sum()
+            TEMPLATE_TOKENS + turns.chain(tools).sum::<u64>()
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Limits {
 }
 
 /// How much an application may spend. What open requests may come to is set aside, so that no budget is overrun; of a prompt that
-/// is not tokenised yet that is an estimate, half its bytes.
+/// is not tokenised yet that is an estimate, half its bytes and what templates add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {

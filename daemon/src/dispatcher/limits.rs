@@ -52,7 +52,6 @@ impl Begins {
         now_ms: i64,
     ) -> Result<(), Failure> {
         let begun = self.by_application.entry(application).or_default();
-        begun.retain(|one| one.open || one.at_ms > now_ms - WINDOW_MS);
         let recent = || begun.iter().filter(|one| one.at_ms > now_ms - WINDOW_MS);
         // In whole seconds, and never 0: at once is no advice.
         let wait = |at_ms: i64| ((at_ms + WINDOW_MS - now_ms).max(1) as u64).div_ceil(1000);
@@ -102,10 +101,11 @@ impl Begins {
         self.by_application.get(&application).into_iter().flatten().map(|one| one.reserved).sum()
     }
 
-    /// A request began.
+    /// A request began. What no limit looks at any more is forgotten here, where every application passes, limited or not.
     pub(super) fn begin(&mut self, application: ApplicationId, row: LedgerId, at_ms: i64, wanted: Wanted) {
-        let begun = Begun { row, at_ms, tokens: wanted.tokens, reserved: wanted.cost, open: true };
-        self.by_application.entry(application).or_default().push_back(begun);
+        let begun = self.by_application.entry(application).or_default();
+        begun.retain(|one| one.open || one.at_ms > at_ms - WINDOW_MS);
+        begun.push_back(Begun { row, at_ms, tokens: wanted.tokens, reserved: wanted.cost, open: true });
     }
 
     /// A request ended with so many tokens.
@@ -197,6 +197,19 @@ mod tests {
         assert!(begins.admit(SHOP, limits, None, free(1), 3_600_000).is_err());
         begins.end(SHOP, row(1), 1);
         begins.admit(SHOP, limits, None, free(1), 3_600_001).unwrap();
+    }
+
+    #[test]
+    fn an_application_without_limits_is_remembered_for_a_minute_only() {
+        let mut begins = Begins::default();
+        for number in 0..200 {
+            begins.begin(SHOP, row(number), i64::from(number) * 1_000, free(1));
+            if number > 0 {
+                begins.end(SHOP, row(number), 1);
+            }
+        }
+        // The last minute, and the one that is open still.
+        assert_eq!(begins.by_application[&SHOP].len(), 61);
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl Sampler {
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<Vec<SampleAnswer>>, Failure> {
         save(&self.state)?;
+        let answers = self.ask_saved(stop);
+        // A whole model's state is as big as the model; failing to remove it costs disk, nothing else.
+        let _ = std::fs::remove_file(&self.state);
+        answers
+    }
+
+    fn ask_saved(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Vec<SampleAnswer>>, Failure> {
         if self.whole {
             let mut engine = self.load(&self.state)?;
             return self.answers(&mut engine, None, stop);

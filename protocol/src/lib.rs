@@ -34,7 +34,7 @@ pub mod wire;
 pub mod worker;
 
 /// The number that both ends of a bincode connection must share. Raised on every change of a wire type.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// The version of hone itself, shown to people.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

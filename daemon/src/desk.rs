@@ -2,6 +2,8 @@
 //! A row of the ledger is durably open before the first byte of an answer leaves; watermarks and the close go
 //! through the dispatcher; tokens do not.
 
+mod embed;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock;
 use crate::dispatcher::Events;
 use crate::dispatcher::event::{Close, Event, Watermark};
-use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
+use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece};
 use crate::hub::Hub;
 use crate::secret;
 use crate::state::State;
@@ -128,33 +130,13 @@ impl ServiceDesk {
     async fn answer(&self, caller: Caller, ask: Ask) -> Result<Metered, Failure> {
         let state = self.hub.state();
         let service = self.service(&state, &caller, &ask.service)?;
+        embed::check_writes(&state, &service)?;
         let (serving, adapter) = self.find(&state, &service)?;
         let choices = ask.choices();
         check_room(&serving, &service, choices)?;
-        let (first, words) = serving.requests(choices);
-        let row = self.row(&state, &caller, &service, &ask.user);
-        let mut answer = Metered {
-            events: self.events.clone(),
-            serving: serving.clone(),
-            first,
-            answers: ask.answers,
-            tokens: vec![0; choices],
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            words,
-            opening: Opening {
-                ledger: row.id,
-                service: service.name.clone(),
-                version_reference: state.version_reference(service.version),
-            },
-            mark: Arc::default(),
-            delivered: 0,
-            asked: 0,
-            asked_at: Instant::now(),
-            started: Instant::now(),
-            first_token_ms: None,
-            closed: false,
-        };
+        let counts = (ask.answers, choices);
+        let (mut answer, row) = self.metered(&state, &caller, &service, serving.clone(), counts, &ask.user);
+        let first = answer.first;
         let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
         let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
         let tokens_most = (prompt_most, u64::from(tokens_max) * choices as u64);
@@ -192,6 +174,44 @@ impl ServiceDesk {
             Some(FromWorker::Refused { failure, .. }) => Err(answer.fail(failure).await),
             _ => Err(answer.fail(gone()).await),
         }
+    }
+
+    /// A request with numbers of its own in the process, and the row that is to be opened for it. Of `counts` the first are
+    /// the answers to each prompt, the second all answers.
+    fn metered(
+        &self,
+        state: &State,
+        caller: &Caller,
+        service: &ServiceRecord,
+        serving: Arc<Serving>,
+        (answers, choices): (u32, usize),
+        user: &str,
+    ) -> (Metered, LedgerRow) {
+        let (first, words) = serving.requests(choices);
+        let row = self.row(state, caller, service, user);
+        let answer = Metered {
+            events: self.events.clone(),
+            serving,
+            first,
+            answers,
+            tokens: vec![0; choices],
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            words,
+            opening: Opening {
+                ledger: row.id,
+                service: service.name.clone(),
+                version_reference: state.version_reference(service.version),
+            },
+            mark: Arc::default(),
+            delivered: 0,
+            asked: 0,
+            asked_at: Instant::now(),
+            started: Instant::now(),
+            first_token_ms: None,
+            closed: false,
+        };
+        (answer, row)
     }
 
     fn row(&self, state: &State, caller: &Caller, service: &ServiceRecord, user: &str) -> LedgerRow {
@@ -284,6 +304,7 @@ impl Desk for ServiceDesk {
                 version_reference: state.version_reference(s.version),
                 context_tokens: s.context_tokens,
                 wanted: s.wanted,
+                is_encoder: state.is_encoder(s.version),
             })
             .collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -302,6 +323,10 @@ impl Desk for ServiceDesk {
             FromWorker::Tokenizer { facts, .. } => Ok(*facts),
             _ => Err(Failure::new(FailureCode::BadFrame, "the serving worker gave another answer than was asked for")),
         }
+    }
+
+    async fn embed(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+        self.vectors(caller, ask).await
     }
 
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {

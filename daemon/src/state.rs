@@ -235,6 +235,12 @@ impl State {
         format!("{name}@{}", version.number)
     }
 
+    /// Whether a version's model makes embeddings and nothing else.
+    pub fn is_encoder(&self, id: VersionId) -> bool {
+        let base = self.versions.get(&id).and_then(|version| self.versions.get(&self.base_of(version)));
+        base.is_some_and(|base| base.facts.pooling.is_some())
+    }
+
     /// The complete model that a version runs on: itself, or an adapter's base.
     pub fn base_of(&self, version: &VersionRecord) -> VersionId {
         match version.weights {
@@ -455,6 +461,7 @@ impl State {
             restarts: serving.map_or(0, |s| s.restarts),
             requests: self.service_requests.get(&id).copied().unwrap_or(0),
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
+            is_encoder: self.is_encoder(record.version),
         })
     }
 

@@ -24,6 +24,31 @@ pub const BASE_KEY: &str = "hone.base.sha256";
 /// Key in a model for the SHA-256 of the file whose values its training began with.
 pub const PARENT_KEY: &str = "hone.parent.sha256";
 
+/// Architectures that read a whole text at once and make vectors of its tokens: they write nothing. As the pinned
+/// llama.cpp has them (it makes no cache for these).
+const ENCODERS: &[&str] = &[
+    "bert",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "neo-bert",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "eurobert",
+    "gemma-embedding",
+];
+
+/// How the vectors of an input's tokens become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first one.
+    First,
+    /// The last one.
+    Last,
+}
+
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
@@ -125,6 +150,10 @@ pub struct ModelFacts {
     pub chat_template_sha256: Option<[u8; 32]>,
     /// `None` when this build can train the model, else why not.
     pub untrainable: Option<String>,
+    /// Whether it makes embeddings and nothing else.
+    pub is_encoder: bool,
+    /// How vectors become one, where the file says so.
+    pub pooling: Option<Pooling>,
 }
 
 /// What an adapter file is.
@@ -230,6 +259,7 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
     if file.tensors.is_empty() {
         return Err(rule(file, "tensors", "the file has none".into()));
     }
+    let is_encoder = ENCODERS.contains(&architecture.as_str());
     let layers = bounded(file, &key("block_count"), LAYERS_MAX)?;
     let embedding_width = bounded(file, &key("embedding_length"), 1 << 24)?;
     let context_tokens = bounded(file, &key("context_length"), 1 << 32)?;
@@ -253,13 +283,31 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
         types,
         file_bytes: file.file_bytes,
         weight_bytes,
-        kv_bytes_per_token: kv_bytes_per_token(file, &architecture, layers, embedding_width)?,
+        kv_bytes_per_token: if is_encoder {
+            0
+        } else {
+            kv_bytes_per_token(file, &architecture, layers, embedding_width)?
+        },
         tokenizer: tokenizer_facts(file)?,
         chat_template_sha256: template.as_ref().map(|source| Sha256::digest(source.as_bytes()).into()),
         chat_template: template,
         untrainable: arch::recognise(file).err().map(|e| e.to_string()),
+        is_encoder,
+        pooling: pooling(file, &key("pooling_type"))?,
         architecture,
     })
+}
+
+/// llama.cpp's numbers: 0 is said of models that nobody told how.
+fn pooling(file: &GgufFile, key: &str) -> Result<Option<Pooling>, InspectError> {
+    match integer(file, key) {
+        None | Some(0) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::First)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(4) => Err(rule(file, key, "is 4: a reranker, which gives scores and no vectors, cannot be served".into())),
+        Some(other) => Err(rule(file, key, format!("must be 0 to 3, is {other}"))),
+    }
 }
 
 fn adapter_facts(file: &GgufFile) -> Result<AdapterFacts, InspectError> {

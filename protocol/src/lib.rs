@@ -15,6 +15,7 @@ pub mod blueprint;
 pub mod catalogue;
 pub mod convert;
 pub mod dataset;
+pub mod embed;
 pub mod evaluation;
 pub mod event;
 pub mod failure;

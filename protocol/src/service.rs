@@ -84,4 +84,6 @@ pub struct ServiceView {
     pub requests: u64,
     /// Resident memory of its worker in bytes; services of one base share a worker.
     pub memory_bytes: u64,
+    /// Whether its model is an encoder: it makes embeddings and nothing else.
+    pub is_encoder: bool,
 }

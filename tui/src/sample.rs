@@ -70,6 +70,7 @@ pub(crate) fn facts() -> ModelFacts {
         has_chat_template: true,
         template_sha256: Hash([1; 32]),
         trainable: Ok(()),
+        pooling: None,
     }
 }
 
@@ -369,6 +370,7 @@ pub(crate) fn service() -> ServiceView {
         restarts: 0,
         requests: 412,
         memory_bytes: 310 << 20,
+        is_encoder: false,
     }
 }
 

@@ -283,6 +283,7 @@ fn facts() -> ModelFacts {
         has_chat_template: true,
         template_sha256: Hash([7; 32]),
         trainable: Ok(()),
+        pooling: None,
     }
 }
 

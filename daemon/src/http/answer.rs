@@ -118,10 +118,15 @@ pub(super) async fn answer<D: Desk, T: Dialect>(
     };
     // The owner finds the request under this id in the ledger.
     response.extensions_mut().insert(id);
-    if let Some(ignored) = fields::ignored_header(&ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
+    note_ignored(&mut response, &ignored);
+    Ok(response)
+}
+
+/// Says which fields were not looked at.
+pub(super) fn note_ignored(response: &mut Response<Body>, ignored: &[String]) {
+    if let Some(ignored) = fields::ignored_header(ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
         response.headers_mut().insert(IGNORED_FIELDS, ignored);
     }
-    Ok(response)
 }
 
 /// Closes the row in a task of its own, so that a client that leaves now cannot leave it open.

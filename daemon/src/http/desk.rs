@@ -33,6 +33,8 @@ pub struct Callable {
     pub context_tokens: u32,
     /// Whether it is meant to be on; one that is off is not listed, and asking it says so.
     pub wanted: bool,
+    /// Whether it makes embeddings and nothing else.
+    pub is_encoder: bool,
 }
 
 /// What a caller asks. Every number in it is inside its range.
@@ -121,6 +123,41 @@ pub enum AnswerStep {
     Failed(Failure),
 }
 
+/// What a caller wants vectors of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedAsk {
+    /// Name of the service.
+    pub service: String,
+    /// Texts or tokens; never empty.
+    pub inputs: Vec<Prompt>,
+    /// Numbers that each vector is to have; none for as many as the model gives.
+    pub dimensions: Option<u32>,
+    /// Whether inputs that are too long are cut; else they are refused.
+    pub cut: bool,
+    /// OpenAI `user`, may be empty: a dimension of the ledger.
+    pub user: String,
+}
+
+/// The vector of one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector {
+    /// Its numbers; its length is 1.
+    pub values: Vec<f32>,
+    /// Whether the input was cut.
+    pub was_cut: bool,
+}
+
+/// All vectors of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// What was known when the row was opened.
+    pub opening: Opening,
+    /// One for each input, in their order.
+    pub vectors: Vec<Vector>,
+    /// The row, durably closed.
+    pub row: LedgerRow,
+}
+
 /// The service desk of the daemon, as HTTP sees it.
 pub trait Desk: Clone + Send + Sync + 'static {
     /// A metered answer.
@@ -144,6 +181,10 @@ pub trait Desk: Clone + Send + Sync + 'static {
     /// What tokenizers of clients ask of a service.
     fn tokenizer(&self, caller: &Caller, service: &str)
     -> impl Future<Output = Result<TokenizerFacts, Failure>> + Send;
+
+    /// Opens a ledger row durably, makes the vectors and closes it. Dropping the future (the client went away while it
+    /// waited) must end what was begun and close the row.
+    fn embed(&self, caller: &Caller, ask: EmbedAsk) -> impl Future<Output = Result<Embedded, Failure>> + Send;
 
     /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
     /// waited) must end what was begun and close a row that was opened.

@@ -267,6 +267,7 @@ fn trouble(failure: &Failure, status: StatusCode) -> Option<Trouble> {
 /// Which field is meant, when one is.
 fn param(failure: &Failure) -> Option<String> {
     match failure.code {
+        FailureCode::ContextExceeded if failure.place.starts_with("input") => Some(failure.place.clone()),
         FailureCode::ContextExceeded | FailureCode::TemplateFailed => Some("messages".to_owned()),
         FailureCode::NotFound => Some("model".to_owned()),
         FailureCode::InvalidField | FailureCode::InvalidRequest if !failure.place.is_empty() => {

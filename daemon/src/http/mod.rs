@@ -12,6 +12,7 @@ mod chat;
 mod completions;
 mod conversation;
 pub mod desk;
+mod embeddings;
 mod failure;
 mod fields;
 mod messages;
@@ -141,6 +142,7 @@ enum Answer {
     Tokenize,
     Detokenize,
     TokenizerInfo,
+    Embeddings,
 }
 
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
@@ -157,6 +159,7 @@ pub const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/tokenize", key: true, answer: Answer::Tokenize },
     Route { method: "POST", path: "/detokenize", key: true, answer: Answer::Detokenize },
     Route { method: "GET", path: "/tokenizer_info", key: true, answer: Answer::TokenizerInfo },
+    Route { method: "POST", path: "/v1/embeddings", key: true, answer: Answer::Embeddings },
 ];
 
 /// What every route has at hand.
@@ -389,6 +392,7 @@ fn router<D: Desk>(room: Room<D>) -> Router {
             Answer::Tokenize => post(tokens::tokenize::<D>),
             Answer::Detokenize => post(tokens::detokenize::<D>),
             Answer::TokenizerInfo => get(tokens::tokenizer_info::<D>),
+            Answer::Embeddings => post(embeddings::embed::<D>),
         };
         let allow = if route.method == "GET" { "GET, HEAD" } else { route.method };
         router = router.route(route.path, answers.fallback(move |request| wrong_method(request, allow)));

@@ -177,6 +177,17 @@ fn said(answer: Answer) -> (&'static str, Option<Vec<Field>>) {
             "The text of tokens",
             Some(vec![model(false), ("tokens", list(json!({"type": "integer", "minimum": 0})), true)]),
         ),
+        Answer::Embeddings => (
+            "A vector for each text or list of tokens",
+            Some(vec![
+                model(true),
+                ("input", json!({"type": ["string", "array"]}), true),
+                ("encoding_format", json!({"enum": ["float", "base64"]}), false),
+                ("dimensions", whole(1, None), false),
+                ("truncate", flag(), false),
+                ("user", json!({"type": "string", "maxLength": 256}), false),
+            ]),
+        ),
     }
 }
 

@@ -88,6 +88,7 @@ impl Serving {
         let last = matches!(
             message,
             FromWorker::Ended { .. }
+                | FromWorker::Embedded { left: 0, .. }
                 | FromWorker::Refused { .. }
                 | FromWorker::Scored { .. }
                 | FromWorker::Spelled { .. }
@@ -287,6 +288,7 @@ impl Keeper {
                 | FromWorker::Echoed { request, .. }
                 | FromWorker::Spelled { request, .. }
                 | FromWorker::Tokenizer { request, .. }
+                | FromWorker::Embedded { request, .. }
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };

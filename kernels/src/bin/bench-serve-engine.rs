@@ -229,6 +229,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         outputs_max: SLOTS as u32,
         threads: options.threads,
         kv_type: KvType::F16,
+        embeds: false,
     };
     let pool = ThreadPool::new(options.threads);
     let mut context = Context::new(&model, None, pool, wanted)?;

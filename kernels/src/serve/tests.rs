@@ -125,6 +125,7 @@ impl Plain {
             outputs_max: 512,
             threads: 1,
             kv_type: KvType::F16,
+            embeds: false,
         };
         Self { context: Context::new(model, adapter, None, wanted).unwrap(), batch: Batch::default() }
     }

@@ -84,7 +84,7 @@ impl Answer {
                 words.push(FromWorker::Refused { request, failure });
                 true
             }
-            EngineEvent::Scored { .. } => false,
+            EngineEvent::Scored { .. } | EngineEvent::EmbedStarted { .. } | EngineEvent::Embedded { .. } => false,
         }
     }
 

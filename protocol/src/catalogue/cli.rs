@@ -145,6 +145,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.col.vocabulary", "VOCABULARY", "词表"),
     ("cli.col.tensors", "TENSORS", "张量"),
     ("cli.col.licence", "LICENCE", "许可证"),
+    ("cli.col.pooling", "POOLING", "池化"),
     ("cli.col.trainable", "TRAINABLE", "可训练"),
     ("cli.col.about_time", "ABOUT", "预计"),
     ("cli.col.memory", "MEMORY", "内存"),

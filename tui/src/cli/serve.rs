@@ -32,8 +32,8 @@ const LABEL: &str = "hone serve";
     after_help = "Example:\n  hone serve starter\n  hone serve ./my.Q4_K_M.gguf --name my\n  hone serve hf:Qwen/Qwen3-0.6B-GGUF:Q8_0"
 )]
 pub(super) struct Serve {
-    /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or a version that is there: NAME,
-    /// NAME@NUMBER, NAME:ALIAS.
+    /// `starter`, `embedder`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or a version that is there:
+    /// NAME, NAME@NUMBER, NAME:ALIAS.
     source: String,
     /// Name of the service, and of the model when it is imported [default: from the source].
     #[arg(long)]
@@ -48,7 +48,7 @@ impl Serve {
         let mut link = context.link()?;
         let (model_name, version) = self.version(context, &mut link)?;
         let service = model::name_or(self.name.clone(), model_name)?;
-        publish(context, &mut link, &service, &version)?;
+        let is_encoder = publish(context, &mut link, &service, &version)?;
         allow(context, &mut link, &service)?;
         let key = if self.no_key {
             None
@@ -73,22 +73,23 @@ impl Serve {
             return print::json(&json!({
                 "service": service, "version": version, "application": APPLICATION, "base_url": endpoint.base_url,
                 "key": key.as_ref().map(|(id, _)| id), "secret": key.as_ref().map(|(_, secret)| secret),
-                "curl": curl(&endpoint, &service, secret), "python": python(&endpoint, &service, secret),
+                "curl": curl(&endpoint, &service, secret, is_encoder),
+                "python": python(&endpoint, &service, secret, is_encoder),
             }));
         }
         if let Some((id, _)) = &key {
             context.say("cli.key_once", &[("key", &id.to_string())]);
         }
         context.say("cli.serve_curl", &[]);
-        print::out(&format!("{}\n", curl(&endpoint, &service, secret)))?;
+        print::out(&format!("{}\n", curl(&endpoint, &service, secret, is_encoder)))?;
         context.say("cli.serve_python", &[]);
-        print::out(&format!("{}\n", python(&endpoint, &service, secret)))
+        print::out(&format!("{}\n", python(&endpoint, &service, secret, is_encoder)))
     }
 
     /// The name of the model and the reference of the version to serve, imported if it is not there.
     fn version(&self, context: &Context, link: &mut Link) -> Result<(String, String), print::End> {
         let models = model::all(link)?;
-        let is_reference = self.source != "starter"
+        let is_reference = !["starter", "embedder"].contains(&self.source.as_str())
             && !HubSource::is_meant(&self.source)
             && !std::path::Path::new(&self.source).exists();
         if is_reference {
@@ -122,7 +123,7 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
         ModelSource::Starter => written == "starter" || written.starts_with(STARTER_ORIGIN),
         ModelSource::Path { path, .. } => written == path,
         ModelSource::Folder { path, .. } => written == path,
-        ModelSource::Pip { .. } => false,
+        ModelSource::Pip { package, member, .. } => written == format!("pip:{package}:{member}"),
         ModelSource::Hub(source) => {
             let (repo, file) = (format!("{}:{}@", source.hub.word(), source.repo), source.file.to_lowercase());
             source.revision.is_empty() && written.starts_with(&repo) && written.to_lowercase().contains(&file)
@@ -134,8 +135,8 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
     })
 }
 
-/// Publishes the version, unless the service has it already, and waits until it answers.
-fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Result<(), print::End> {
+/// Publishes the version, unless the service has it already, and waits until it answers. Says whether it makes embeddings.
+fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Result<bool, print::End> {
     let services = answer!(link.ask(Request::Services)?, Services);
     let old = services.into_iter().find(|s| s.record.name == name);
     let view = match old {
@@ -158,8 +159,7 @@ fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Res
             }
         }
     };
-    service::wait_until_on(context, view)?;
-    Ok(())
+    Ok(service::wait_until_on(context, view)?.is_encoder)
 }
 
 /// Lets application `quick` call the service, beside what it could call before.
@@ -200,17 +200,22 @@ impl Endpoint {
     }
 }
 
-fn curl(endpoint: &Endpoint, service: &str, secret: &str) -> String {
+fn curl(endpoint: &Endpoint, service: &str, secret: &str, is_encoder: bool) -> String {
     let socket = endpoint.unix_socket.as_ref().map_or_else(String::new, |path| format!(" --unix-socket '{path}'"));
-    let body = json!({ "model": service, "messages": [{ "role": "user", "content": "Hello!" }] });
+    let (route, body) = match is_encoder {
+        false => {
+            ("chat/completions", json!({ "model": service, "messages": [{ "role": "user", "content": "Hello!" }] }))
+        }
+        true => ("embeddings", json!({ "model": service, "input": ["Hello!", "Good morning."] })),
+    };
     // Double quotes around the header, so that the shell puts $HONE_KEY in.
     format!(
-        "curl -s{socket} {}/chat/completions -H \"Authorization: Bearer {secret}\" -H 'Content-Type: application/json' -d '{body}'",
+        "curl -s{socket} {}/{route} -H \"Authorization: Bearer {secret}\" -H 'Content-Type: application/json' -d '{body}'",
         endpoint.base_url
     )
 }
 
-fn python(endpoint: &Endpoint, service: &str, secret: &str) -> String {
+fn python(endpoint: &Endpoint, service: &str, secret: &str, is_encoder: bool) -> String {
     let key = if secret == "$HONE_KEY" { "os.environ['HONE_KEY']".to_owned() } else { format!("'{secret}'") };
     let client = match &endpoint.unix_socket {
         None => format!("openai.OpenAI(base_url='{}', api_key={key})", endpoint.base_url),
@@ -223,6 +228,11 @@ fn python(endpoint: &Endpoint, service: &str, secret: &str) -> String {
         None => "import openai, os",
         Some(_) => "import httpx, openai, os",
     };
+    if is_encoder {
+        return format!(
+            "{imports}\nclient = {client}\nanswer = client.embeddings.create(model='{service}', input=['Hello!', 'Good morning.'])\nprint(len(answer.data), 'vectors of', len(answer.data[0].embedding), answer.usage)"
+        );
+    }
     format!(
         "{imports}\nclient = {client}\nanswer = client.chat.completions.create(model='{service}', messages=[{{'role': 'user', 'content': 'Hello!'}}])\nprint(answer.choices[0].message.content)"
     )
@@ -247,10 +257,12 @@ mod tests {
         let tcp = Endpoint::from_listener("127.0.0.1:7878");
         let unix = Endpoint::from_listener("unix:/s/run/http.sock");
         let lines = [
-            curl(&tcp, "starter", "hone-abc"),
-            curl(&unix, "starter", "$HONE_KEY"),
-            python(&tcp, "starter", "hone-abc"),
-            python(&unix, "starter", "$HONE_KEY"),
+            curl(&tcp, "starter", "hone-abc", false),
+            curl(&unix, "starter", "$HONE_KEY", false),
+            python(&tcp, "starter", "hone-abc", false),
+            python(&unix, "starter", "$HONE_KEY", false),
+            curl(&tcp, "vectors", "hone-abc", true),
+            python(&unix, "vectors", "$HONE_KEY", true),
         ];
         insta::assert_snapshot!("serve", lines.join("\n\n"));
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hone_protocol::catalogue::Language;
+use hone_protocol::catalogue::{self, Language};
 use hone_protocol::dataset::ChatMessage;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
@@ -330,12 +330,18 @@ fn micros(text: &str) -> Result<u64, String> {
     units.checked_mul(1_000_000).and_then(|m| m.checked_add(micros)).ok_or_else(wrong)
 }
 
+/// Catalogue key of what a service is for.
+fn kind(view: &ServiceView) -> &'static str {
+    if view.is_encoder { "services.embeddings" } else { "services.chat" }
+}
+
 fn table(language: Language, services: &[ServiceView]) -> Table {
     let mut table = Table::new(
         language,
         &[
             "cli.col.service",
             "cli.col.version",
+            "cli.col.kind",
             "cli.col.state",
             "cli.col.active",
             "cli.col.waiting",
@@ -350,6 +356,7 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
         table.row(vec![
             view.record.name.as_str().into(),
             view.version_reference.as_str().into(),
+            catalogue::text(language, kind(view)).into(),
             print::service_state(language, &view.state),
             Cell::number(view.active),
             Cell::number(view.waiting),
@@ -403,7 +410,8 @@ mod tests {
         let mut failed = on.clone();
         failed.record.price = Price::default();
         failed.state = ServiceState::Failed { failure: Failure::new(FailureCode::WorkerDied, "signal 9") };
-        insta::assert_snapshot!("service-list", table(Language::En, &[on.clone(), failed]).render(false));
+        let encoder = ServiceView { is_encoder: true, ..on.clone() };
+        insta::assert_snapshot!("service-list", table(Language::En, &[on.clone(), failed, encoder]).render(false));
         insta::assert_snapshot!("service-list-zh", table(Language::Zh, &[on]).render(false));
     }
 }

@@ -39,6 +39,21 @@ pub(super) fn python(view: &View<'_>, service: &str) -> String {
     )
 }
 
+/// The same two for a service that makes embeddings.
+fn vectors(view: &View<'_>, service: &str) -> [(&'static str, String); 2] {
+    let address = base_address(view);
+    let curl = format!(
+        "curl {address}/v1/embeddings \\\n  -H \"Authorization: Bearer ${KEY_VARIABLE}\" \\\n  \
+         -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{service}\", \"input\": [\"Hello\", \"Good morning\"]}}'"
+    );
+    let python = format!(
+        "import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=\"{address}/v1\", api_key=os.environ[\"{KEY_VARIABLE}\"])\n\
+         answer = client.embeddings.create(model=\"{service}\", input=[\"Hello\", \"Good morning\"])\n\
+         print([len(item.embedding) for item in answer.data], answer.usage)"
+    );
+    [("curl", curl), ("Python (openai)", python)]
+}
+
 /// The same from the command line of hone, which needs no key.
 pub(super) fn command(service: &str) -> String {
     format!("hone service call {service} \"Hello\"")
@@ -53,9 +68,13 @@ pub(super) fn lines(view: &View<'_>, service: &str) -> Vec<Piece> {
         lines.extend(body.lines().map(|l| piece(format!("  {l}"), Token::Text)));
         lines.push(piece("", Token::Text));
     };
-    section("curl", &curl(view, service));
-    section("Python (openai)", &python(view, service));
-    section(view.t("howto.command"), &command(service));
+    if view.mirror.services().iter().any(|s| s.is_encoder && s.record.name == service) {
+        vectors(view, service).iter().for_each(|(title, body)| section(title, body));
+    } else {
+        section("curl", &curl(view, service));
+        section("Python (openai)", &python(view, service));
+        section(view.t("howto.command"), &command(service));
+    }
     if view.mirror.http().is_empty() {
         lines.push(piece(view.t("howto.no_listener"), Token::Warn));
     }
@@ -72,13 +91,15 @@ mod tests {
         let mut mirror = Mirror::default();
         mirror.replace(crate::screens::sample::filled());
         let view = View::plain(&mirror);
-        for text in [curl(&view, "desk"), python(&view, "desk")] {
+        let [(_, vector_curl), (_, vector_python)] = vectors(&view, "desk");
+        for text in [curl(&view, "desk"), python(&view, "desk"), vector_curl.clone(), vector_python] {
             assert!(text.contains("http://127.0.0.1:8080/v1"), "{text}");
             assert!(text.contains("desk") && text.contains(KEY_VARIABLE));
         }
         // What stands between the quotes of -d is JSON.
-        let curl = curl(&view, "desk");
-        let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
-        assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["model"], "desk");
+        for curl in [curl(&view, "desk"), vector_curl] {
+            let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');
+            assert_eq!(serde_json::from_str::<serde_json::Value>(body).unwrap()["model"], "desk");
+        }
     }
 }

@@ -12,7 +12,7 @@ use hone_protocol::service::ServiceState;
 use hone_protocol::worker::Sampling;
 use ratatui::layout::Rect;
 
-use super::tables::{service_names, service_state};
+use super::tables::{chat_names, service_state};
 use super::{Class, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
 use crate::keymap::Context;
@@ -121,10 +121,11 @@ impl Playground {
 
     /// Chooses a service when none is chosen: one that answers, the newest.
     fn fill_in(&mut self, view: &View<'_>) {
-        let names = service_names(view);
+        let names = chat_names(view);
         if self.settings.value("service").is_empty() {
-            let on = view.mirror.services().iter().rev().find(|s| s.state == ServiceState::On);
-            let name = on.or(view.mirror.services().last()).map(|s| s.record.name.clone());
+            let mut chat = view.mirror.services().iter().rev().filter(|s| !s.is_encoder);
+            let on = chat.clone().find(|s| s.state == ServiceState::On);
+            let name = on.or(chat.next()).map(|s| s.record.name.clone());
             self.settings.set("service", name.unwrap_or_default());
         }
         self.settings.offer("service", names);
@@ -135,8 +136,13 @@ impl Playground {
         if said.trim().is_empty() || self.streaming {
             return;
         }
-        if self.settings.value("service").is_empty() {
+        let service = self.settings.value("service").to_owned();
+        if service.is_empty() {
             desk.warn(desk.view.t("chat.no_service"));
+            return;
+        }
+        if desk.view.mirror.services().iter().any(|s| s.is_encoder && s.record.name == service) {
+            desk.warn(desk.view.fill("chat.encoder", &[("service", &service)]));
             return;
         }
         self.turns.push(Turn::new(true, said.clone()));

@@ -27,7 +27,7 @@ pub(super) fn service_row(view: &View<'_>, service: &ServiceView, glyphs: &crate
         cells: vec![
             piece(cell(&service.record.name), Token::Text),
             service_state(view, service, glyphs),
-            piece(cell(&service.version_reference), Token::Muted),
+            piece(served(view, service), Token::Muted),
             piece(number::grouped(service.requests), Token::Text),
             piece(
                 if service.memory_bytes == 0 { "-".into() } else { number::bytes(service.memory_bytes) },
@@ -35,6 +35,12 @@ pub(super) fn service_row(view: &View<'_>, service: &ServiceView, glyphs: &crate
             ),
         ],
     }
+}
+
+/// What a service serves; of one that does not chat, that too.
+fn served(view: &View<'_>, service: &ServiceView) -> String {
+    let version = cell(&service.version_reference);
+    if service.is_encoder { format!("{version} {}", view.t("services.embeddings")) } else { version }
 }
 
 /// An application in the list.
@@ -155,6 +161,8 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     }
     page.blank();
     page.fact_as(view.t("word.version"), service.version_reference.clone(), Token::Accent);
+    let kind = if service.is_encoder { "services.embeddings" } else { "services.chat" };
+    page.fact(view.t("col.kind"), view.t(kind).to_owned());
     page.fact(view.t("services.address"), format!("{}/v1", howto::base_address(view)));
     page.fact(view.t("field.slots"), service.record.slots.to_string());
     page.fact(

@@ -170,6 +170,11 @@ pub(crate) fn service_names(view: &View<'_>) -> Vec<String> {
     view.mirror.services().iter().map(|s| s.record.name.clone()).collect()
 }
 
+/// Names of the services that answer a conversation.
+pub(crate) fn chat_names(view: &View<'_>) -> Vec<String> {
+    view.mirror.services().iter().filter(|s| !s.is_encoder).map(|s| s.record.name.clone()).collect()
+}
+
 /// Names of all applications.
 pub(crate) fn application_names(view: &View<'_>) -> Vec<String> {
     view.mirror.applications().iter().map(|a| a.record.name.clone()).collect()

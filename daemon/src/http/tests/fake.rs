@@ -12,7 +12,9 @@ use hone_protocol::service::Price;
 use hone_protocol::value::Bytes;
 use tokio::sync::{Semaphore, watch};
 
-use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
+use super::super::desk::{
+    AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece, Vector,
+};
 
 /// The one good key.
 pub(super) const KEY: &str = "hone_test_key";
@@ -72,6 +74,18 @@ impl Fake {
             asks: Arc::default(),
             rows: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
+        }
+    }
+
+    fn opening(&self, service: &str) -> Opening {
+        let mut id = [0; 16];
+        // Unix milliseconds of September 2026, as a UUIDv7 has them.
+        id[..6].copy_from_slice(&1_790_000_123_456_u64.to_be_bytes()[2..]);
+        id[15] = u8::try_from(self.asks.lock().unwrap().len()).unwrap();
+        Opening {
+            ledger: LedgerId::from_bytes(id),
+            version_reference: format!("{service}-model@3"),
+            service: service.to_owned(),
         }
     }
 
@@ -139,6 +153,7 @@ impl Desk for Fake {
             version_reference: format!("{name}-model@3"),
             context_tokens: 2048,
             wanted: true,
+            is_encoder: name == "vectors",
         };
         self.scripts.keys().map(callable).collect()
     }
@@ -167,6 +182,18 @@ impl Desk for Fake {
         })
     }
 
+    async fn embed(&self, _: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+        let script = self.scripts[&ask.service].clone();
+        self.note(format!("embed {} {:?}", ask.service, ask.inputs));
+        if let Some(failure) = script.begin {
+            return Err(failure);
+        }
+        let opening = self.opening(&ask.service);
+        let vector = |index| Vector { values: vec![0.6, -0.8, index as f32 / 3.0], was_cut: ask.cut && index == 1 };
+        let vectors = (0..ask.inputs.len()).map(vector).collect();
+        Ok(Embedded { row: row(opening.ledger, Outcome::Complete, 0), opening, vectors })
+    }
+
     async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {
         let script = self.scripts[&ask.service].clone();
         self.note(format!("begin {}", ask.service));
@@ -179,16 +206,8 @@ impl Desk for Fake {
         if let Some(failure) = script.begin {
             return Err(failure);
         }
-        let mut id = [0; 16];
-        // Unix milliseconds of September 2026, as a UUIDv7 has them.
-        id[..6].copy_from_slice(&1_790_000_123_456_u64.to_be_bytes()[2..]);
-        id[15] = u8::try_from(self.asks.lock().unwrap().len()).unwrap();
         Ok(FakeAnswering {
-            opening: Opening {
-                ledger: LedgerId::from_bytes(id),
-                version_reference: format!("{}-model@3", ask.service),
-                service: ask.service,
-            },
+            opening: self.opening(&ask.service),
             steps: script.steps.into(),
             close: script.close,
             close_at_gate: script.close_at_gate,
@@ -277,28 +296,32 @@ impl Answering for FakeAnswering {
             self.desk.note("close fails".to_owned());
             return Err(failure);
         }
-        let price = Price { input_micros: Some(1), cached_micros: None, output_micros: Some(2) };
-        let row = LedgerRow {
-            id: self.opening.ledger,
-            application: ApplicationId::from_bytes([7; 16]),
-            key: None,
-            service: ServiceId::from_bytes([1; 16]),
-            version: VersionId::from_bytes([2; 16]),
-            opened_at_ms: 0,
-            day: "2026-09-21".to_owned(),
-            closed_at_ms: Some(1),
-            outcome,
-            prompt_tokens: 11,
-            cached_tokens: 4,
-            completion_tokens: tokens,
-            price,
-            amount: amount(&price, 11, 4, tokens),
-            user: String::new(),
-            first_token_ms: None,
-        };
+        let row = row(self.opening.ledger, outcome, tokens);
         self.desk.rows.lock().unwrap().push(row.clone());
         self.desk.note(format!("closed {outcome:?} {tokens}"));
         Ok(row)
+    }
+}
+
+fn row(id: LedgerId, outcome: Outcome, tokens: u64) -> LedgerRow {
+    let price = Price { input_micros: Some(1), cached_micros: None, output_micros: Some(2) };
+    LedgerRow {
+        id,
+        application: ApplicationId::from_bytes([7; 16]),
+        key: None,
+        service: ServiceId::from_bytes([1; 16]),
+        version: VersionId::from_bytes([2; 16]),
+        opened_at_ms: 0,
+        day: "2026-09-21".to_owned(),
+        closed_at_ms: Some(1),
+        outcome,
+        prompt_tokens: 11,
+        cached_tokens: 4,
+        completion_tokens: tokens,
+        price,
+        amount: amount(&price, 11, 4, tokens),
+        user: String::new(),
+        first_token_ms: None,
     }
 }
 

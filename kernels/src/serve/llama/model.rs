@@ -120,6 +120,13 @@ impl Model {
         usize::try_from(n).unwrap_or(0)
     }
 
+    /// Width of the vectors that the model makes of tokens.
+    pub fn vector_width(&self) -> usize {
+        // SAFETY: the model is alive.
+        let n = unsafe { sys::llama_model_n_embd_out(self.ptr.as_ptr()) };
+        usize::try_from(n).unwrap_or(0)
+    }
+
     /// Context length the model was trained for, in tokens.
     pub fn trained_context_tokens(&self) -> u32 {
         // SAFETY: the model is alive.

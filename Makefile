@@ -65,6 +65,7 @@ prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/peft.py $(BIN)
 	python3 tests/prove/lm_eval.py $(BIN)
+	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)

@@ -3,12 +3,16 @@
 //!
 //! What never lives here: loading of weights, tokenisation.
 
+mod encoder;
+
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::arch;
 use crate::gguf::{Array, GgufError, GgufFile, Value};
+
+pub use encoder::Pooling;
 
 /// Most layers that llama.cpp has room for; a file that announces more is refused.
 pub const LAYERS_MAX: u64 = 512;
@@ -23,31 +27,6 @@ pub const TEMPLATE_KEY: &str = "hone.template.sha256";
 pub const BASE_KEY: &str = "hone.base.sha256";
 /// Key in a model for the SHA-256 of the file whose values its training began with.
 pub const PARENT_KEY: &str = "hone.parent.sha256";
-
-/// Architectures that read a whole text at once and make vectors of its tokens: they write nothing. As the pinned
-/// llama.cpp has them (it makes no cache for these).
-const ENCODERS: &[&str] = &[
-    "bert",
-    "modern-bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "neo-bert",
-    "jina-bert-v2",
-    "jina-bert-v3",
-    "eurobert",
-    "gemma-embedding",
-];
-
-/// How the vectors of an input's tokens become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// The first one.
-    First,
-    /// The last one.
-    Last,
-}
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -259,7 +238,7 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
     if file.tensors.is_empty() {
         return Err(rule(file, "tensors", "the file has none".into()));
     }
-    let is_encoder = ENCODERS.contains(&architecture.as_str());
+    let is_encoder = encoder::is_encoder(&architecture);
     let layers = bounded(file, &key("block_count"), LAYERS_MAX)?;
     let embedding_width = bounded(file, &key("embedding_length"), 1 << 24)?;
     let context_tokens = bounded(file, &key("context_length"), 1 << 32)?;
@@ -293,21 +272,9 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
         chat_template: template,
         untrainable: arch::recognise(file).err().map(|e| e.to_string()),
         is_encoder,
-        pooling: pooling(file, &key("pooling_type"))?,
+        pooling: encoder::pooling(file, &key("pooling_type"))?,
         architecture,
     })
-}
-
-/// llama.cpp's numbers: 0 is said of models that nobody told how.
-fn pooling(file: &GgufFile, key: &str) -> Result<Option<Pooling>, InspectError> {
-    match integer(file, key) {
-        None | Some(0) => Ok(None),
-        Some(1) => Ok(Some(Pooling::Mean)),
-        Some(2) => Ok(Some(Pooling::First)),
-        Some(3) => Ok(Some(Pooling::Last)),
-        Some(4) => Err(rule(file, key, "is 4: a reranker, which gives scores and no vectors, cannot be served".into())),
-        Some(other) => Err(rule(file, key, format!("must be 0 to 3, is {other}"))),
-    }
 }
 
 fn adapter_facts(file: &GgufFile) -> Result<AdapterFacts, InspectError> {

@@ -50,6 +50,14 @@ struct Seat {
     tokens: Vec<i32>,
     done: usize,
     sum: Vec<f64>,
+    /// Its request is over.
+    is_gone: bool,
+}
+
+impl Seat {
+    fn is_done(&self) -> bool {
+        self.is_gone || self.done == self.tokens.len()
+    }
 }
 
 /// The context of a model's embeddings and what waits for it.
@@ -130,7 +138,7 @@ impl Embedder {
     /// Forgets a request; false when it is not here.
     pub(super) fn cancel(&mut self, id: u64) -> bool {
         self.waiting.retain(|waiting| waiting.id != id);
-        // Its seats stay until the batch is done; nobody is told of them.
+        self.seats.iter_mut().filter(|seat| seat.id == id).for_each(|seat| seat.is_gone = true);
         self.open.remove(&id).is_some()
     }
 
@@ -141,6 +149,8 @@ impl Embedder {
         }
         let entries = self.fill();
         if entries.is_empty() {
+            // All who sat here are gone.
+            self.rise(out);
             return 0;
         }
         match self.compute(&entries) {
@@ -165,7 +175,7 @@ impl Embedder {
                     {
                         out.push(EngineEvent::EmbedStarted { id, tokens: open.tokens });
                     }
-                    self.seats.push(Seat { id, index, tokens, done: 0, sum: Vec::new() });
+                    self.seats.push(Seat { id, index, tokens, done: 0, sum: Vec::new(), is_gone: false });
                 }
                 Some(input) => {
                     waiting.inputs.push_front(input);
@@ -186,7 +196,7 @@ impl Embedder {
         let most = self.context.params().batch_tokens_max as usize;
         let mut entries = Vec::new();
         for (number, seat) in self.seats.iter_mut().enumerate() {
-            while seat.done < seat.tokens.len() && entries.len() < most {
+            while !seat.is_done() && entries.len() < most {
                 self.batch.add(number as u32, seat.done, seat.tokens[seat.done], true);
                 entries.push((number, seat.done));
                 seat.done += 1;
@@ -218,12 +228,12 @@ impl Embedder {
 
     /// When all seats are done: tells their vectors and empties them.
     fn rise(&mut self, out: &mut Vec<EngineEvent>) {
-        if self.seats.iter().any(|seat| seat.done < seat.tokens.len()) {
+        if !self.seats.iter().all(Seat::is_done) {
             return;
         }
         self.context.clear();
         for seat in std::mem::take(&mut self.seats) {
-            let Some(open) = self.open.get_mut(&seat.id) else { continue };
+            let Some(open) = self.open.get_mut(&seat.id).filter(|_| !seat.is_gone) else { continue };
             let Some(vector) = unit(&seat.sum) else {
                 let error =
                     "the model gave no vector of finite numbers: its weights or this machine's arithmetic are broken";
@@ -243,7 +253,7 @@ impl Embedder {
     /// A failed computation ends every request that has a seat.
     fn fail_all(&mut self, error: &str, out: &mut Vec<EngineEvent>) {
         self.context.clear();
-        for seat in std::mem::take(&mut self.seats) {
+        for seat in std::mem::take(&mut self.seats).into_iter().filter(|seat| !seat.is_gone) {
             if self.cancel(seat.id) {
                 out.push(EngineEvent::Failed { id: seat.id, error: error.to_owned(), completion_tokens: 0 });
             }

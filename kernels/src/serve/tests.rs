@@ -1,5 +1,6 @@
 //! The engine on the starter model, against a plain sequential decode of the same model.
 
+mod embeddings;
 mod structured;
 
 use std::path::PathBuf;

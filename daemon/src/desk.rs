@@ -5,10 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::application::{LedgerRow, Outcome, Services};
+use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
+use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
-use hone_protocol::id::LedgerId;
+use hone_protocol::id::{JobId, LedgerId};
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
 use hone_protocol::value::{Bytes, Hash, Json, Pico};
@@ -17,13 +18,16 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
+use crate::config::Places;
 use crate::dispatcher::Events;
-use crate::dispatcher::event::{Close, Event, Watermark};
+use crate::dispatcher::event::{Close, Event, KeptRow, Watermark};
 use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 use crate::hub::Hub;
 use crate::secret;
 use crate::state::State;
+use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
+use crate::workers::turns::{Spare, Urgent};
 
 /// Tokens that may be written beyond what is durably billed.
 const AHEAD_MAX: u64 = 64;
@@ -49,6 +53,10 @@ pub struct ServiceDesk {
     pub events: Events,
     /// Serving processes.
     pub serving: ServingTable,
+    /// For rows of batches.
+    pub store: Arc<Store>,
+    /// Where files are.
+    pub places: Arc<Places>,
 }
 
 impl ServiceDesk {
@@ -125,12 +133,28 @@ impl ServiceDesk {
         }
     }
 
-    async fn answer(&self, caller: Caller, ask: Ask) -> Result<Metered, Failure> {
+    /// Begins to answer a row of a batch when its turn comes, behind everybody who waits for an answer.
+    pub async fn begin_row(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
+        let state = self.hub.state();
+        let service = self.service(&state, caller, &ask.service)?;
+        let (serving, adapter) = self.find(&state, &service)?;
+        let turn = serving.turns.spare(adapter, ask.choices(), slots_of(&state, &service)).await;
+        self.answer(caller.clone(), ask, Some(turn)).await
+    }
+
+    /// Begins to answer: in the turn of a row, or at once.
+    async fn answer(&self, caller: Caller, ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
         let state = self.hub.state();
         let service = self.service(&state, &caller, &ask.service)?;
         let (serving, adapter) = self.find(&state, &service)?;
         let choices = ask.choices();
-        check_room(&serving, &service, choices)?;
+        let turn = match row_turn {
+            Some(turn) => InTurn::Row(turn),
+            None => {
+                check_room(&serving, &service, choices)?;
+                InTurn::First { _turn: serving.turns.urgent(adapter, choices, slots_of(&state, &service)) }
+            }
+        };
         let (first, words) = serving.requests(choices);
         let row = self.row(&state, &caller, &service, &ask.user);
         let mut answer = Metered {
@@ -147,6 +171,8 @@ impl ServiceDesk {
                 service: service.name.clone(),
                 version_reference: state.version_reference(service.version),
             },
+            row: row.clone(),
+            turn,
             mark: Arc::default(),
             delivered: 0,
             asked: 0,
@@ -184,7 +210,7 @@ impl ServiceDesk {
         if let Some(open) = open {
             answer.opened(open).await?;
         }
-        match answer.words.recv().await {
+        match answer.word().await {
             Some(began @ FromWorker::Began { .. }) => {
                 answer.note_begin(&began);
                 Ok(answer)
@@ -240,14 +266,55 @@ fn prompt_tokens_most(prompt: &Prompt) -> u64 {
     }
 }
 
-/// Refuses what would be more than [`REQUESTS_MAX`] at once.
+/// Slots of the process that answers for a service, for each adapter.
+fn slots_of(state: &State, service: &ServiceRecord) -> usize {
+    let base = state.versions.get(&service.version).map(|version| state.base_of(version));
+    base.and_then(|base| state.serving.get(&base)).map_or(1, |serving| serving.slots as usize)
+}
+
+/// Refuses what would be more than [`REQUESTS_MAX`] at once; rows of batches take no place from others.
 fn check_room(serving: &Serving, service: &ServiceRecord, more: usize) -> Result<(), Failure> {
-    let open = serving.open_requests();
+    let open = serving.open_requests().saturating_sub(serving.turns.rows());
     if open + more > REQUESTS_MAX {
         let message = format!("{open} requests wait already, and {more} more would be over {REQUESTS_MAX}");
         return Err(Failure::new(FailureCode::Overloaded, message).at(service.name.clone()).hint(HintCode::TryAgain));
     }
     Ok(())
+}
+
+/// Why a row of a batch was put back.
+fn gave_way() -> Failure {
+    Failure::new(FailureCode::Overloaded, "the row gave way to somebody who waits for an answer")
+}
+
+/// How fast a batch is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    /// Tokens per second, prompts and answers.
+    pub tokens_per_s: f64,
+    /// Remaining milliseconds, estimated.
+    pub remaining_ms: Option<u64>,
+}
+
+impl ServiceDesk {
+    /// Keeps a row of a batch that was refused before anything was metered.
+    pub async fn keep_refused(&self, job: JobId, attempt: u32, row: BatchRow, pace: Pace) -> Result<(), Failure> {
+        post_row(&self.events, job, attempt, row, None, pace).await
+    }
+}
+
+async fn post_row(
+    events: &Events,
+    job: JobId,
+    attempt: u32,
+    row: BatchRow,
+    close: Option<Close>,
+    pace: Pace,
+) -> Result<(), Failure> {
+    let (done, durable) = oneshot::channel();
+    let kept = KeptRow { row, close, tokens_per_s: pace.tokens_per_s, remaining_ms: pace.remaining_ms };
+    events.post(Event::BatchRow { job, number: attempt, kept: Box::new(kept), done }).await;
+    durable.await.map_err(|_| Failure::new(FailureCode::Interrupted, "the daemon no longer takes rows of this attempt"))
 }
 
 fn gone() -> Failure {
@@ -305,8 +372,16 @@ impl Desk for ServiceDesk {
     }
 
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
-        self.answer(caller.clone(), ask).await
+        self.answer(caller.clone(), ask, None).await
     }
+}
+
+/// Why an answer may be computed now; held as long as it is.
+enum InTurn {
+    /// Somebody waits for it.
+    First { _turn: Urgent },
+    /// It is a row of a batch, which gives way.
+    Row(Spare),
 }
 
 /// A metered request under way: one row of the ledger, one or more answers.
@@ -324,6 +399,9 @@ pub struct Metered {
     cached_tokens: u64,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
+    /// The row as it was opened.
+    row: LedgerRow,
+    turn: InTurn,
     mark: Arc<Watermark>,
     delivered: u64,
     /// The highest watermark that was asked for.
@@ -352,7 +430,28 @@ impl Metered {
         self.opening.ledger
     }
 
+    /// The next word of the worker; a row that must give way hears that instead.
+    async fn word(&mut self) -> Option<FromWorker> {
+        match &self.turn {
+            InTurn::First { .. } => self.words.recv().await,
+            InTurn::Row(turn) => tokio::select! {
+                biased;
+                () = turn.taken() => Some(FromWorker::Refused { request: self.first, failure: gave_way() }),
+                word = self.words.recv() => word,
+            },
+        }
+    }
+
+    /// How the ledger's row closes. Of a row of a batch nothing is billed but what is kept: see [`Metered::keep`].
     fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
+        if matches!(self.turn, InTurn::Row(_)) {
+            let first_token_ms = self.first_token_ms;
+            return Close { outcome, prompt_tokens: 0, cached_tokens: 0, completion_tokens: 0, first_token_ms };
+        }
+        self.whole_close(outcome, tokens)
+    }
+
+    fn whole_close(&self, outcome: Outcome, tokens: u64) -> Close {
         Close {
             outcome,
             prompt_tokens: self.prompt_tokens,
@@ -437,6 +536,40 @@ impl Metered {
         }
     }
 
+    /// What the ledger will say when the answer is kept with so many tokens.
+    pub fn row_with(&self, tokens: u64) -> LedgerRow {
+        let mut row = self.row.clone();
+        (row.prompt_tokens, row.cached_tokens, row.completion_tokens) =
+            (self.prompt_tokens, self.cached_tokens, tokens);
+        row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
+        row
+    }
+
+    /// Keeps the row of a batch and closes the ledger's row in one transaction; returns after it. `done` is the row but for
+    /// what is counted.
+    pub async fn keep(
+        mut self,
+        job: JobId,
+        attempt: u32,
+        done: BatchRow,
+        tokens: u64,
+        pace: Pace,
+    ) -> Result<(), Failure> {
+        self.closed = true;
+        self.forget();
+        let outcome = if done.answer.is_ok() { Outcome::Complete } else { Outcome::Failed };
+        let close = self.whole_close(outcome, tokens);
+        let row = BatchRow {
+            version: self.opening.version_reference.clone(),
+            ledger: Some(self.ledger()),
+            prompt_tokens: close.prompt_tokens,
+            cached_tokens: close.cached_tokens,
+            completion_tokens: tokens,
+            ..done
+        };
+        post_row(&self.events, job, attempt, row, Some(close), pace).await
+    }
+
     /// Closes the row of an answer that never began.
     async fn fail(mut self, failure: Failure) -> Failure {
         match self.finish(Outcome::Failed, 0).await {
@@ -468,12 +601,12 @@ impl Answering for Metered {
             }
             let wait = Duration::from_millis(MARK_MS);
             let message = if self.delivered > self.asked {
-                match tokio::time::timeout(wait, self.words.recv()).await {
+                match tokio::time::timeout(wait, self.word()).await {
                     Ok(message) => message,
                     Err(_) => continue,
                 }
             } else {
-                self.words.recv().await
+                self.word().await
             };
             let Some(word) = message else { return AnswerStep::Failed(gone()) };
             if let Some(step) = self.step(word) {
@@ -512,7 +645,12 @@ impl Drop for Metered {
         }
         self.forget();
         let (reply, _) = oneshot::channel();
-        let close = self.close_of(Outcome::Disconnected, self.delivered);
+        let outcome = match self.turn {
+            InTurn::First { .. } => Outcome::Disconnected,
+            // A row of a batch has no client who could go away: it is put back.
+            InTurn::Row(_) => Outcome::Failed,
+        };
+        let close = self.close_of(outcome, self.delivered);
         let event = Event::CloseRow { id: self.ledger(), close, reply };
         let events = self.events.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -1,6 +1,7 @@
 //! honed: the daemon that owns every fact. See ARCHITECTURE.md for the map.
 #![forbid(unsafe_code)]
 
+mod archive;
 pub mod child;
 pub mod clock;
 pub mod config;

@@ -29,7 +29,7 @@ use crate::store::{Store, Table, Writes};
 use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
-use crate::{clock, http, machine, socket};
+use crate::{archive, clock, http, machine, socket};
 
 /// How long a graceful stop may take: checkpoints first.
 const STOP_MS: u64 = 60_000;
@@ -95,7 +95,13 @@ fn take_lock(state: &Path) -> Result<Lock, StartError> {
 pub async fn run(options: Options) -> Result<u8, StartError> {
     let places = Arc::new(options.places.clone());
     make_private(&places.state)?;
-    for folder in [&places.state.join(paths::RUN), &places.models, &places.blobs, &places.state.join(paths::JOBS)] {
+    for folder in [
+        &places.state.join(paths::RUN),
+        &places.models,
+        &places.blobs,
+        &places.state.join(paths::JOBS),
+        &places.files(),
+    ] {
         make_private(folder)?;
     }
     check_private(&places.state.join(paths::RUN))?;
@@ -104,6 +110,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     sweep_unfinished(&places.models);
     let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
+    archive::sweep(&places.files(), &state);
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
     let http_listeners = bind_http(&options, &places.state.join(paths::RUN), &mut notes).await?;
@@ -132,7 +139,13 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     dispatcher::run(state, store.clone(), hub.clone(), queue, performer).map_err(anyhow::Error::from)?;
     events.post(Event::Http(http_listeners.1.clone())).await;
 
-    let desk = ServiceDesk { hub: hub.clone(), events: events.clone(), serving: serving.clone() };
+    let desk = ServiceDesk {
+        hub: hub.clone(),
+        events: events.clone(),
+        serving: serving.clone(),
+        store: store.clone(),
+        places: places.clone(),
+    };
     let (stop_http, http_stop) = watch::channel(false);
     let http_task = tokio::spawn(http::run(http_listeners.0, desk.clone(), http_stop));
     let room = Arc::new(Room {

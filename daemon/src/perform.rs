@@ -8,6 +8,7 @@ use hone_protocol::id::JobId;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::desk::ServiceDesk;
 use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{Events, Perform};
@@ -52,6 +53,13 @@ impl Perform for Performer {
                     store: self.store.clone(),
                     spawner: self.keeper.spawner.clone(),
                     events: self.events.clone(),
+                    desk: ServiceDesk {
+                        hub: self.keeper.hub.clone(),
+                        events: self.events.clone(),
+                        serving: self.keeper.table.clone(),
+                        store: self.store.clone(),
+                        places: self.keeper.places.clone(),
+                    },
                     stop,
                 };
                 self.runtime.spawn(attempt::run(context));
@@ -80,6 +88,12 @@ impl Perform for Performer {
             Effect::CleanJob { job, keep_result } => {
                 let folder = job_folder(&self.keeper.places, job);
                 self.runtime.spawn_blocking(move || kept::clean(&folder, keep_result));
+            }
+            Effect::FileDone(to) => drop(to.send(Ok(()))),
+            Effect::RemoveFile(file) => {
+                let path = self.keeper.places.files().join(file.to_string());
+                // What cannot be removed now has no record, and is removed at the next start.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
             }
             Effect::RemoveWeights(name) => {
                 let path = self.keeper.places.models.join(name);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, LedgerRow, Services, Usage};
+use hone_protocol::batch::FileRecord;
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
 use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
@@ -56,6 +57,8 @@ pub struct Attempt {
     pub plan: Option<TrainPlan>,
     /// The last loss.
     pub last_loss: Option<f64>,
+    /// Tokens per second of a batch.
+    pub tokens_per_s: Option<f64>,
     /// What it was admitted with, in bytes.
     pub memory_bytes: u64,
 }
@@ -122,6 +125,8 @@ pub struct State {
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
     pub open_rows: Map<LedgerId, LedgerRow>,
+    /// Files that applications uploaded.
+    pub files: Map<FileId, Arc<FileRecord>>,
     /// The machine.
     pub machine: Arc<Machine>,
     /// Where HTTP listens.
@@ -167,6 +172,7 @@ impl State {
             usage: Arc::new(usage),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
+            files: load(store, Table::Files, |r: &FileRecord| r.id)?,
             machine: Arc::default(),
             http: Arc::default(),
             stopping: false,
@@ -420,6 +426,7 @@ impl State {
             progress: attempt.and_then(|a| a.progress.clone()),
             plan: attempt.and_then(|a| a.plan),
             last_loss: attempt.and_then(|a| a.last_loss),
+            tokens_per_s: attempt.and_then(|a| a.tokens_per_s),
             pid: attempt.and_then(|a| a.pid),
         })
     }

@@ -3,6 +3,7 @@
 //! Each area has its own table below `catalogue/`; this file only looks things up.
 
 mod area;
+mod batches;
 mod cli;
 mod convert;
 mod help;
@@ -36,6 +37,7 @@ pub type Message = (&'static str, &'static str, &'static str);
 /// All tables.
 pub const TABLES: &[&[Message]] = &[
     area::MESSAGES,
+    batches::MESSAGES,
     cli::MESSAGES,
     convert::MESSAGES,
     help::MESSAGES,

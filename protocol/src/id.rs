@@ -164,6 +164,8 @@ kinds! {
     Key, KeyId, "key";
     /// A metered request: a row of the ledger.
     LedgerEntry, LedgerId, "req";
+    /// A file that an application uploaded.
+    File, FileId, "file";
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::{BatchCounts, BatchSpec};
 use crate::bench::BenchReport;
 use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
@@ -40,6 +41,8 @@ pub enum JobSpec {
     Convert(Conversion),
     /// Make a version of a kept checkpoint of a run.
     Register(RegisterSpec),
+    /// Ask a service many things.
+    Batch(BatchSpec),
 }
 
 /// Which checkpoint becomes a version.
@@ -63,14 +66,17 @@ impl JobSpec {
             JobSpec::Evaluate(_) => "evaluate",
             JobSpec::Convert(conversion) => conversion.kind(),
             JobSpec::Register(_) => "register",
+            JobSpec::Batch(_) => "batch",
         }
     }
 
-    /// The model version that it works on, as it is written; none for what comes from outside, and for a registration, which
-    /// works on a run.
+    /// The model version that it works on, as it is written; none for what comes from outside, for a registration, which works on
+    /// a run, and for a batch, which asks a service.
     pub fn works_on(&self) -> Option<&str> {
         match self {
-            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) => None,
+            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) | JobSpec::Batch(_) => {
+                None
+            }
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
             JobSpec::Convert(conversion) => conversion.works_on(),
@@ -110,6 +116,8 @@ pub struct JobRecord {
     pub ended_at_ms: Option<i64>,
     /// The next number of its durable events.
     pub next_event_seq: u64,
+    /// How far a batch is; none for other kinds.
+    pub batch: Option<BatchCounts>,
 }
 
 /// The stored state of a job.
@@ -168,6 +176,8 @@ pub enum JobResult {
     },
     /// What formats of a model come to on this machine.
     Bench(BenchReport),
+    /// Answers to the lines of a file; they are read as the batch's own files.
+    Batch(BatchCounts),
 }
 
 /// The state that people see.
@@ -211,6 +221,8 @@ pub struct JobView {
     pub plan: Option<TrainPlan>,
     /// The last loss of a training run.
     pub last_loss: Option<f64>,
+    /// Tokens per second of a running batch, prompts and answers.
+    pub tokens_per_s: Option<f64>,
     /// Process of the running attempt.
     pub pid: Option<u32>,
 }

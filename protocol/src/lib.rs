@@ -4,12 +4,13 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
+//! [`application`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod application;
+pub mod batch;
 pub mod bench;
 pub mod blueprint;
 pub mod catalogue;

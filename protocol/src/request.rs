@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
+use crate::batch::BatchRow;
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
@@ -235,6 +236,17 @@ pub enum Request {
         /// The training job.
         job: JobId,
     },
+    /// What became of the rows of a batch, by row. Rows with answers are let go when they have become a dataset version.
+    BatchRows {
+        /// The batch.
+        job: JobId,
+        /// Rows that failed, instead of those with answers.
+        failed: bool,
+        /// From this row or line on.
+        from_row: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
     /// What a training run would do, without starting it.
     PlanTrain {
         /// The form.
@@ -404,6 +416,7 @@ impl Request {
                 | Metrics { .. }
                 | Samples { .. }
                 | Checkpoints { .. }
+                | BatchRows { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
@@ -460,6 +473,8 @@ pub enum Answer {
     Samples(Vec<Sampled>),
     /// To `checkpoints`.
     Checkpoints(Vec<KeptCheckpoint>),
+    /// To `batch_rows`.
+    BatchRows(Vec<BatchRow>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.

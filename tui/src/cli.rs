@@ -3,6 +3,7 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod batch;
 mod bench;
 mod budget;
 mod chat;
@@ -104,6 +105,8 @@ enum Noun {
     #[command(subcommand)]
     Eval(evaluation::Verb),
     #[command(subcommand)]
+    Batch(batch::Verb),
+    #[command(subcommand)]
     Service(service::Verb),
     #[command(subcommand)]
     App(application::AppVerb),
@@ -161,6 +164,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),
+        Noun::Batch(verb) => verb.run(&context),
         Noun::Service(verb) => verb.run(&context),
         Noun::App(verb) => verb.run(&context),
         Noun::Key(verb) => verb.run(&context),

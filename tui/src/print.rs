@@ -336,6 +336,9 @@ pub fn progress(language: Language, view: &JobView) -> String {
     if let Some(ms) = progress.remaining_ms {
         text.push_str(&catalogue::fill(language, "cli.left", &[("time", &duration(ms))]));
     }
+    if let Some(rate) = view.tokens_per_s {
+        text.push_str(&catalogue::fill(language, "cli.rate_now", &[("rate", &format!("{rate:.0}"))]));
+    }
     if let Some(loss) = view.last_loss {
         text.push_str(&catalogue::fill(language, "cli.loss_now", &[("loss", &format!("{loss:.4}"))]));
     }

@@ -165,12 +165,14 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
             started_at_ms: Some(at),
             ended_at_ms: ended.then_some(at + 2 * MINUTE_MS),
             next_event_seq: 4,
+            batch: None,
         },
         shown,
         waits_for: String::new(),
         progress: None,
         plan: None,
         last_loss: None,
+        tokens_per_s: None,
         pid: None,
     }
 }
@@ -285,6 +287,7 @@ pub(crate) fn dataset() -> DatasetView {
                 ],
             },
             job: None,
+            lineage: None,
             created_at_ms: NOW_MS - 90 * MINUTE_MS,
             created_by: "lin".into(),
         }],

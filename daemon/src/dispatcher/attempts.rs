@@ -142,14 +142,22 @@ impl Decider {
         self.job_event(id, JobEventKind::Started { attempt: job.attempt, from_step });
         Arc::make_mut(&mut self.state.attempts).insert(
             id,
-            Attempt { number: job.attempt, pid: None, progress: None, plan: None, last_loss: None, memory_bytes },
+            Attempt {
+                number: job.attempt,
+                pid: None,
+                progress: None,
+                plan: None,
+                last_loss: None,
+                tokens_per_s: None,
+                memory_bytes,
+            },
         );
         if let Some(job) = self.state.jobs.get(&id).cloned() {
             self.effects.push(Effect::StartAttempt(job));
         }
     }
 
-    fn is_current(&self, job: JobId, number: u32) -> bool {
+    pub(super) fn is_current(&self, job: JobId, number: u32) -> bool {
         self.state.attempts.get(&job).is_some_and(|a| a.number == number)
     }
 
@@ -192,6 +200,7 @@ impl Decider {
                 });
                 self.job_event(job, JobEventKind::Checkpointed { step });
             }
+            Fact::BatchCounted(rows) => self.batch_counted(job, rows),
             Fact::EvaluationRows(rows) => {
                 for row in rows {
                     let id = jobs::evaluation_id(job);
@@ -209,7 +218,7 @@ impl Decider {
         }
     }
 
-    fn with_attempt(&mut self, job: JobId, change: impl FnOnce(&mut Attempt)) {
+    pub(super) fn with_attempt(&mut self, job: JobId, change: impl FnOnce(&mut Attempt)) {
         if let Some(attempt) = Arc::make_mut(&mut self.state.attempts).get_mut(&job) {
             change(attempt);
             self.dirty.insert(Subject::Job(job));

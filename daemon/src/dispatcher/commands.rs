@@ -164,11 +164,16 @@ impl Decider {
         (jobs::kind(&spec).check)(&self.state, &spec)?;
         let spec = jobs::pin(&self.state, spec)?;
         let id: JobId = new_id();
+        let payer = match &spec {
+            JobSpec::Batch(batch) => batch.payer(),
+            _ => OWNER,
+        };
         let job = JobRecord {
             id,
-            spec,
             person: person.to_owned(),
-            payer: self.state.application(OWNER)?.id,
+            payer: self.state.application(payer)?.id,
+            spec,
+            batch: None,
             created_at_ms: self.now_ms,
             state: JobState::Queued,
             wish: None,

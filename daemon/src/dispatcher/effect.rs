@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{JobId, VersionId};
+use hone_protocol::id::{FileId, JobId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
@@ -55,6 +55,10 @@ pub enum Effect {
         /// Whether what it ended with stays, because it is no version yet.
         keep_result: bool,
     },
+    /// A wish for a file is durable.
+    FileDone(oneshot::Sender<Result<(), Failure>>),
+    /// Remove the bytes of an uploaded file.
+    RemoveFile(FileId),
     /// Remove a file of this name from the models folder.
     RemoveWeights(String),
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.

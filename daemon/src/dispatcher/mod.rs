@@ -4,6 +4,7 @@
 
 mod applications;
 mod attempts;
+mod batches;
 mod commands;
 pub mod effect;
 pub mod event;
@@ -35,6 +36,7 @@ use effect::Effect;
 use event::Event;
 
 pub(crate) use attempts::{metric_key, sample_key};
+pub(crate) use batches::{batch_key, batch_prefix};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -175,6 +177,8 @@ impl Decider {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
             }
             Event::CloseRow { id, close, reply } => self.close_row(id, close, reply),
+            Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
+            Event::File { wish, reply } => self.file_wish(wish, reply),
             Event::Machine(machine) => {
                 self.state.machine = Arc::new(machine);
                 self.dirty.insert(Subject::Machine);
@@ -361,7 +365,7 @@ fn refuse(effect: Effect, error: &StoreError, perform: &mut impl Perform) {
     let failure = Failure::new(FailureCode::NotSaved, error.to_string()).hint(HintCode::FreeDisk);
     match effect {
         Effect::Reply(to, _) => perform.perform(Effect::Reply(to, Err(failure))),
-        Effect::Opened(to) => drop(to.send(Err(failure))),
+        Effect::Opened(to) | Effect::FileDone(to) => drop(to.send(Err(failure))),
         Effect::Closed(to, _) => drop(to.send(Err(failure))),
         _ => {}
     }

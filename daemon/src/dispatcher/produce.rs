@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hone_protocol::batch::{BatchSpec, DatasetLineage};
 use hone_protocol::convert::{Conversion, Receipt};
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, ImportReport, Segment, Shape};
 use hone_protocol::evaluation::EvaluationRecord;
@@ -17,6 +18,11 @@ use super::{Decider, Subject};
 use crate::clock::new_id;
 use crate::jobs;
 use crate::store::{Table, codec};
+
+/// Why the first row of a report was rejected.
+fn first_reason(report: &ImportReport) -> String {
+    report.rejections.first().map_or(String::new(), |first| format!("; of row {}: {}", first.line, first.reason))
+}
 
 /// A version that is about to be recorded.
 struct NewVersion {
@@ -44,9 +50,10 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
-            Produced::Dataset { report, segments, first_row_id, licence } => {
-                self.add_dataset_version(&record, report, segments, first_row_id, &licence)
+            Produced::Dataset { report, segments, first_row_id, licence, lineage } => {
+                self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage)
             }
+            Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
             Produced::Converted { version, facts, file, adapter, parent, source, warning, receipt } => {
                 let lineage = Lineage {
@@ -123,13 +130,16 @@ impl Decider {
         segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
+        lineage: Option<DatasetLineage>,
     ) -> Result<JobResult, Failure> {
-        let JobSpec::ImportDataset { name, .. } = &job.spec else {
-            return Err(Failure::new(FailureCode::Internal, "rows came from a job that imports none"));
+        let name = match &job.spec {
+            JobSpec::ImportDataset { name, .. } => name,
+            JobSpec::Batch(BatchSpec::Dataset(batch)) => &batch.name,
+            _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
         if rows == 0 {
-            let message = format!("none of the {} rows could be kept; the report says why for each", report.read);
+            let message = format!("none of the {} rows could be kept{}", report.read, first_reason(&report));
             return Err(Failure::new(FailureCode::NoRows, message).at(report.source).hint(HintCode::CorrectFile));
         }
         let shape = Shape::of_format(&report.format);
@@ -168,9 +178,13 @@ impl Decider {
             rows,
             import: report.clone(),
             job: Some(job.id),
+            lineage,
             created_at_ms: self.now_ms,
             created_by: job.person.clone(),
         };
+        if version.lineage.is_some() {
+            self.let_rows_go(job.id, false);
+        }
         let result = JobResult::Dataset(version.id, report);
         self.writes.put(Table::Datasets, *dataset.id.bytes(), codec::record(&dataset));
         self.writes.put(Table::DatasetVersions, *version.id.bytes(), codec::record(&version));

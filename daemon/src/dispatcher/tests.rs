@@ -1,6 +1,7 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod batches;
 mod history;
 mod trash;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::batch::BatchSpec;
 use hone_protocol::blueprint::{NewArchitecture, SIZES, Tokens};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
@@ -180,6 +182,8 @@ fn effect_words(effect: &Effect) -> String {
         }
         Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
         Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
+        Effect::FileDone(_) => "the file is as wished".into(),
+        Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
     }
@@ -303,7 +307,7 @@ fn model_file(source: &str) -> Produced {
 fn rows() -> Produced {
     let report = ImportReport { format: "openai".into(), read: 100, kept: 100, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([5; 32]), size_bytes: 4096, rows: 100, first_row_id: 0 };
-    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into() }
+    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into(), lineage: None }
 }
 
 fn adapter() -> Produced {
@@ -560,6 +564,7 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     specs.extend(conversions.map(JobSpec::Convert));
     let register = Register { model: name(), alias: String::new(), publish: String::new() };
     specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
+    specs.push(JobSpec::Batch(BatchSpec::Dataset(Box::new(batches::batch()))));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

@@ -53,11 +53,11 @@ pub(super) struct End {
 
 /// A whole choice.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// The prompt, where it was wanted back.
     pub(super) echo: String,
     /// The answer itself.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// What the model thought before.
     pub(super) reasoning: String,
     /// Names of called tools with their arguments.
@@ -67,7 +67,7 @@ pub(super) struct Gathered {
     /// Tokens without text and the end mark.
     pub(super) end: Vec<TokenChance>,
     /// Why it ended.
-    pub(super) finish: Option<Finish>,
+    pub(crate) finish: Option<Finish>,
 }
 
 impl Gathered {
@@ -144,10 +144,23 @@ async fn whole<A: Answering, T: Dialect>(
     dialect: T,
     choices: usize,
 ) -> Result<Response<Body>, Refusal> {
+    let id = RequestId(answering.opening().ledger.to_string());
+    let (gathered, tokens) = match gather(&mut answering, choices).await {
+        Ok(gathered) => gathered,
+        Err(failure) => {
+            close(answering, Outcome::Failed, 0).await.map_err(Refusal::from)?;
+            return Err(Refusal::from(failure).of(id));
+        }
+    };
+    let row = close(answering, Outcome::Complete, tokens).await.map_err(|failure| Refusal::from(failure).of(id))?;
+    Ok(super::json_response(dialect.whole(&gathered, &row)))
+}
+
+/// Everything that an answer says, and its tokens.
+pub(crate) async fn gather<A: Answering>(answering: &mut A, choices: usize) -> Result<(Vec<Gathered>, u64), Failure> {
     let mut gathered: Vec<Gathered> = (0..choices).map(|_| Gathered::default()).collect();
     let mut tokens = 0;
-    let id = RequestId(answering.opening().ledger.to_string());
-    let failure = loop {
+    loop {
         match answering.next().await {
             AnswerStep::Echo { choice, text, chances } => {
                 let choice = &mut gathered[choice as usize];
@@ -160,23 +173,17 @@ async fn whole<A: Answering, T: Dialect>(
                 }
                 gathered[piece.choice as usize].take(piece);
             }
-            AnswerStep::Ended { finish: Finish::Cancelled, .. } => break Some(cancelled()),
+            AnswerStep::Ended { finish: Finish::Cancelled, .. } => return Err(cancelled()),
             AnswerStep::Ended { choice, finish, end, .. } => {
                 let choice = &mut gathered[choice as usize];
                 (choice.finish, choice.end) = (Some(finish), end);
                 if gathered.iter().all(|choice| choice.finish.is_some()) {
-                    break None;
+                    return Ok((gathered, tokens));
                 }
             }
-            AnswerStep::Failed(failure) => break Some(failure),
+            AnswerStep::Failed(failure) => return Err(failure),
         }
-    };
-    if let Some(failure) = failure {
-        close(answering, Outcome::Failed, 0).await.map_err(Refusal::from)?;
-        return Err(Refusal::from(failure).of(id));
     }
-    let row = close(answering, Outcome::Complete, tokens).await.map_err(|failure| Refusal::from(failure).of(id))?;
-    Ok(super::json_response(dialect.whole(&gathered, &row)))
 }
 
 /// The answer in pieces. The headers leave now; the body makes the frames as the connection takes them.

@@ -134,6 +134,12 @@ pub(super) fn tokens(place: &str, list: &[Value]) -> Result<Vec<i32>, Refusal> {
     }
 }
 
+/// The dialect of a whole answer.
+pub(super) fn whole(opening: &Opening, tells_chances: bool, choices: usize) -> impl Dialect {
+    let head = Head::new(opening, "cmpl", "text_completion");
+    Texts { head, include_usage: false, tells_chances, offsets: vec![Offset::default(); choices] }
+}
+
 /// The dialect of the route.
 #[derive(Debug)]
 struct Texts {

@@ -9,6 +9,8 @@ use hone_protocol::generate::{Channel, Finish, Prompt, TokenChance, TokenizerFac
 use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
 use hone_protocol::value::Bytes;
 
+pub use super::archive::Archive;
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -122,7 +124,7 @@ pub enum AnswerStep {
 }
 
 /// The service desk of the daemon, as HTTP sees it.
-pub trait Desk: Clone + Send + Sync + 'static {
+pub trait Desk: Archive + Clone + Send + Sync + 'static {
     /// A metered answer.
     type Answering: Answering;
 

@@ -27,7 +27,7 @@ pub(super) struct Refusal {
     message: String,
     param: Option<String>,
     retry_after_s: Option<u64>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
     /// For the owner's log: what the caller is not told.
     trouble: Option<Trouble>,
     /// The request's id in the ledger, where it has a row.
@@ -128,9 +128,9 @@ impl Refusal {
     }
 
     /// A path that exists under another method.
-    pub(super) fn wrong_method(method: &str, allow: &'static str) -> Refusal {
+    pub(super) fn wrong_method(method: &str, allow: &str) -> Refusal {
         Refusal {
-            allow: Some(allow),
+            allow: Some(allow.to_owned()),
             ..Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
@@ -142,6 +142,20 @@ impl Refusal {
     /// The refusal of a request that has a row.
     pub(super) fn of(self, request: RequestId) -> Refusal {
         Refusal { request: Some(request), ..self }
+    }
+
+    /// The same refusal with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Refusal {
+        Refusal { status, ..self }
+    }
+
+    /// The failure that a line of a batch has, whose response is this refusal.
+    pub(super) fn failure(self) -> Failure {
+        let code = match self.param {
+            Some(_) => FailureCode::InvalidField,
+            None => FailureCode::InvalidRequest,
+        };
+        Failure::new(code, self.message).at(self.param.unwrap_or_default())
     }
 
     /// The machine-readable code.
@@ -337,8 +351,8 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
+            headers.insert(ALLOW, allow);
         }
         if let Some(request) = self.request {
             response.extensions_mut().insert(request);

@@ -2,6 +2,9 @@
 //! [`KINDS`]. Never here: changing a job's state (the dispatcher does) or starting a process (workers do).
 
 pub mod attempt;
+mod batch;
+mod batch_ask;
+mod batch_file;
 mod convert;
 mod convert_bench;
 mod convert_export;
@@ -59,6 +62,7 @@ pub const KINDS: &[Kind] = &[
     convert::IMPORT_ADAPTER,
     convert::EXPORT,
     register::KIND,
+    batch::KIND,
 ];
 
 /// Light attempts at once.
@@ -78,8 +82,10 @@ pub fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
 /// Whether an attempt may begin now: the bytes it is admitted with, or why it waits.
 pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
     let kind = kind(&job.spec);
+    let is_batch = |job: &JobRecord| matches!(job.spec, JobSpec::Batch(_));
     let running = |heavy: bool| {
-        state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
+        let attempts = state.attempts.keys().filter_map(|id| state.jobs.get(id));
+        attempts.filter(|j| self::kind(&j.spec).heavy == heavy && !is_batch(j)).count()
     };
     if kind.heavy && running(true) > 0 {
         return Err(
@@ -87,7 +93,9 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
                 .into(),
         );
     }
-    if !kind.heavy && running(false) >= LIGHT_MAX {
+    if let JobSpec::Batch(spec) = &job.spec {
+        batch::waits_for(state, spec)?;
+    } else if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports run already"));
     }
     let needed = (kind.memory)(state, &job.spec);

@@ -20,7 +20,7 @@ use hone_protocol::worker::Select;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
-use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
+use crate::dispatcher::{batch_key, batch_prefix, ledger_prefix, metric_key, sample_key};
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
@@ -70,10 +70,18 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Checkpoints { job } => {
             Ok(Answer::Checkpoints(jobs::kept::list(&room.options.places, state.job(job)?)))
         }
+        Request::BatchRows { job, failed, from_row, count } => {
+            state.job(job)?;
+            let (from, to) = (batch_key(job, failed, from_row), after(&batch_prefix(job, failed)));
+            let count = count.min(ROWS_MAX) as usize;
+            let pairs = room.store.range(Table::BatchRows, &from, &to, false, count).map_err(unreadable)?;
+            codec::read_all(Table::BatchRows, &pairs).map(Answer::BatchRows).map_err(unreadable)
+        }
         Request::PlanTrain { spec } => {
             let places = Arc::new(room.options.places.clone());
             let (store, spawner, events) = (room.store.clone(), room.spawner.clone(), room.events.clone());
-            jobs::plan_without_starting(state, places, store, spawner, events, *spec).await.map(Answer::Plan)
+            let desk = room.desk.clone();
+            jobs::plan_without_starting(state, places, store, spawner, events, desk, *spec).await.map(Answer::Plan)
         }
         Request::Services => {
             Ok(Answer::Services(state.services.keys().filter_map(|id| state.service_view(*id)).collect()))

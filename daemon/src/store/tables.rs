@@ -45,6 +45,10 @@ tables! {
     Evaluations = "evaluations";
     /// evaluation id, row id (u64 BE) → EvaluationRow.
     EvaluationRows = "evaluation_rows";
+    /// job id, 0 for answered and 1 for failed, row (u64 BE) → BatchRow.
+    BatchRows = "batch_rows";
+    /// file id → FileRecord.
+    Files = "files";
     /// service id → ServiceRecord.
     Services = "services";
     /// application id → ApplicationRecord.

@@ -45,4 +45,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("kind.init", "new model", "新模型"),
     ("kind.export", "export", "导出"),
     ("kind.register", "register", "登记"),
+    ("phase.batch", "asking the service", "请求服务"),
+    ("phase.batch_wait", "waiting for the service", "等待服务"),
+    ("kind.batch", "batch", "批量"),
 ];

@@ -30,6 +30,10 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             let (from, to) = conversion.ends();
             format!("{to} < {from}")
         }
+        JobSpec::Batch(spec) => {
+            let (from, to) = spec.ends();
+            format!("{to} < {from}")
+        }
     };
     one_line(&text)
 }
@@ -42,6 +46,7 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
         JobSpec::Register(_) => "kind.register",
+        JobSpec::Batch(_) => "kind.batch",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
@@ -89,7 +94,8 @@ pub(crate) fn job_progress(view: &View<'_>, job: &JobView) -> String {
                 .remaining_ms
                 .map(|ms| view.fill("jobs.left", &[("t", &number::duration(view.language, ms))]))
                 .unwrap_or_default();
-            [phase, share, left].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("  ")
+            let rate = job.tokens_per_s.map(|rate| format!("{rate:.0} tok/s")).unwrap_or_default();
+            [phase, share, left, rate].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("  ")
         }
         ShownState::Queued => one_line(&job.waits_for),
         ShownState::Failed => match &job.record.state {

@@ -1,17 +1,21 @@
 //! A desk that answers by script and writes down what is asked of it. No ledger, no worker.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hone_protocol::application::{LedgerRow, Outcome, amount};
+use hone_protocol::batch::{BatchRow, FileBatch, FileRecord};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenizerFacts};
-use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::job::JobView;
 use hone_protocol::service::Price;
 use hone_protocol::value::Bytes;
 use tokio::sync::{Semaphore, watch};
 
+use super::super::archive::Archive;
 use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 
 /// The one good key.
@@ -115,6 +119,49 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.note("begin dropped".to_owned());
     }
+}
+
+/// The scripted desk keeps no files; what files and batches do is tested on the real one.
+impl Archive for Fake {
+    fn folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
+
+    fn files(&self, _: &Caller) -> Vec<Arc<FileRecord>> {
+        Vec::new()
+    }
+
+    async fn add_file(&self, _: FileRecord) -> Result<(), Failure> {
+        Err(no_files())
+    }
+
+    async fn remove_file(&self, _: &Caller, _: FileId) -> Result<(), Failure> {
+        Err(no_files())
+    }
+
+    fn batches(&self, _: &Caller) -> Vec<JobView> {
+        Vec::new()
+    }
+
+    async fn submit(&self, _: &Caller, _: FileBatch) -> Result<JobView, Failure> {
+        Err(no_files())
+    }
+
+    async fn cancel(&self, _: &Caller, _: JobId) -> Result<JobView, Failure> {
+        Err(no_files())
+    }
+
+    fn rows(&self, _: JobId, _: bool, _: u64, _: usize) -> Result<Vec<BatchRow>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn let_rows_go(&self, _: JobId, _: bool) -> Result<(), Failure> {
+        Err(no_files())
+    }
+}
+
+fn no_files() -> Failure {
+    Failure::new(FailureCode::Unsupported, "the scripted desk keeps no files")
 }
 
 impl Desk for Fake {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{Read, Write};
 use std::process::Command;
 
 use hone_tests::{Client, Daemon, http, programs, repository, starter, wait_until};
@@ -161,34 +162,58 @@ fn a_batch_is_paused_resumed_and_cancelled_and_its_answers_stay_readable() {
     assert_eq!(kept.as_array().unwrap().len() as u64, view["record"]["batch"]["answered"].as_u64().unwrap());
 }
 
-/// One slot, taken by a row that would go on for hundreds of tokens: who asks is answered before that row ends.
+/// Uploads a file of requests as a form; its id.
+fn upload(daemon: &Daemon, secret: &str, lines: &str) -> String {
+    let part = |name: &str, text: &str| format!("--edge\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n");
+    let file = part("name=\"file\"; filename=\"q.jsonl\"", lines);
+    let body = format!("{}{file}--edge--\r\n", part("name=\"purpose\"", "batch"));
+    let address = daemon.http();
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    let head = format!(
+        "POST /v1/files HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\nContent-Length: {}\r\n\
+         Content-Type: multipart/form-data; boundary=edge\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    let file: Value = serde_json::from_str(body).unwrap();
+    file["id"].as_str().unwrap().to_owned()
+}
+
+/// One slot, taken by a line that cannot end before its four hundred tokens: who asks is answered, and the line was put back for it.
 #[test]
 fn whoever_waits_for_an_answer_goes_before_the_batch() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();
     publish(&mut client, 1);
-    questions(&daemon, &mut client);
-    client.ask(json!({"set_application": {"name": "shop", "title": "", "services": []}}));
-    let key = client.ask(json!({"create_key": {"application": "shop", "label": "", "expires_at_ms": null}}));
-    let secret = key["secret"].as_str().unwrap();
-    let job = client.submit(batch("owner", 400));
-    let open = |client: &mut Client| {
-        let ledger = client.ask(json!({"ledger": {"application": "owner", "count": 100}}));
-        ledger.as_array().unwrap().iter().find(|row| row["outcome"] == "open").map(|row| row["id"].clone())
-    };
-    let under_way = wait_until("a row is under way", || open(&mut client));
-    let before = counts(&mut client, &job)["answered"].clone();
-    let body = json!({"model": "base", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2});
-    let answer = http(&daemon.http(), "POST", "/v1/chat/completions", Some(secret), Some(&body));
+    let (shop, asker) = (shop(&mut client, "shop"), shop(&mut client, "asker"));
+    let chat =
+        |tokens: u64| json!({"model": "base", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": tokens});
+    let mut body = chat(400);
+    body["ignore_eos"] = json!(true);
+    let line = json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body});
+    let file = upload(&daemon, &shop, &format!("{line}\n"));
+    let batch = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+    let made = http(&daemon.http(), "POST", "/v1/batches", Some(&shop), Some(&batch));
+    assert_eq!(made.status, 200, "{}", made.body);
+    let rows = |client: &mut Client| client.ask(json!({"ledger": {"application": "shop", "count": 10}}));
+    let under_way = wait_until("the line is under way", || {
+        rows(&mut client).as_array()?.iter().find(|row| row["outcome"] == "open").map(|row| row["id"].clone())
+    });
+    let answer = http(&daemon.http(), "POST", "/v1/chat/completions", Some(&asker), Some(&chat(2)));
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let ledger = client.ask(json!({"ledger": {"application": "owner", "count": 100}}));
-    let row = ledger.as_array().unwrap().iter().find(|row| row["id"] == under_way).unwrap();
-    // The row gave way, unless it had ended by itself before it was asked to.
-    let gave_way = row["outcome"] == "failed" && row["completion_tokens"] == 0 && row["prompt_tokens"] == 0;
-    let ended_before = row["outcome"] == "complete";
-    assert!(gave_way || ended_before, "{row}; {before} rows were answered before");
-    client.ask(json!({"cancel": {"job": job}}));
-    client.finish(&job);
+    let of = |rows: Value, id: &Value| rows.as_array().unwrap().iter().find(|row| row["id"] == *id).unwrap().clone();
+    let row = wait_until("the line is put back", || {
+        Some(of(rows(&mut client), &under_way)).filter(|row| row["outcome"] != "open")
+    });
+    let billed = row["prompt_tokens"].as_u64().unwrap() + row["completion_tokens"].as_u64().unwrap();
+    assert_eq!((&row["outcome"], billed), (&json!("failed"), 0), "it gave way and is billed nothing: {row}");
+    let job = client.ask(json!({"jobs": {"count": 1}}))[0]["record"]["id"].as_str().unwrap().to_owned();
+    let view = client.finish(&job);
+    assert_eq!(view["record"]["batch"]["completion_tokens"], 400, "it was asked again: {view}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
@@ -124,8 +125,8 @@ fn object(file: &FileRecord) -> Value {
 
 /// A file by its id.
 enum Found {
-    Uploaded(Box<FileRecord>),
-    Made(Made),
+    Uploaded(Arc<FileRecord>),
+    Made(Box<Made>),
 }
 
 /// The answers of a batch, or its failed lines, as a file. It is read out of the rows that are kept: nothing is written twice.
@@ -144,10 +145,13 @@ fn find<D: Desk>(desk: &D, caller: &Caller, id: Result<InPath<String>, PathRejec
     let id = id.map_or_else(|_| String::new(), |InPath(id)| id);
     if let Ok(wanted) = id.parse::<FileId>() {
         let file = desk.files(caller).into_iter().find(|file| file.id == wanted);
-        return file.map(|file| Found::Uploaded(Box::new((*file).clone()))).ok_or_else(|| unknown("file", &id));
+        return file.map(Found::Uploaded).ok_or_else(|| unknown("file", &id));
     }
     let made = desk.batches(caller).into_iter().flat_map(|job| Made::of(&job));
-    made.into_iter().find(|made| made.id() == id).map(Found::Made).ok_or_else(|| unknown("file", &id))
+    made.into_iter()
+        .find(|made| made.id() == id)
+        .map(|made| Found::Made(Box::new(made)))
+        .ok_or_else(|| unknown("file", &id))
 }
 
 impl Made {

@@ -46,6 +46,9 @@ fn open(context: &Context, batch: &FileBatch) -> Result<Lines, Failure> {
     Ok(Lines { source: BufReader::new(file), number: 0 })
 }
 
+/// A line with its number, or what is wrong with it; none at the end.
+type Numbered<T> = Option<(u64, Result<T, Fault>)>;
+
 /// The lines of a file that are not blank, with their numbers from 1.
 struct Lines {
     source: BufReader<File>,
@@ -53,7 +56,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn next(&mut self) -> Result<Option<(u64, Result<Vec<u8>, Fault>)>, Failure> {
+    fn next(&mut self) -> Result<Numbered<Vec<u8>>, Failure> {
         let broken = |error: std::io::Error| Failure::new(FailureCode::FileUnreadable, error.to_string());
         loop {
             let mut line = Vec::new();
@@ -75,7 +78,7 @@ impl Lines {
     }
 
     /// The next line as a request.
-    fn request(&mut self, endpoint: &str) -> Result<Option<(u64, Result<Line, Fault>)>, Failure> {
+    fn request(&mut self, endpoint: &str) -> Result<Numbered<Line>, Failure> {
         let next = self.next()?;
         Ok(next.map(|(number, line)| (number, line.and_then(|line| lines::read(&line, endpoint)))))
     }

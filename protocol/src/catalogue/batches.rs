@@ -105,6 +105,34 @@ pub(super) const MESSAGES: &[Message] = &[
         "The application that asks and pays; made if it is not there",
         "发出请求并付费的应用；不存在则创建",
     ),
+    // -- the form of the Datasets screen
+    ("datasets.through", "through a service", "经过服务"),
+    (
+        "field.batch_dataset.about",
+        "Whose rows are sent; of a chat everything before its last answer. NAME@NUMBER is an older version.",
+        "发送哪个数据集的行；对话发送最后一个回答之前的全部内容。NAME@NUMBER 为旧版本。",
+    ),
+    (
+        "field.batch_service.about",
+        "Who answers. Whoever waits for an answer of it goes first.",
+        "由谁回答。等待其回答的人总是优先。",
+    ),
+    (
+        "field.batch_system.about",
+        "Said first, in the place of a row's own system message; empty keeps that.",
+        "最先说的话，取代行自带的系统消息；留空则保留原有的。",
+    ),
+    (
+        "field.batch_tokens.about",
+        "Longest answer in tokens; 0 for as long as the context allows. What is longer is cut.",
+        "回答的最大词元数；0 为上下文允许的长度。更长的会被截断。",
+    ),
+    ("field.batch_rows.about", "Rows that are sent, from the first; 0 for all.", "发送的行数，从第一行起；0 为全部。"),
+    (
+        "field.batch_payer.about",
+        "The application that pays. Its limits and budget hold; a spent budget stops the job until there is one again.",
+        "付费的应用。其限额与预算有效；预算用尽时任务停止，直到再有预算。",
+    ),
     // -- the Jobs screen
     ("batch.from", "from", "来自"),
     ("batch.to", "to", "到"),

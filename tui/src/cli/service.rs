@@ -13,6 +13,7 @@ use hone_protocol::service::{Price, ServiceState, ServiceView};
 use hone_protocol::worker::Sampling;
 
 use super::context::{Context, answer};
+use super::service_bench::Bench;
 use super::watch::{self, Fact};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
@@ -29,6 +30,7 @@ pub(super) enum Verb {
     Start(Start),
     Stop(Stop),
     Call(Call),
+    Bench(Bench),
 }
 
 impl Verb {
@@ -39,6 +41,7 @@ impl Verb {
             Verb::Start(verb) => verb.run(context),
             Verb::Stop(verb) => verb.run(context),
             Verb::Call(verb) => verb.run(context),
+            Verb::Bench(verb) => verb.run(context),
         }
     }
 }

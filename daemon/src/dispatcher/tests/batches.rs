@@ -9,7 +9,7 @@ use super::*;
 
 pub(super) fn batch() -> DatasetBatch {
     DatasetBatch {
-        dataset: "rows".into(),
+        dataset: "desk".into(),
         service: "base".into(),
         name: "answers".into(),
         system: String::new(),
@@ -131,7 +131,7 @@ fn answers_are_let_go_when_they_are_rows_of_a_dataset_and_failures_stay() {
     let refused = KeptRow { row, close: None, tokens_per_s: 0.0, remaining_ms: None };
     desk.tell("", Event::BatchRow { job, number: 1, kept: Box::new(refused), done: oneshot::channel().0 });
     assert_eq!((counts(&desk, job).answered, counts(&desk, job).failed), (1, 1));
-    let source = desk.state().dataset_version("rows").unwrap().id;
+    let source = desk.state().dataset_version("desk").unwrap().id;
     let lineage = Some(DatasetLineage { source, service: "base".into(), versions: vec!["starter@1".into()] });
     let report = ImportReport { format: "messages".into(), read: 2, kept: 1, rejected: 1, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([6; 32]), size_bytes: 512, rows: 1, first_row_id: 0 };

@@ -108,7 +108,6 @@ fn a_row_and_its_bill_are_one_and_what_a_crash_cuts_is_neither() {
     assert_eq!(stored(&desk, job, false), 1, "its answer is not kept");
     let usage = desk.state().usage[&owner];
     assert_eq!((usage.prompt_tokens, usage.completion_tokens), (20, 7), "and not billed");
-    insta::assert_snapshot!(desk.transcript());
 }
 
 #[test]

@@ -11,19 +11,21 @@ use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn
 use hone_protocol::id::LedgerId;
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::{Bytes, Hash, Json, Pico};
 use hone_protocol::worker::{FromWorker, ToWorker};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::dispatcher::Events;
+use crate::dispatcher::{Allowance, Events};
 use crate::dispatcher::event::{Close, Event, Watermark};
 use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 use crate::hub::Hub;
-use crate::secret;
 use crate::state::State;
+use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
+use crate::{metrics, secret, usage};
 
 /// Tokens that may be written beyond what is durably billed.
 const AHEAD_MAX: u64 = 64;
@@ -49,6 +51,8 @@ pub struct ServiceDesk {
     pub events: Events,
     /// Serving processes.
     pub serving: ServingTable,
+    /// For what was used.
+    pub store: Arc<Store>,
 }
 
 impl ServiceDesk {
@@ -113,6 +117,9 @@ impl ServiceDesk {
         let service = self.service(&state, caller, service)?;
         let (serving, _) = self.find(&state, &service)?;
         check_room(&serving, &service, 1)?;
+        if is_limited(&state, caller) {
+            self.knock(caller).await?;
+        }
         let (request, mut words) = serving.request();
         if !serving.send(question(request)).await {
             serving.forget(request);
@@ -125,6 +132,13 @@ impl ServiceDesk {
         }
     }
 
+    /// What costs nothing passes the limit of requests, too.
+    async fn knock(&self, caller: &Caller) -> Result<(), Failure> {
+        let (reply, admitted) = oneshot::channel();
+        self.events.post(Event::Knock { application: caller.application, reply }).await;
+        admitted.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")))
+    }
+
     async fn answer(&self, caller: Caller, ask: Ask) -> Result<Metered, Failure> {
         let state = self.hub.state();
         let service = self.service(&state, &caller, &ask.service)?;
@@ -132,7 +146,7 @@ impl ServiceDesk {
         let choices = ask.choices();
         check_room(&serving, &service, choices)?;
         let (first, words) = serving.requests(choices);
-        let row = self.row(&state, &caller, &service, &ask.user);
+        let row = self.row(&caller, &service, &ask);
         let mut answer = Metered {
             events: self.events.clone(),
             serving: serving.clone(),
@@ -146,7 +160,10 @@ impl ServiceDesk {
                 ledger: row.id,
                 service: service.name.clone(),
                 version_reference: state.version_reference(service.version),
+                allowance: Allowance::default(),
             },
+            uncounted: is_limited(&state, &caller).then_some(ask.prompts.len()),
+            answer_most: 0,
             mark: Arc::default(),
             delivered: 0,
             asked: 0,
@@ -157,7 +174,8 @@ impl ServiceDesk {
         };
         let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
         let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
-        let tokens_most = (prompt_most, u64::from(tokens_max) * choices as u64);
+        answer.answer_most = u64::from(tokens_max) * choices as u64;
+        let tokens_most = (prompt_most, answer.answer_most);
         let (opened, open) = oneshot::channel();
         let mut open = Some(open);
         self.events.post(Event::OpenRow { row: Box::new(row), tokens_most, reply: opened }).await;
@@ -187,6 +205,7 @@ impl ServiceDesk {
         match answer.words.recv().await {
             Some(began @ FromWorker::Began { .. }) => {
                 answer.note_begin(&began);
+                answer.tell_count().await;
                 Ok(answer)
             }
             Some(FromWorker::Refused { failure, .. }) => Err(answer.fail(failure).await),
@@ -194,16 +213,16 @@ impl ServiceDesk {
         }
     }
 
-    fn row(&self, state: &State, caller: &Caller, service: &ServiceRecord, user: &str) -> LedgerRow {
-        let now_ms = clock::now_ms();
+    /// A row as it begins; the dispatcher says when and of which day.
+    fn row(&self, caller: &Caller, service: &ServiceRecord, ask: &Ask) -> LedgerRow {
         LedgerRow {
             id: clock::new_id(),
             application: caller.application,
             key: caller.key,
             service: service.id,
             version: service.version,
-            opened_at_ms: now_ms,
-            day: clock::day(now_ms, &state.fixed.zone),
+            opened_at_ms: 0,
+            day: String::new(),
             closed_at_ms: None,
             outcome: Outcome::Open,
             prompt_tokens: 0,
@@ -211,8 +230,10 @@ impl ServiceDesk {
             completion_tokens: 0,
             price: service.price,
             amount: Pico(0),
-            user: user.to_owned(),
+            user: ask.user.clone(),
+            metadata: ask.metadata.clone(),
             first_token_ms: None,
+            total_ms: None,
         }
     }
 }
@@ -304,6 +325,15 @@ impl Desk for ServiceDesk {
         }
     }
 
+    async fn usage(&self, query: UsageQuery) -> Result<UsagePage, Failure> {
+        let (store, state) = (self.store.clone(), self.hub.state());
+        usage::aside(move || usage::page(&store, &state, &query)).await
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(&self.hub.state())
+    }
+
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
         self.answer(caller.clone(), ask).await
     }
@@ -324,6 +354,10 @@ pub struct Metered {
     cached_tokens: u64,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
+    /// Prompts that the worker has not counted yet, where limits or a budget wait for that.
+    uncounted: Option<usize>,
+    /// Most tokens of all answers.
+    answer_most: u64,
     mark: Arc<Watermark>,
     delivered: u64,
     /// The highest watermark that was asked for.
@@ -336,9 +370,12 @@ pub struct Metered {
 
 impl Metered {
     /// Waits until the row is durably open; a refusal ends the answer.
-    async fn opened(&mut self, open: oneshot::Receiver<Result<(), Failure>>) -> Result<(), Failure> {
+    async fn opened(&mut self, open: oneshot::Receiver<Result<Allowance, Failure>>) -> Result<(), Failure> {
         match open.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(allowance)) => {
+                self.opening.allowance = allowance;
+                Ok(())
+            }
             Ok(Err(failure)) => {
                 self.closed = true;
                 self.forget();
@@ -359,6 +396,7 @@ impl Metered {
             cached_tokens: self.cached_tokens,
             completion_tokens: tokens,
             first_token_ms: self.first_token_ms,
+            total_ms: self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
         }
     }
 
@@ -391,6 +429,16 @@ impl Metered {
         {
             self.prompt_tokens += u64::from(*prompt_tokens);
             self.cached_tokens += u64::from(*cached_tokens.min(prompt_tokens));
+            self.uncounted = self.uncounted.map(|left| left.saturating_sub(1));
+        }
+    }
+
+    /// Once all prompts are counted, says so: what was set aside for them was an estimate.
+    async fn tell_count(&mut self) {
+        if self.uncounted == Some(0) {
+            self.uncounted = None;
+            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_tokens, self.answer_most);
+            self.events.post(Event::Counted { id, prompt_tokens, answer_most }).await;
         }
     }
 
@@ -476,7 +524,9 @@ impl Answering for Metered {
                 self.words.recv().await
             };
             let Some(word) = message else { return AnswerStep::Failed(gone()) };
-            if let Some(step) = self.step(word) {
+            let step = self.step(word);
+            self.tell_count().await;
+            if let Some(step) = step {
                 return step;
             }
         }

@@ -132,7 +132,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     dispatcher::run(state, store.clone(), hub.clone(), queue, performer).map_err(anyhow::Error::from)?;
     events.post(Event::Http(http_listeners.1.clone())).await;
 
-    let desk = ServiceDesk { hub: hub.clone(), events: events.clone(), serving: serving.clone() };
+    let desk = ServiceDesk { hub: hub.clone(), events: events.clone(), serving: serving.clone(), store: store.clone() };
     let (stop_http, http_stop) = watch::channel(false);
     let http_task = tokio::spawn(http::run(http_listeners.0, desk.clone(), http_stop));
     let room = Arc::new(Room {

@@ -37,7 +37,7 @@ impl Perform for Performer {
         // A receiver that went away wants no answer.
         match effect {
             Effect::Reply(to, answer) => drop(to.send(answer)),
-            Effect::Opened(to) => drop(to.send(Ok(()))),
+            Effect::Opened(to, allowance) => drop(to.send(Ok(allowance))),
             Effect::Closed(to, row) => drop(to.send(Ok(*row))),
             Effect::Marked(mark, tokens) => mark.raise(tokens),
             Effect::Durable(done) => drop(done.send(())),

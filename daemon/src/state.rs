@@ -18,9 +18,13 @@ use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wis
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
+use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::Pico;
 
+use crate::counts::Counts;
+use crate::dispatcher::LOCAL_POOL;
 use crate::store::{Store, StoreError, Table, codec};
+use crate::sums::application_of;
 
 /// A map that is shared with published snapshots until it is changed.
 pub type Map<K, V> = Arc<BTreeMap<K, V>>;
@@ -58,6 +62,41 @@ pub struct Attempt {
     pub last_loss: Option<f64>,
     /// What it was admitted with, in bytes.
     pub memory_bytes: u64,
+    /// Cores that it holds.
+    pub cores: u32,
+    /// When it began, Unix milliseconds.
+    pub began_at_ms: i64,
+    /// The same on the clock that is never set.
+    pub began_steady_ms: i64,
+}
+
+/// The time of a serving process that no row of the ledger has yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meter {
+    /// Since when, Unix milliseconds.
+    pub began_at_ms: i64,
+    /// For how long it was loaded.
+    pub loaded_ms: u64,
+    /// For how long of that it was answering.
+    pub busy_ms: u64,
+    ticked_ms: i64,
+}
+
+impl Meter {
+    /// Begins now.
+    pub fn new(now_ms: i64, steady_ms: i64) -> Meter {
+        Meter { began_at_ms: now_ms, loaded_ms: 0, busy_ms: 0, ticked_ms: steady_ms }
+    }
+
+    /// Counts the time since the last tick, in which it was busy or not.
+    pub fn tick(&mut self, was_busy: bool, steady_ms: i64) {
+        let passed = (steady_ms - self.ticked_ms).max(0) as u64;
+        self.ticked_ms = steady_ms;
+        self.loaded_ms += passed;
+        if was_busy {
+            self.busy_ms += passed;
+        }
+    }
 }
 
 /// The serving process of a base version: a fact of memory.
@@ -83,6 +122,8 @@ pub struct Serving {
     pub waiting: u32,
     /// Resident bytes.
     pub memory_bytes: u64,
+    /// Its time, once it answers.
+    pub meter: Option<Meter>,
 }
 
 /// Everything.
@@ -118,6 +159,14 @@ pub struct State {
     pub keys: Map<KeyId, Arc<KeyRecord>>,
     /// Usage of all time, open rows included.
     pub usage: Map<ApplicationId, Usage>,
+    /// Computing of all time.
+    pub compute: Map<ApplicationId, ComputeUsage>,
+    /// Pools by name.
+    pub pools: Map<String, Arc<PoolRecord>>,
+    /// Services that were removed.
+    pub former_services: Map<ServiceId, Arc<ServiceRecord>>,
+    /// What was counted since the daemon started.
+    pub counts: Map<(ServiceId, ApplicationId), Counts>,
     /// What is left of budgets, what open requests may come to set aside.
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
@@ -139,15 +188,33 @@ fn load<T: serde::de::DeserializeOwned, K: Ord>(
     Ok(Arc::new(records.into_iter().map(|r| (id(&r), Arc::new(r))).collect()))
 }
 
+/// All pools; the one that is always there has no price before somebody says one.
+fn pools(store: &Store) -> Result<Map<String, Arc<PoolRecord>>, StoreError> {
+    let mut pools = load(store, Table::Pools, |r: &PoolRecord| r.name.clone())?;
+    let local = || {
+        let (name, price) = (LOCAL_POOL.to_owned(), ComputePrice::default());
+        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new() })
+    };
+    Arc::make_mut(&mut pools).entry(LOCAL_POOL.to_owned()).or_insert_with(local);
+    Ok(pools)
+}
+
 impl State {
     /// Reads all records. Facts of memory start empty: nothing runs yet.
     pub fn load(store: &Store, fixed: Fixed) -> Result<State, StoreError> {
         let mut usage: BTreeMap<ApplicationId, Usage> = BTreeMap::new();
-        for (key, value) in store.prefix(Table::UsageDays, b"")? {
-            let day: Usage = codec::read(Table::UsageDays, &key, &value)?;
-            let id: [u8; 16] = key.get(..16).and_then(|k| k.try_into().ok()).unwrap_or_default();
-            let sum = usage.entry(ApplicationId::from_bytes(id)).or_default();
-            *sum = add(*sum, day);
+        for (key, value) in store.prefix(Table::Sums, b"")? {
+            let day: Usage = codec::read(Table::Sums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                usage.entry(id).or_default().merge(&day);
+            }
+        }
+        let mut compute: BTreeMap<ApplicationId, ComputeUsage> = BTreeMap::new();
+        for (key, value) in store.prefix(Table::ComputeSums, b"")? {
+            let day: ComputeUsage = codec::read(Table::ComputeSums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                compute.entry(id).or_default().merge(&day);
+            }
         }
         Ok(State {
             fixed: Arc::new(fixed),
@@ -165,6 +232,10 @@ impl State {
             applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
             keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
             usage: Arc::new(usage),
+            compute: Arc::new(compute),
+            pools: pools(store)?,
+            former_services: load(store, Table::FormerServices, |r: &ServiceRecord| r.id)?,
+            counts: Map::default(),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
             machine: Arc::default(),
@@ -278,6 +349,12 @@ impl State {
         self.services.values().find(|s| s.name == name).ok_or_else(|| Failure::not_found("service", name))
     }
 
+    /// The name of a service, also of one that was removed.
+    pub fn service_name(&self, id: ServiceId) -> String {
+        let found = self.services.get(&id).or_else(|| self.former_services.get(&id));
+        found.map_or_else(|| id.to_string(), |service| service.name.clone())
+    }
+
     /// An application by name.
     pub fn application(&self, name: &str) -> Result<&Arc<ApplicationRecord>, Failure> {
         self.applications.values().find(|a| a.name == name).ok_or_else(|| Failure::not_found("application", name))
@@ -359,16 +436,6 @@ impl Need {
     }
 }
 
-fn add(a: Usage, b: Usage) -> Usage {
-    Usage {
-        requests: a.requests + b.requests,
-        prompt_tokens: a.prompt_tokens + b.prompt_tokens,
-        cached_tokens: a.cached_tokens + b.cached_tokens,
-        completion_tokens: a.completion_tokens + b.completion_tokens,
-        amount: a.amount + b.amount,
-    }
-}
-
 // What clients see.
 impl State {
     /// A model with its versions.
@@ -404,14 +471,7 @@ impl State {
     pub fn job_view(&self, id: JobId) -> Option<JobView> {
         let record = self.jobs.get(&id)?;
         let attempt = self.attempts.get(&id);
-        let shown = match (&record.state, attempt, record.wish) {
-            (JobState::Succeeded(_), ..) => ShownState::Succeeded,
-            (JobState::Failed(_), ..) => ShownState::Failed,
-            (JobState::Cancelled, ..) => ShownState::Cancelled,
-            (JobState::Queued, Some(_), _) => ShownState::Running,
-            (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
-            (JobState::Queued, None, _) => ShownState::Queued,
-        };
+        let shown = self.shown(record);
         let waits_for = if shown == ShownState::Queued { self.waits_for(record) } else { String::new() };
         Some(JobView {
             record: (**record).clone(),
@@ -422,6 +482,18 @@ impl State {
             last_loss: attempt.and_then(|a| a.last_loss),
             pid: attempt.and_then(|a| a.pid),
         })
+    }
+
+    /// The state of a job that people see.
+    pub fn shown(&self, job: &JobRecord) -> ShownState {
+        match (&job.state, self.attempts.get(&job.id), job.wish) {
+            (JobState::Succeeded(_), ..) => ShownState::Succeeded,
+            (JobState::Failed(_), ..) => ShownState::Failed,
+            (JobState::Cancelled, ..) => ShownState::Cancelled,
+            (JobState::Queued, Some(_), _) => ShownState::Running,
+            (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
+            (JobState::Queued, None, _) => ShownState::Queued,
+        }
     }
 
     fn waits_for(&self, job: &JobRecord) -> String {
@@ -474,6 +546,7 @@ impl State {
             services,
             keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
             usage,
+            compute: self.compute.get(&id).copied().unwrap_or_default(),
             left: self.budgets_left.get(&id).copied(),
         })
     }
@@ -500,6 +573,7 @@ impl State {
             evaluations: self.evaluations.values().rev().map(|e| (**e).clone()).collect(),
             http: (*self.http).clone(),
             currency: self.fixed.currency.clone(),
+            pools: self.pools.values().map(|p| (**p).clone()).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
 use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
+use crate::usage::ComputeUsage;
 use crate::value::Hash;
 
 /// What is to be done. A new job kind starts here.
@@ -110,6 +111,8 @@ pub struct JobRecord {
     pub ended_at_ms: Option<i64>,
     /// The next number of its durable events.
     pub next_event_seq: u64,
+    /// What its attempts computed and cost so far, the running one not counted; none before the first has ended.
+    pub compute: Option<ComputeUsage>,
 }
 
 /// The stored state of a job.

@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
+//! [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -29,6 +29,7 @@ pub mod paths;
 pub mod request;
 pub mod service;
 pub mod train;
+pub mod usage;
 pub mod value;
 pub mod wire;
 pub mod worker;

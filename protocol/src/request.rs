@@ -13,6 +13,7 @@ use crate::job::{JobEvent, JobSpec, JobView};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::service::{Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
+use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
 use crate::value::Pico;
 use crate::worker::Sampling;
 
@@ -170,6 +171,8 @@ pub enum Request {
     Submit {
         /// What.
         spec: JobSpec,
+        /// Name of the application that pays; none for `owner`.
+        payer: Option<String>,
     },
     /// All jobs, newest first.
     Jobs {
@@ -346,6 +349,34 @@ pub enum Request {
         /// `YYYY-MM`; empty for this month.
         month: String,
     },
+    /// Remove a service for good. Refused while it is on or an application lists it; the ledger keeps its name.
+    DeleteService {
+        /// Its name.
+        name: String,
+    },
+    /// What was used, by day, application, service, user and key.
+    Usage(UsageQuery),
+    /// What an application used in a month, by service and price, and by kind of job.
+    Invoice {
+        /// Name of the application.
+        application: String,
+        /// `YYYY-MM`; empty for this month.
+        month: String,
+    },
+    /// How services did: requests, errors, times.
+    Stats {
+        /// Over which time.
+        span: Span,
+    },
+    /// All pools with their prices.
+    Pools,
+    /// Say what computing costs.
+    SetPool {
+        /// Name of the pool.
+        name: String,
+        /// The price from now on.
+        price: ComputePrice,
+    },
 
     // -- evaluation
     /// Make a suite.
@@ -410,6 +441,10 @@ impl Request {
                 | Payments { .. }
                 | Ledger { .. }
                 | Bill { .. }
+                | Usage(_)
+                | Invoice { .. }
+                | Stats { .. }
+                | Pools
                 | Evaluations
                 | EvaluationRows { .. }
         )
@@ -492,6 +527,14 @@ pub enum Answer {
         /// The currency.
         currency: String,
     },
+    /// To `usage`.
+    Usage(UsagePage),
+    /// To `invoice`.
+    Invoice(Box<Invoice>),
+    /// To `stats`.
+    Stats(Stats),
+    /// To `pools`.
+    Pools(Vec<PoolRecord>),
     /// To `create_suite`.
     Suite(SuiteRecord),
     /// To `evaluations`.

@@ -8,25 +8,30 @@ mod budget;
 mod chat;
 mod context;
 mod convert;
+mod csv;
 mod daemon;
 mod dataset;
 mod evaluation;
 mod import;
 mod init;
 mod job;
+mod invoice;
 mod key;
 mod model;
+mod pool;
 mod pull;
 mod register;
 mod run_file;
 mod serve;
 mod service;
 mod shell;
+mod stats;
 mod status;
 mod train;
 mod train_export;
 mod trash;
 mod tree;
+mod usage;
 mod wait;
 mod watch;
 
@@ -71,6 +76,9 @@ pub struct Cli {
     /// Makes a repeat harmless: the same key with the same act is done once in seven days.
     #[arg(long, global = true, value_name = "KEY", help_heading = "Everywhere")]
     once: Option<String>,
+    /// Application that pays for the job [default: owner].
+    #[arg(long, global = true, value_name = "APP", help_heading = "Everywhere")]
+    payer: Option<String>,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version, help_heading = "Everywhere")]
     version: Option<bool>,
@@ -109,9 +117,11 @@ enum Noun {
     App(application::AppVerb),
     #[command(subcommand)]
     Key(key::KeyVerb),
-    Usage(application::UsageTable),
+    Usage(usage::UsageVerb),
     Ledger(application::Ledger),
     Bill(application::Bill),
+    #[command(subcommand)]
+    Pool(pool::Verb),
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
@@ -151,7 +161,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, language: Language) -> Outcome {
     let options = Options::from_env(cli.state.as_deref(), cli.person)?;
-    let context = Context { options, json: cli.json, language, once: cli.once };
+    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer };
     let Some(noun) = cli.noun else { return full_screen(&context) };
     match noun {
         Noun::Daemon(verb) => verb.run(&context),
@@ -167,6 +177,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
         Noun::Bill(verb) => verb.run(&context),
+        Noun::Pool(verb) => verb.run(&context),
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),

@@ -18,6 +18,7 @@ use hone_protocol::model::{
 };
 use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::{Hash, Metric, Pico};
 
 /// The clock of all tests.
@@ -50,6 +51,12 @@ pub(crate) fn empty() -> Snapshot {
         evaluations: Vec::new(),
         http: vec!["127.0.0.1:8080".into()],
         currency: "EUR".into(),
+        pools: vec![PoolRecord {
+            name: "local".into(),
+            price: ComputePrice::default(),
+            changed_at_ms: 0,
+            changed_by: String::new(),
+        }],
     }
 }
 
@@ -165,6 +172,7 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
             started_at_ms: Some(at),
             ended_at_ms: ended.then_some(at + 2 * MINUTE_MS),
             next_event_seq: 4,
+            compute: None,
         },
         shown,
         waits_for: String::new(),
@@ -311,6 +319,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         services: vec!["desk".into()],
         keys,
         usage,
+        compute: ComputeUsage::default(),
         left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
@@ -329,6 +338,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         cached_tokens: 12_000,
         completion_tokens: 18_930,
         amount: Pico(75_850_000_000),
+        errors: 3,
     };
     vec![application(60, "owner", Usage::default(), Vec::new()), application(61, "web-shop", usage, vec![key])]
 }

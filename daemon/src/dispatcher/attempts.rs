@@ -140,10 +140,18 @@ impl Decider {
         let from = sample_key(id, from_step.map_or(0, |s| s + 1));
         self.writes.sweeps.push(Sweep { table: Table::Samples, from, to: after(&key(&[id.bytes()])) });
         self.job_event(id, JobEventKind::Started { attempt: job.attempt, from_step });
-        Arc::make_mut(&mut self.state.attempts).insert(
-            id,
-            Attempt { number: job.attempt, pid: None, progress: None, plan: None, last_loss: None, memory_bytes },
-        );
+        let attempt = Attempt {
+            number: job.attempt,
+            pid: None,
+            progress: None,
+            plan: None,
+            last_loss: None,
+            memory_bytes,
+            cores: jobs::cores(&self.state, &job.spec),
+            began_at_ms: self.now_ms,
+            began_steady_ms: self.steady_ms,
+        };
+        Arc::make_mut(&mut self.state.attempts).insert(id, attempt);
         if let Some(job) = self.state.jobs.get(&id).cloned() {
             self.effects.push(Effect::StartAttempt(job));
         }
@@ -250,7 +258,9 @@ impl Decider {
         if !self.is_current(job, number) {
             return;
         }
-        Arc::make_mut(&mut self.state.attempts).remove(&job);
+        if let Some(attempt) = Arc::make_mut(&mut self.state.attempts).remove(&job) {
+            self.charge_attempt(job, &attempt);
+        }
         self.dirty.insert(Subject::Job(job));
         let wish = self.state.jobs.get(&job).and_then(|j| j.wish);
         match (end, wish) {

@@ -44,7 +44,7 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
     // What a movable name means at this moment.
     let exact = |version: &String| state.version(version).map_or(version.clone(), |v| state.version_reference(v.id));
     match request {
-        Request::Submit { spec } => ("submit", spec.kind().to_owned()),
+        Request::Submit { spec, .. } => ("submit", spec.kind().to_owned()),
         Request::Cancel { job } => ("cancel", job.to_string()),
         Request::Pause { job } => ("pause", job.to_string()),
         Request::Resume { job } => ("resume", job.to_string()),
@@ -57,6 +57,8 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::SetService { name, wanted } => {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
+        Request::DeleteService { name } => ("delete_service", name.clone()),
+        Request::SetPool { name, .. } => ("set_pool", name.clone()),
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::SetLimits { application, .. } => ("set_limits", application.clone()),
         Request::Pay { application, amount, .. } => ("pay", format!("{application} {}", amount.rounded())),
@@ -112,7 +114,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
         match request {
-            Request::Submit { spec } => self.submit(person, spec),
+            Request::Submit { spec, payer } => self.submit(person, spec, payer.as_deref()),
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
@@ -125,6 +127,8 @@ impl Decider {
                 self.publish(person, &name, &version, slots, context_tokens, price)
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
+            Request::DeleteService { name } => self.delete_service(&name),
+            Request::SetPool { name, price } => self.set_pool(person, &name, price),
             Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
             Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
             Request::Pay { application, amount, note } => self.pay(person, &application, amount, &note),
@@ -160,7 +164,9 @@ impl Decider {
         Ok(Answer::Job(Box::new(view)))
     }
 
-    fn submit(&mut self, person: &str, spec: JobSpec) -> Result<Answer, Failure> {
+    fn submit(&mut self, person: &str, spec: JobSpec, payer: Option<&str>) -> Result<Answer, Failure> {
+        let payer = self.state.application(payer.unwrap_or(OWNER))?.clone();
+        self.may_pay(&payer)?;
         (jobs::kind(&spec).check)(&self.state, &spec)?;
         let spec = jobs::pin(&self.state, spec)?;
         let id: JobId = new_id();
@@ -168,7 +174,7 @@ impl Decider {
             id,
             spec,
             person: person.to_owned(),
-            payer: self.state.application(OWNER)?.id,
+            payer: payer.id,
             created_at_ms: self.now_ms,
             state: JobState::Queued,
             wish: None,
@@ -179,6 +185,7 @@ impl Decider {
             started_at_ms: None,
             ended_at_ms: None,
             next_event_seq: 0,
+            compute: None,
         };
         Arc::make_mut(&mut self.state.jobs).insert(id, Arc::new(job));
         self.queued.insert(id);

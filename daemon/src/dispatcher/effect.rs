@@ -11,13 +11,14 @@ use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
 
 use super::event::{ReplyTo, Watermark};
+use super::limits::Allowance;
 
 /// One thing to do.
 pub enum Effect {
     /// Answer a request.
     Reply(ReplyTo, Result<Answer, Failure>),
-    /// A ledger row is open.
-    Opened(oneshot::Sender<Result<(), Failure>>),
+    /// A ledger row is open; what its limits leave.
+    Opened(oneshot::Sender<Result<Allowance, Failure>>, Allowance),
     /// A ledger row is closed.
     Closed(oneshot::Sender<Result<LedgerRow, Failure>>, Box<LedgerRow>),
     /// A watermark is durable.

@@ -10,13 +10,15 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{JobId, LedgerId, VersionId};
+use hone_protocol::id::{ApplicationId, JobId, LedgerId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
+
+use super::limits::Allowance;
 
 /// Where an answer goes.
 pub type ReplyTo = oneshot::Sender<Result<Answer, Failure>>;
@@ -76,7 +78,23 @@ pub enum Event {
         row: Box<LedgerRow>,
         /// Most tokens of its prompt and of its answer, which limits and budgets set aside while it is open.
         tokens_most: (u64, u64),
-        /// Told when it is durable, or why it may not begin.
+        /// Told when it is durable with what limits leave, or why it may not begin.
+        reply: oneshot::Sender<Result<Allowance, Failure>>,
+    },
+    /// The worker has counted the prompt of an open row: what was set aside by estimate is set aside exactly.
+    Counted {
+        /// Which row.
+        id: LedgerId,
+        /// Tokens of its prompts.
+        prompt_tokens: u64,
+        /// Most tokens of its answers.
+        answer_most: u64,
+    },
+    /// Something that costs nothing is asked for: it counts as a request of the minute.
+    Knock {
+        /// By whom.
+        application: ApplicationId,
+        /// Told whether it may be.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// So many tokens of an open row were written.
@@ -126,6 +144,8 @@ pub struct Close {
     pub completion_tokens: u64,
     /// Time to the first token.
     pub first_token_ms: Option<u32>,
+    /// Time to the end.
+    pub total_ms: u32,
 }
 
 /// The number of tokens of an open row that are durably billed.

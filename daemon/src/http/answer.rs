@@ -17,7 +17,7 @@ use super::desk::{AnswerStep, Answering, Ask, Caller, Desk, Opening, Piece};
 use super::failure::Refusal;
 use super::sse::{self, SseBody};
 use super::wire::{Stalled, Wire};
-use super::{Limits, RequestId, Room, fields, models};
+use super::{Limits, RequestId, Room, fields, models, rate};
 
 /// Names the fields of a request that were not looked at.
 const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-hone-ignored-fields");
@@ -110,6 +110,7 @@ pub(super) async fn answer<D: Desk, T: Dialect>(
     let choices = ask.choices();
     let answering = room.desk.begin(caller, ask).await.map_err(Refusal::from)?;
     let id = RequestId(answering.opening().ledger.to_string());
+    let allowance = answering.opening().allowance;
     let dialect = dialect(answering.opening());
     let mut response = if streams {
         stream(answering, dialect, choices, wire, room.limits)
@@ -118,6 +119,7 @@ pub(super) async fn answer<D: Desk, T: Dialect>(
     };
     // The owner finds the request under this id in the ledger.
     response.extensions_mut().insert(id);
+    rate::tell(allowance, response.headers_mut());
     if let Some(ignored) = fields::ignored_header(&ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
         response.headers_mut().insert(IGNORED_FIELDS, ignored);
     }

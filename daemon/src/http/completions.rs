@@ -91,10 +91,10 @@ pub(super) fn read(body: &[u8]) -> Result<TextRequest, Refusal> {
     let tokens_max = Some(fields.tokens_max(u64::from(!echo))?.unwrap_or(TOKENS_MAX));
     let wish = Wish { stop: fields.stop()?, ..wish };
     let user = fields.user()?;
-    fields.metadata()?;
+    let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = fields.stream_options(stream)?;
-    let ask = Ask { service, prompts, answers, wish, tokens_max, user };
+    let ask = Ask { service, prompts, answers, wish, tokens_max, user, metadata };
     Ok(TextRequest { ask, stream, include_usage, ignored: fields.rest() })
 }
 

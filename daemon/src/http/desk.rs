@@ -7,7 +7,10 @@ use hone_protocol::application::{LedgerRow, Outcome};
 use hone_protocol::failure::Failure;
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenChance, TokenizerFacts, Wish};
 use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
+
+use crate::dispatcher::Allowance;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Ask {
     pub tokens_max: Option<u32>,
     /// OpenAI `user`, may be empty: a dimension of the ledger.
     pub user: String,
+    /// OpenAI `metadata`: stands on the row.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Ask {
@@ -68,6 +73,8 @@ pub struct Opening {
     pub service: String,
     /// `name@number` of what answers.
     pub version_reference: String,
+    /// What the limits of the application leave.
+    pub allowance: Allowance,
 }
 
 /// A piece of an answer.
@@ -144,6 +151,12 @@ pub trait Desk: Clone + Send + Sync + 'static {
     /// What tokenizers of clients ask of a service.
     fn tokenizer(&self, caller: &Caller, service: &str)
     -> impl Future<Output = Result<TokenizerFacts, Failure>> + Send;
+
+    /// What was used; `application` in the query is the caller's own.
+    fn usage(&self, query: UsageQuery) -> impl Future<Output = Result<UsagePage, Failure>> + Send;
+
+    /// Everything that is counted, in the text format of Prometheus.
+    fn metrics(&self) -> String;
 
     /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
     /// waited) must end what was begun and close a row that was opened.

@@ -18,11 +18,13 @@ mod messages;
 mod models;
 mod openai;
 mod openapi;
+mod rate;
 mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod wire;
 
 use std::convert::Infallible;
@@ -141,6 +143,8 @@ enum Answer {
     Tokenize,
     Detokenize,
     TokenizerInfo,
+    Usage,
+    Metrics,
 }
 
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
@@ -157,6 +161,8 @@ pub const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/tokenize", key: true, answer: Answer::Tokenize },
     Route { method: "POST", path: "/detokenize", key: true, answer: Answer::Detokenize },
     Route { method: "GET", path: "/tokenizer_info", key: true, answer: Answer::TokenizerInfo },
+    Route { method: "GET", path: "/v1/usage", key: true, answer: Answer::Usage },
+    Route { method: "GET", path: "/metrics", key: true, answer: Answer::Metrics },
 ];
 
 /// What every route has at hand.
@@ -389,6 +395,8 @@ fn router<D: Desk>(room: Room<D>) -> Router {
             Answer::Tokenize => post(tokens::tokenize::<D>),
             Answer::Detokenize => post(tokens::detokenize::<D>),
             Answer::TokenizerInfo => get(tokens::tokenizer_info::<D>),
+            Answer::Usage => get(usage::usage::<D>),
+            Answer::Metrics => get(usage::metrics::<D>),
         };
         let allow = if route.method == "GET" { "GET, HEAD" } else { route.method };
         router = router.route(route.path, answers.fallback(move |request| wrong_method(request, allow)));

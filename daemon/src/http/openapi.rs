@@ -46,8 +46,10 @@ fn operation(route: &Route) -> Value {
     if request.as_ref().is_some_and(|fields| fields.iter().any(|(name, ..)| *name == "stream")) {
         kinds["text/event-stream"] = json!({"schema": {"type": "string"}});
     }
-    if matches!(route.answer, Answer::Livez) {
-        kinds = json!({"text/plain": {"schema": {"const": "ok\n"}}});
+    match route.answer {
+        Answer::Livez => kinds = json!({"text/plain": {"schema": {"const": "ok\n"}}}),
+        Answer::Metrics => kinds = json!({"text/plain": {"schema": {"type": "string"}}}),
+        _ => {}
     }
     let mut operation = json!({
         "summary": summary,
@@ -64,6 +66,12 @@ fn operation(route: &Route) -> Value {
     }
     if matches!(route.answer, Answer::TokenizerInfo) {
         operation["parameters"] = json!([{"name": "model", "in": "query", "schema": {"type": "string"}}]);
+    }
+    if matches!(route.answer, Answer::Usage) {
+        operation["parameters"] = super::usage::PARAMETERS
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
+            .collect();
     }
     if let Some(fields) = request {
         operation["requestBody"] =
@@ -90,6 +98,8 @@ fn said(answer: Answer) -> (&'static str, Option<Vec<Field>>) {
         Answer::Models => ("Lists what this key may call", None),
         Answer::Model => ("Shows one service", None),
         Answer::TokenizerInfo => ("Special tokens and chat template", None),
+        Answer::Usage => ("What the application of this key has used", None),
+        Answer::Metrics => ("Everything that is counted, for Prometheus; for keys of owner only", None),
         Answer::Chat => (
             "Answers a conversation",
             Some(

@@ -18,6 +18,7 @@ mod train;
 use std::future::Future;
 use std::pin::Pin;
 
+use hone_protocol::convert::Conversion;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::{EvaluationId, JobId};
 use hone_protocol::job::{JobRecord, JobSpec};
@@ -96,6 +97,20 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
         return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed.least >> 20, free >> 20));
     }
     Ok(needed.wish.min(free))
+}
+
+/// Cores that an attempt holds: those that its form names, all of the pool for work that keeps them busy, else one.
+pub fn cores(state: &State, spec: &JobSpec) -> u32 {
+    let named = match spec {
+        JobSpec::Train(spec) => spec.params.threads,
+        JobSpec::Convert(Conversion::Bench { threads, .. }) => *threads,
+        _ => 0,
+    };
+    match kind(spec).heavy {
+        true if named > 0 => named.min(state.fixed.cores),
+        true => state.fixed.cores,
+        false => 1,
+    }
 }
 
 /// The evaluation that a job makes: the same bytes, so that its rows can be stored before it ends.

@@ -496,6 +496,7 @@ pub async fn plan_without_starting(
         started_at_ms: None,
         ended_at_ms: None,
         next_event_seq: 0,
+        compute: None,
     };
     let (_keep, stop) = tokio::sync::watch::channel(None);
     let mut context = Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, stop };

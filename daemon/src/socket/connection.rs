@@ -286,6 +286,7 @@ impl Asked {
                     wish: Wish { sampling, ..Wish::default() },
                     tokens_max: Some(tokens_max),
                     user: self.person.clone(),
+                    metadata: Vec::new(),
                 };
                 self.chat(ask).await
             }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use hone_protocol::application::{BillLine, LedgerRow, Usage};
+use hone_protocol::application::LedgerRow;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
@@ -27,7 +27,7 @@ use crate::jobs::attempt::job_folder;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
-use crate::{clock, machine};
+use crate::{clock, invoice, machine, stats, usage};
 
 /// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
 const AUDIT_LOOKED_THROUGH: usize = 20_000;
@@ -82,7 +82,19 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             Ok(Answer::Applications(state.applications.keys().filter_map(|id| state.application_view(*id)).collect()))
         }
         Request::Ledger { application, count } => ledger(room, &state, &application, count),
-        Request::Bill { application, month } => bill(room, &state, &application, &month),
+        Request::Bill { application, month } => invoice::bill(&room.store, &state, &application, &month),
+        Request::Invoice { application, month } => {
+            invoice::invoice(&room.store, &state, &application, &month).map(|made| Answer::Invoice(Box::new(made)))
+        }
+        Request::Usage(query) => {
+            let store = room.store.clone();
+            usage::aside(move || usage::page(&store, &state, &query)).await.map(Answer::Usage)
+        }
+        Request::Stats { span } => {
+            let store = room.store.clone();
+            usage::aside(move || stats::read(&store, &state, span, clock::now_ms())).await.map(Answer::Stats)
+        }
+        Request::Pools => Ok(Answer::Pools(state.pools.values().map(|pool| (**pool).clone()).collect())),
         Request::Evaluations => Ok(Answer::Evaluations {
             suites: state.suites.values().map(|s| (**s).clone()).collect(),
             evaluations: state.evaluations.values().rev().map(|e| (**e).clone()).collect(),
@@ -236,34 +248,6 @@ fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<A
     rows.sort_by_key(|row| std::cmp::Reverse(row.id));
     rows.truncate(count);
     Ok(Answer::Ledger(rows))
-}
-
-fn bill(room: &Room, state: &State, application: &str, month: &str) -> Result<Answer, Failure> {
-    let application = state.application(application)?.id;
-    let today = clock::day(clock::now_ms(), &state.fixed.zone);
-    let month = if month.is_empty() { today.get(..7).unwrap_or_default() } else { month };
-    let plain =
-        month.len() == 7 && month.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
-    if !plain {
-        return Err(Failure::field("month", format!("{month:?} is not of the form YYYY-MM")));
-    }
-    let prefix = key(&[application.bytes(), month.as_bytes()]);
-    let mut lines = Vec::new();
-    let mut total = Usage::default();
-    for (key, value) in room.store.prefix(Table::UsageDays, &prefix).map_err(unreadable)? {
-        let usage: Usage = codec::read(Table::UsageDays, &key, &value).map_err(unreadable)?;
-        let day = String::from_utf8_lossy(key.get(16..26).unwrap_or_default()).into_owned();
-        let service = key.get(26..42).and_then(|k| k.try_into().ok()).map(hone_protocol::id::ServiceId::from_bytes);
-        let service = service.and_then(|id| state.services.get(&id)).map_or("?".to_owned(), |s| s.name.clone());
-        total.requests += usage.requests;
-        total.prompt_tokens += usage.prompt_tokens;
-        total.cached_tokens += usage.cached_tokens;
-        total.completion_tokens += usage.completion_tokens;
-        total.amount = total.amount + usage.amount;
-        lines.push(BillLine { day, service, usage, rounded: usage.amount.rounded() });
-    }
-    let rounded = total.amount.rounded();
-    Ok(Answer::Bill { lines, total, rounded, currency: state.fixed.currency.clone() })
 }
 
 /// Sends the durable events of a job from `from_seq` on, until it has ended and all are sent.

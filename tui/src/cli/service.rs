@@ -8,11 +8,12 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::ChatMessage;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::request::{ChatEnd, Request, StreamPart};
+use hone_protocol::request::{Answer, ChatEnd, Request, StreamPart};
 use hone_protocol::service::{Price, ServiceState, ServiceView};
 use hone_protocol::worker::Sampling;
 
 use super::context::{Context, answer};
+use super::stats::StatsVerb;
 use super::watch::{self, Fact};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
@@ -29,6 +30,8 @@ pub(super) enum Verb {
     Start(Start),
     Stop(Stop),
     Call(Call),
+    Stats(StatsVerb),
+    Delete(Delete),
 }
 
 impl Verb {
@@ -39,6 +42,8 @@ impl Verb {
             Verb::Start(verb) => verb.run(context),
             Verb::Stop(verb) => verb.run(context),
             Verb::Call(verb) => verb.run(context),
+            Verb::Stats(verb) => verb.run(context),
+            Verb::Delete(verb) => verb.run(context),
         }
     }
 }
@@ -149,6 +154,26 @@ impl Stop {
         let request = Request::SetService { name: self.name, wanted: false };
         let view = answer!(context.change(&mut context.link()?, "stop", request)?, Service);
         show(context, &view)
+    }
+}
+
+/// Delete a service for good. Refused while it is on or something uses it; the ledger keeps its name.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone service delete desk")]
+pub(super) struct Delete {
+    /// Name of the service.
+    name: String,
+}
+
+impl Delete {
+    fn run(self, context: &Context) -> Outcome {
+        let request = Request::DeleteService { name: self.name.clone() };
+        let done: Answer = context.change(&mut context.link()?, "delete", request)?;
+        if context.json {
+            return print::json(&done);
+        }
+        context.say("cli.service_deleted", &[("service", &self.name)]);
+        Ok(())
     }
 }
 
@@ -318,7 +343,7 @@ fn show(context: &Context, view: &ServiceView) -> Outcome {
 }
 
 /// A decimal number of units as micro-units, exactly.
-fn micros(text: &str) -> Result<u64, String> {
+pub(super) fn micros(text: &str) -> Result<u64, String> {
     let wrong = || "a price is a decimal number like 0.15, with at most six digits behind the point".to_owned();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());

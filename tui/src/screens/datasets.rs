@@ -162,7 +162,7 @@ impl Datasets {
             _ => RowFormat::Detect,
         };
         let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
     }
 
     /// The versions whose template a row can be rendered with.

@@ -117,7 +117,7 @@ impl Training {
                 FormReply::Start => {
                     if let Some(spec) = self.draft.spec() {
                         let spec = JobSpec::Train(Box::new(spec));
-                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
                     }
                 }
             },

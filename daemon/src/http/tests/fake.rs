@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hone_protocol::application::{LedgerRow, Outcome, amount};
+use hone_protocol::application::{LedgerRow, Outcome, Usage, amount};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenizerFacts};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
 use hone_protocol::service::Price;
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
 use tokio::sync::{Semaphore, watch};
+
+use crate::dispatcher::Allowance;
 
 use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 
@@ -167,6 +170,24 @@ impl Desk for Fake {
         })
     }
 
+    async fn usage(&self, query: UsageQuery) -> Result<UsagePage, Failure> {
+        self.note(format!("usage of {:?} by {:?} from {:?}", query.application, query.by, query.from));
+        Ok(UsagePage {
+            from: query.from,
+            to: query.to,
+            zone: "UTC".into(),
+            currency: "EUR".into(),
+            lines: Vec::new(),
+            next: None,
+            total: Usage::default(),
+            compute: None,
+        })
+    }
+
+    fn metrics(&self) -> String {
+        "hone_jobs 0\n".into()
+    }
+
     async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {
         let script = self.scripts[&ask.service].clone();
         self.note(format!("begin {}", ask.service));
@@ -188,6 +209,7 @@ impl Desk for Fake {
                 ledger: LedgerId::from_bytes(id),
                 version_reference: format!("{}-model@3", ask.service),
                 service: ask.service,
+                allowance: Allowance::default(),
             },
             steps: script.steps.into(),
             close: script.close,
@@ -294,7 +316,9 @@ impl Answering for FakeAnswering {
             price,
             amount: amount(&price, 11, 4, tokens),
             user: String::new(),
+            metadata: Vec::new(),
             first_token_ms: None,
+            total_ms: None,
         };
         self.desk.rows.lock().unwrap().push(row.clone());
         self.desk.note(format!("closed {outcome:?} {tokens}"));

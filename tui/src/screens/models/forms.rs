@@ -232,7 +232,7 @@ impl Models {
                 JobSpec::Register(RegisterSpec { run, step: form.number("step"), register })
             }
         };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
     }
 }
 

@@ -4,7 +4,8 @@ use hone_protocol::application::{LedgerRow, Outcome};
 use hone_protocol::failure::FailureCode;
 
 /// Upper bounds of the buckets of times, in milliseconds; one more holds what is longer.
-pub(crate) const BOUNDS_MS: [u32; 14] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
+pub(crate) const BOUNDS_MS: [u32; 14] =
+    [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000];
 
 /// How long things took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::dispatcher::{Allowance, Events};
 use crate::dispatcher::event::{Close, Event, Watermark};
+use crate::dispatcher::{Allowance, Events};
 use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
 use crate::hub::Hub;
 use crate::state::State;

@@ -202,7 +202,10 @@ impl Sums {
     #[cfg(test)]
     pub(crate) fn of(&self, application: ApplicationId) -> Usage {
         let mut all = Usage::default();
-        self.days.iter().filter(|(key, _)| application_of(key) == Some(application)).for_each(|(_, sum)| all.merge(sum));
+        self.days
+            .iter()
+            .filter(|(key, _)| application_of(key) == Some(application))
+            .for_each(|(_, sum)| all.merge(sum));
         all
     }
 }

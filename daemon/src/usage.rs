@@ -96,7 +96,9 @@ pub(crate) fn page(store: &Store, state: &State, query: &UsageQuery) -> Result<U
             total.merge(&usage);
             lines.entry(apart).or_default().merge(&usage);
             match lines.len() > LINES_MAX {
-                true => Err(Failure::field("by", format!("that would be more than {LINES_MAX} lines; name fewer days"))),
+                true => {
+                    Err(Failure::field("by", format!("that would be more than {LINES_MAX} lines; name fewer days")))
+                }
                 false => Ok(()),
             }
         })?;
@@ -156,12 +158,7 @@ fn gather(
 }
 
 /// Computing of some applications on some days.
-fn compute(
-    store: &Store,
-    applications: &[&ApplicationRecord],
-    from: &str,
-    to: &str,
-) -> Result<ComputeUsage, Failure> {
+fn compute(store: &Store, applications: &[&ApplicationRecord], from: &str, to: &str) -> Result<ComputeUsage, Failure> {
     let mut all = ComputeUsage::default();
     for application in applications {
         each_compute(store, application, from, to, |_, usage| all.merge(&usage))?;

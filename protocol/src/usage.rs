@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::Usage;
 use crate::id::{ApplicationId, ComputeId, JobId};
 use crate::service::Price;
+use crate::train::TrainPlan;
 use crate::value::Pico;
 
 /// Micro-units of the store's currency for an hour of computing. Zero is a price; missing is not zero.
@@ -24,6 +25,14 @@ impl ComputePrice {
         let part = |ms: u64, micros: Option<u64>| i128::from(ms) * i128::from(micros.unwrap_or(0));
         let fine = part(core_ms, self.core_hour_micros) + part(gpu_ms, self.gpu_hour_micros);
         Pico((fine * 5 + 9) / 18)
+    }
+
+    /// What a training run may cost: its expected length times the cores that its form names, else all of the pool. None where
+    /// there is no price or no known length.
+    pub fn of_plan(&self, plan: &TrainPlan, threads: u32, pool_cores: u32) -> Option<Pico> {
+        let cores = if threads == 0 { pool_cores } else { threads.min(pool_cores) };
+        let core_ms = plan.duration_ms?.saturating_mul(u64::from(cores));
+        self.is_set().then(|| self.amount(core_ms, 0))
     }
 
     /// Whether it says a price at all.

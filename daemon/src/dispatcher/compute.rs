@@ -30,13 +30,7 @@ impl Decider {
         self.put_compute(&row);
     }
 
-    fn compute_row(
-        &self,
-        application: ApplicationId,
-        what: ComputeWhat,
-        began_at_ms: i64,
-        core_ms: u64,
-    ) -> ComputeRow {
+    fn compute_row(&self, application: ApplicationId, what: ComputeWhat, began_at_ms: i64, core_ms: u64) -> ComputeRow {
         let price = self.state.pools.get(LOCAL_POOL).map_or(ComputePrice::default(), |pool| pool.price);
         // No child tells yet which device it took, and training takes none: time of GPUs is 0.
         let gpu_ms = 0;

@@ -480,7 +480,8 @@ fn a_repeated_wish_is_one_wish() {
     desk.start("the daemon starts again");
     let later = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
     assert_eq!(id(&first), id(&later));
-    let other = desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model(), payer: None });
+    let other =
+        desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model(), payer: None });
     assert_eq!(other.unwrap_err().code, FailureCode::IdempotencyConflict);
     insta::assert_snapshot!(desk.transcript());
 }

@@ -75,7 +75,8 @@ fn read(body: &[u8]) -> Result<(Ask, bool, Vec<String>), Refusal> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let wish = Wish { stop, ..fields.wish()? };
     let prompts = vec![Prompt::Chat(Box::new(prompt))];
-    let ask = Ask { service, prompts, answers: 1, wish, tokens_max: Some(tokens_max as u32), user, metadata: Vec::new() };
+    let ask =
+        Ask { service, prompts, answers: 1, wish, tokens_max: Some(tokens_max as u32), user, metadata: Vec::new() };
     Ok((ask, stream, fields.rest()))
 }
 

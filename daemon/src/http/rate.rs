@@ -39,7 +39,8 @@ fn seconds(ms: u64) -> String {
 
 /// What a failure says of limits.
 pub(super) fn of(failure: &Failure) -> Allowance {
-    let number = |name: &str| failure.args.iter().find(|(arg, _)| arg == name).and_then(|(_, value)| value.parse().ok());
+    let number =
+        |name: &str| failure.args.iter().find(|(arg, _)| arg == name).and_then(|(_, value)| value.parse().ok());
     let room = |[most, left, reset]: [&str; 3]| {
         Some(Room { most: number(most)?, left: number(left)?, reset_ms: number(reset)? })
     };

@@ -71,7 +71,8 @@ fn read(body: &[u8]) -> Result<Read, Refusal> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let variables = Json(Value::Object(Map::new()));
     let prompt = ChatPrompt { turns, tools, tool_choice, parallel_calls, variables };
-    let ask = Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers: 1, wish, tokens_max, user, metadata };
+    let ask =
+        Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers: 1, wish, tokens_max, user, metadata };
     Ok((ask, stream, shown, fields.rest()))
 }
 

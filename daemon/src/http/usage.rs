@@ -62,7 +62,9 @@ fn read(caller: &Caller, parameters: Vec<(String, String)>) -> Result<UsageQuery
             "to" => query.to = value,
             "service" => query.service = value,
             "page" => query.after = value,
-            "group_by" => query.by = value.split(',').filter(|word| !word.is_empty()).map(by).collect::<Result<_, _>>()?,
+            "group_by" => {
+                query.by = value.split(',').filter(|word| !word.is_empty()).map(by).collect::<Result<_, _>>()?
+            }
             "limit" => match value.parse() {
                 Ok(count @ 1..=ROWS_MAX) => query.count = count,
                 _ => {

@@ -110,8 +110,7 @@ mod tests {
         store.commit(&writes).unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
-        let rows: Vec<LedgerRow> =
-            codec::read_all(Table::Ledger, &store.prefix(Table::Ledger, b"").unwrap()).unwrap();
+        let rows: Vec<LedgerRow> = codec::read_all(Table::Ledger, &store.prefix(Table::Ledger, b"").unwrap()).unwrap();
         assert_eq!((rows.len(), rows[1].user.as_str(), rows[1].amount), (3, "lin", Pico(24)));
         let sums = Sums::load(&store).unwrap();
         let all = sums.of(ApplicationId::from_bytes([1; 16]));

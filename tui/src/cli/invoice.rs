@@ -148,21 +148,22 @@ fn lines(invoice: &Invoice) -> String {
         "currency",
     ]);
     let price = |micros: Option<u64>| micros.map_or(String::new(), |_| print::micros(micros));
-    let mut add = |kind: &str, name: &str, days: [&str; 2], prices: [Option<u64>; 5], counts: [String; 6], rounded: &str| {
-        let mut cells = vec![csv::text(&invoice.application), invoice.month.clone(), kind.to_owned(), csv::text(name)];
-        cells.extend(days.map(str::to_owned));
-        cells.extend(prices.map(price));
-        cells.extend(counts);
-        cells.extend([rounded.to_owned(), csv::text(&invoice.currency)]);
-        text.push_str(&csv::line(&cells));
-    };
+    let mut add =
+        |kind: &str, name: &str, days: [&str; 2], prices: [Option<u64>; 5], counts: [String; 6], rounded: &str| {
+            let mut cells =
+                vec![csv::text(&invoice.application), invoice.month.clone(), kind.to_owned(), csv::text(name)];
+            cells.extend(days.map(str::to_owned));
+            cells.extend(prices.map(price));
+            cells.extend(counts);
+            cells.extend([rounded.to_owned(), csv::text(&invoice.currency)]);
+            text.push_str(&csv::line(&cells));
+        };
     let none = String::new;
     for line in &invoice.tokens {
         let usage = &line.usage;
         let counts = [usage.requests, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
         let [count, input, cached, output] = counts.map(|count| count.to_string());
-        let prices =
-            [line.price.input_micros, line.price.cached_micros, line.price.output_micros, None, None];
+        let prices = [line.price.input_micros, line.price.cached_micros, line.price.output_micros, None, None];
         let counts = [count, input, cached, output, none(), none()];
         add("tokens", &line.service, [&line.from, &line.to], prices, counts, &line.rounded);
     }

@@ -289,6 +289,13 @@ pub(super) fn details(language: Language, view: &JobView) -> String {
             pairs.push(("cli.col.ended", format!("{} ({took})", print::moment(end))));
         }
     }
+    if let Some(compute) = &record.compute {
+        let hours = format!("{:.3}", compute.core_ms as f64 / 3.6e6);
+        pairs.push(("cli.col.core_hours", hours));
+        if compute.amount.0 > 0 {
+            pairs.push(("cli.col.cost", super::application::money(compute.amount)));
+        }
+    }
     if let Some(checkpoint) = &record.checkpoint {
         pairs.push(("cli.col.checkpoint", checkpoint.step.to_string()));
     }

@@ -127,6 +127,9 @@ mod tests {
         };
         let lines = vec![line(None, 412, Some(31.25)), line(Some("web-shop"), 400, None)];
         let stats = Stats { span: Span::Hour, lines, is_cut: false };
-        insta::assert_snapshot!("service-stats", table(Language::En, &stats, &[crate::sample::service()]).render(false));
+        insta::assert_snapshot!(
+            "service-stats",
+            table(Language::En, &stats, &[crate::sample::service()]).render(false)
+        );
     }
 }

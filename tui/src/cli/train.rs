@@ -8,8 +8,6 @@ use hone_protocol::form::BETWEEN_TEXTS;
 use hone_protocol::job::{JobResult, JobSpec, JobView};
 use hone_protocol::request::{POINTS_MAX, Request, SAMPLED_MAX};
 use hone_protocol::train::{Point, SERIES, Sampled, TrainPlan, TrainSpec};
-use hone_protocol::usage::{ComputePrice, PoolRecord};
-use hone_protocol::value::Pico;
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
@@ -137,7 +135,8 @@ impl Plan {
         let pools = answer!(link.ask(Request::Pools)?, Pools);
         let status = answer!(link.ask(Request::Status)?, Status);
         let mut text = plan_text(context.language, &plan);
-        if let Some(cost) = expected_cost(&plan, &pools, cores(threads, status.machine.cores)) {
+        let price = pools.first().map(|pool| pool.price).unwrap_or_default();
+        if let Some(cost) = price.of_plan(&plan, threads, status.machine.cores) {
             let cost = format!("{} {}", cost.rounded(), status.currency);
             text.push_str(&print::pairs(context.language, &[("cli.col.about_cost", cost)]));
         }
@@ -270,17 +269,6 @@ fn number(value: f64) -> String {
         let whole_digits = size.log10().floor().max(0.0) as usize + 1;
         format!("{value:.*}", 6usize.saturating_sub(whole_digits))
     }
-}
-
-/// Cores that a run holds: those of its form, else all of the pool.
-pub(crate) fn cores(threads: u32, pool: u32) -> u32 {
-    if threads == 0 { pool } else { threads.min(pool) }
-}
-
-/// What a run may cost, where computing has a price and its length is known.
-pub(crate) fn expected_cost(plan: &TrainPlan, pools: &[PoolRecord], cores: u32) -> Option<Pico> {
-    let price = pools.first().map(|pool| pool.price).filter(ComputePrice::is_set)?;
-    Some(price.amount(plan.duration_ms?.saturating_mul(u64::from(cores)), 0))
 }
 
 fn plan_text(language: Language, plan: &TrainPlan) -> String {

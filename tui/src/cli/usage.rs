@@ -146,8 +146,7 @@ fn lines(page: &UsagePage, by: &[UsageBy]) -> String {
     for line in &page.lines {
         let usage = &line.usage;
         let mut cells: Vec<String> = dimensions(line, by).into_iter().map(csv::text).collect();
-        let counts =
-            [usage.requests, usage.errors, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
+        let counts = [usage.requests, usage.errors, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
         cells.extend(counts.map(|count| count.to_string()));
         cells.extend([money(usage.amount), csv::text(&page.currency)]);
         text.push_str(&csv::line(&cells));

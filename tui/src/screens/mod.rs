@@ -170,8 +170,10 @@ pub(crate) enum Errand {
     Chat,
     /// Ledger rows.
     Ledger,
-    /// A month's bill.
-    Bill,
+    /// What was used.
+    Usage,
+    /// How services did.
+    Stats,
     /// Results of an evaluation.
     Results,
     /// What touched a version.
@@ -209,6 +211,10 @@ pub(crate) enum Deed {
     Limits,
     /// A key was made.
     Key,
+    /// A service was removed.
+    DeleteService,
+    /// A payment was entered.
+    Pay,
     /// A key was revoked.
     Revoke,
     /// A job was cancelled.
@@ -234,6 +240,8 @@ impl Deed {
             Deed::Application => "done.application",
             Deed::Limits => "done.limits",
             Deed::Key => "done.key",
+            Deed::DeleteService => "done.delete_service",
+            Deed::Pay => "done.pay",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",
             Deed::Pause => "done.pause",

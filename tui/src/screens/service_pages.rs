@@ -204,6 +204,9 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());
+    if application.compute.rows > 0 {
+        page.fact(view.t("services.computing"), application.compute.amount.rounded());
+    }
     page.blank().heading(view.t("col.keys"));
     for key in &application.keys {
         page.fact(&short_key(key), format!("{}  {}", cell(&key.label), key_state(view, key)));

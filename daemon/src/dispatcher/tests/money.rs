@@ -157,20 +157,33 @@ fn two_days_of_traffic_give_an_invoice_that_adds_up_by_hand() {
             300 => desk.start(""),
             _ => {}
         }
-        let (service, user) = (["desk", "desk", "chat"][(number % 3) as usize], ["ada", "lin", ""][(number % 7 % 3) as usize]);
+        let (service, user) =
+            (["desk", "desk", "chat"][(number % 3) as usize], ["ada", "lin", ""][(number % 7 % 3) as usize]);
         let row = desk.row(service, user);
         let (prompt, completion) = (40 + number % 91, 1 + number % 13);
         let cached = prompt / 3 * (number % 2);
         assert_eq!(desk.open(&row, (200, 64)), None);
         let opened = clock::day(desk.now.wall_ms, "UTC");
-        let outcome = [Outcome::Complete, Outcome::Complete, Outcome::Disconnected, Outcome::Failed][(number % 4) as usize];
+        let outcome =
+            [Outcome::Complete, Outcome::Complete, Outcome::Disconnected, Outcome::Failed][(number % 4) as usize];
         // Some answers end on the day after: their day is that of the beginning.
         desk.pass((number % 5) as i64 * MINUTE_MS);
         desk.close(row.id, outcome, (prompt, cached, completion), 1000);
         let (input_micros, cached_micros, output_micros) =
             if service == "desk" { prices(changed) } else { (1_000_001, 7, 3) };
         let (day, service, user) = (opened, service.to_owned(), user.to_owned());
-        told.push(Told { day, service, user, input_micros, cached_micros, output_micros, prompt, cached, completion, outcome });
+        told.push(Told {
+            day,
+            service,
+            user,
+            input_micros,
+            cached_micros,
+            output_micros,
+            prompt,
+            cached,
+            completion,
+            outcome,
+        });
     }
     let days: std::collections::BTreeSet<&str> = told.iter().map(|t| t.day.as_str()).collect();
     assert!(days.len() >= 3, "{days:?}");
@@ -341,7 +354,9 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     assert_eq!(desk.computed("owner").len(), before, "nobody else pays");
 
     // A cancelled attempt is charged, too.
-    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None }).unwrap() else { panic!("a job") };
+    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None }).unwrap() else {
+        panic!("a job")
+    };
     desk.pass(5_000);
     desk.ask("", Request::Cancel { job: job.record.id }).unwrap();
     desk.end("", job.record.id, AttemptEnd::Stopped);
@@ -419,7 +434,8 @@ fn a_service_in_use_stays_and_a_removed_one_keeps_its_name_in_the_ledger() {
 #[test]
 fn statistics_are_of_the_rows_of_their_span() {
     let mut desk = Desk::shop();
-    for (ms, outcome) in [(100, Outcome::Complete), (300, Outcome::Complete), (200, Outcome::Complete), (9_000, Outcome::Failed)]
+    for (ms, outcome) in
+        [(100, Outcome::Complete), (300, Outcome::Complete), (200, Outcome::Complete), (9_000, Outcome::Failed)]
     {
         let row = desk.row("desk", "");
         assert_eq!(desk.open(&row, (9, 9)), None);
@@ -434,6 +450,7 @@ fn statistics_are_of_the_rows_of_their_span() {
     assert_eq!((line.total_ms, line.first_token_ms), (Some((200, 300)), Some((50, 2_250))));
     // 4 tokens after the first of each in 75 + 225 + 150 + 6750 ms.
     assert!((line.tokens_per_s.unwrap() - 16.0 / 7.2).abs() < 1e-9);
-    let later = desk.read(|store, state| stats::read(store, state, hone_protocol::usage::Span::Hour, now_ms + 2 * HOUR_MS));
+    let later =
+        desk.read(|store, state| stats::read(store, state, hone_protocol::usage::Span::Hour, now_ms + 2 * HOUR_MS));
     assert_eq!(later.lines, []);
 }

@@ -1,4 +1,4 @@
-//! The three forms of the area: publish a version, make an application, make a key; and what each one asks for when it
+//! The forms of the area: publish a version, make an application, make a key, enter a payment; and what each one asks for when it
 //! is right. Never here: drawing, or the answers.
 
 use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
@@ -141,6 +141,27 @@ impl Services {
         ));
     }
 
+    /// The form that enters a payment of the selected application.
+    pub(super) fn pay_form(&mut self, view: &View<'_>) {
+        let Some(name) = self.application(view).map(|a| a.record.name.clone()) else { return };
+        let section = "services.pay";
+        let amount = FieldKind::Real { low: -1e9, high: 1e9 };
+        self.form = Some((
+            FormKind::Pay,
+            Form::new(vec![
+                FormField::text("application", section, "word.application", "field.key_application.about")
+                    .rule(Rule::OneOf)
+                    .filled(name, application_names(view)),
+                FormField::text("amount", section, "field.pay_amount", "field.pay_amount.about").of(
+                    amount,
+                    Stride::Add(5.0),
+                    "10",
+                ),
+                FormField::text("note", section, "field.pay_note", "field.pay_note.about"),
+            ]),
+        ));
+    }
+
     pub(super) fn submit(&mut self, desk: &mut Desk<'_>) {
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
@@ -189,6 +210,12 @@ impl Services {
                     let request = Request::SetLimits { application: text("name"), limits, budget };
                     desk.ask(Errand::Act(Deed::Limits), request);
                 }
+            }
+            FormKind::Pay => {
+                let micros = form.number::<f64>("amount").map_or(0, |units| (units * MICROS).round() as i128);
+                let amount = Pico(micros * (Pico::PER_UNIT / MICROS as i128));
+                let request = Request::Pay { application: text("application"), amount, note: text("note") };
+                desk.ask(Errand::Act(Deed::Pay), request);
             }
             FormKind::Key => {
                 let request =

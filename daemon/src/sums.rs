@@ -209,3 +209,78 @@ impl Sums {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hone_protocol::application::Outcome;
+    use hone_protocol::id::{LedgerId, VersionId};
+
+    use super::*;
+
+    fn row(number: u64, user: &str) -> LedgerRow {
+        LedgerRow {
+            id: LedgerId::from_bytes([1; 16]),
+            application: ApplicationId::from_bytes([2; 16]),
+            key: number.is_multiple_of(2).then(|| KeyId::from_bytes([3; 16])),
+            service: ServiceId::from_bytes([4; 16]),
+            version: VersionId::from_bytes([5; 16]),
+            opened_at_ms: 0,
+            day: format!("2026-11-{:02}", 1 + number % 28),
+            closed_at_ms: Some(1),
+            outcome: Outcome::Complete,
+            prompt_tokens: number,
+            cached_tokens: 0,
+            completion_tokens: 1,
+            price: Price { input_micros: Some(1), cached_micros: None, output_micros: Some(number % 3) },
+            amount: Pico(i128::from(number)),
+            user: user.to_owned(),
+            metadata: Vec::new(),
+            first_token_ms: None,
+            total_ms: None,
+        }
+    }
+
+    #[test]
+    fn more_users_than_are_held_are_parts_that_add_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.redb")).unwrap();
+        let (mut sums, mut writes) = (Sums::default(), Writes::default());
+        // Each user comes twice, the second time when the first is no longer held.
+        let users = USERS_HELD_MAX as u64 + 100;
+        for number in (0..users).chain(0..users) {
+            sums.add(&row(number, &format!("user {number}")), &mut writes);
+        }
+        store.commit(&writes).unwrap();
+        let (mut by_user, mut pairs): (BTreeMap<String, Usage>, usize) = (BTreeMap::new(), 0);
+        for (key, value) in store.prefix(Table::UserSums, b"").unwrap() {
+            let sum: Usage = codec::read(Table::UserSums, &key, &value).unwrap();
+            by_user.entry(UserKey::read(&key).unwrap().user).or_default().merge(&sum);
+            pairs += 1;
+        }
+        assert_eq!(by_user.len() as u64, users);
+        assert!(pairs as u64 > users, "nobody's sum was read before adding to it");
+        assert!(by_user.iter().all(|(user, sum)| sum.requests == 2
+            && user.ends_with(&format!(" {}", sum.prompt_tokens / 2))
+            && sum.amount.0 == i128::from(sum.prompt_tokens)));
+        let by_day: Usage = store.prefix(Table::Sums, b"").unwrap().iter().fold(Usage::default(), |mut all, (key, value)| {
+            assert!(DayKey::read(key).unwrap().day.starts_with("2026-11-"));
+            all.merge(&codec::read(Table::Sums, key, value).unwrap());
+            all
+        });
+        assert_eq!((by_day.requests, by_day.amount.0), (2 * users, i128::from(users * (users - 1))));
+        assert_eq!(sums.spent(ApplicationId::from_bytes([2; 16]), "2026-11"), by_day.amount);
+    }
+
+    #[test]
+    fn keys_are_read_as_they_were_written() {
+        let row = row(7, "行 🦀");
+        let key = DayKey::bytes(&row);
+        let read = DayKey::read(&key).unwrap();
+        assert_eq!((read.day, read.service, read.price), (row.day.clone(), row.service, row.price));
+        assert_eq!(DayKey::read(&key[..key.len() - 1]), None, "a key that is cut is no key");
+        let bytes = UserKey::bytes(&row);
+        let (front, user) = bytes.split_at(3 * ID_BYTES + DAY_BYTES);
+        let read = UserKey::read(&[front, &[9; ID_BYTES], user].concat()).unwrap();
+        assert_eq!((read.key, read.user.as_str()), (None, "行 🦀"));
+    }
+}

@@ -262,11 +262,12 @@ mod tests {
         assert!(by_user.iter().all(|(user, sum)| sum.requests == 2
             && user.ends_with(&format!(" {}", sum.prompt_tokens / 2))
             && sum.amount.0 == i128::from(sum.prompt_tokens)));
-        let by_day: Usage = store.prefix(Table::Sums, b"").unwrap().iter().fold(Usage::default(), |mut all, (key, value)| {
-            assert!(DayKey::read(key).unwrap().day.starts_with("2026-11-"));
-            all.merge(&codec::read(Table::Sums, key, value).unwrap());
-            all
-        });
+        let by_day: Usage =
+            store.prefix(Table::Sums, b"").unwrap().iter().fold(Usage::default(), |mut all, (key, value)| {
+                assert!(DayKey::read(key).unwrap().day.starts_with("2026-11-"));
+                all.merge(&codec::read(Table::Sums, key, value).unwrap());
+                all
+            });
         assert_eq!((by_day.requests, by_day.amount.0), (2 * users, i128::from(users * (users - 1))));
         assert_eq!(sums.spent(ApplicationId::from_bytes([2; 16]), "2026-11"), by_day.amount);
     }

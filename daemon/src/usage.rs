@@ -177,7 +177,9 @@ pub(crate) fn each_compute(
     let (first, end) = range(application, from, to);
     store.visit(Table::ComputeSums, (&first, &end), false, |key, value| {
         let usage = codec::read(Table::ComputeSums, key, value)?;
-        ComputeKey::read(key).map(|key| take(key, usage));
+        if let Some(key) = ComputeKey::read(key) {
+            take(key, usage);
+        }
         Ok(ControlFlow::Continue(()))
     })
 }

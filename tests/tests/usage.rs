@@ -159,7 +159,8 @@ fn client_usage_route_command_line_and_invoice_say_the_same_also_after_a_crash()
     let of = |told: &[(String, [u64; 3])], price| told.iter().map(|(_, t)| pico(t, price)).sum::<u64>().to_string();
     let mut amounts: Vec<&str> = lines.iter().map(|line| line["usage"]["amount"].as_str().unwrap()).collect();
     let mut expected = [of(&first, 150_000), of(&second, 200_000)];
-    (amounts.sort_unstable(), expected.sort_unstable());
+    amounts.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(amounts, expected, "a price that changed is two lines");
     // Metadata stands on rows.
     let rows = client.ask(json!({"ledger": {"application": "shop", "count": 100}}));

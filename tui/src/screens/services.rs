@@ -10,7 +10,7 @@ use crossterm::event::KeyEvent;
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord};
 use hone_protocol::failure::Failure;
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::service::ServiceView;
+use hone_protocol::service::{ServiceState, ServiceView};
 use ratatui::layout::Rect;
 
 use super::howto::{self, KEY_VARIABLE};
@@ -237,8 +237,16 @@ impl Services {
         match self.tab {
             Tab::Services => {
                 if let Some(service) = self.service(view) {
-                    service_page(view, service, &mut page, canvas);
-                    self.usage.stats_page(view, &service.record.name, &mut page);
+                    // Where there is little room, a service that is well is told of by its figures.
+                    if view.class < Class::M && service.state == ServiceState::On {
+                        self.usage.stats_page(view, &service.record.name, &mut page);
+                        page.blank();
+                        service_page(view, service, &mut page, canvas);
+                    } else {
+                        service_page(view, service, &mut page, canvas);
+                        page.blank();
+                        self.usage.stats_page(view, &service.record.name, &mut page);
+                    }
                 }
             }
             Tab::Applications => {

@@ -149,7 +149,7 @@ impl Services {
         self.form = Some((
             FormKind::Pay,
             Form::new(vec![
-                FormField::text("application", section, "word.application", "field.key_application.about")
+                FormField::text("application", section, "word.application", "field.pay_application.about")
                     .rule(Rule::OneOf)
                     .filled(name, application_names(view)),
                 FormField::text("amount", section, "field.pay_amount", "field.pay_amount.about").of(

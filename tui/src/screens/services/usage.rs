@@ -222,7 +222,7 @@ impl UsagePane {
 
     /// How a service did in the last hour.
     pub(super) fn stats_page(&self, view: &View<'_>, service: &str, page: &mut Page) {
-        page.blank().heading(view.t("services.last_hour"));
+        page.heading(view.t("services.last_hour"));
         let Some(stats) = self.stats.get() else {
             let said = self.stats.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
             page.text(said, Token::Muted);
@@ -237,10 +237,14 @@ impl UsagePane {
     }
 }
 
+/// A time of an answer: milliseconds, seconds where there are many.
+fn short(ms: u32) -> String {
+    if ms < 10_000 { format!("{ms} ms") } else { format!("{:.1} s", f64::from(ms) / 1000.0) }
+}
+
 fn figures(view: &View<'_>, line: &ServiceStats, page: &mut Page) {
     let pair = |times: Option<(u32, u32)>| {
-        let ms = |ms: u32| number::duration(view.language, u64::from(ms));
-        times.map_or_else(|| "-".to_owned(), |(middle, high)| format!("{} / {}", ms(middle), ms(high)))
+        times.map_or_else(|| "-".to_owned(), |(middle, high)| format!("{} / {}", short(middle), short(high)))
     };
     page.fact(view.t("col.requests"), number::grouped(line.usage.requests));
     page.fact(view.t("services.errors"), number::grouped(line.usage.errors));

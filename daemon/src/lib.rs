@@ -12,6 +12,7 @@ pub mod history;
 pub mod http;
 mod hub;
 pub mod jobs;
+mod judged;
 pub mod lifecycle;
 pub mod machine;
 mod perform;

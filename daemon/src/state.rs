@@ -15,11 +15,13 @@ use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
+use hone_protocol::judgement::JudgedSet;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
 use hone_protocol::value::Pico;
 
+use crate::judged;
 use crate::store::{Store, StoreError, Table, codec};
 
 /// A map that is shared with published snapshots until it is changed.
@@ -102,6 +104,10 @@ pub struct State {
     pub datasets: Map<DatasetId, Arc<DatasetRecord>>,
     /// Dataset versions.
     pub dataset_versions: Map<DatasetVersionId, Arc<DatasetVersionRecord>>,
+    /// Judgements in numbers, by the name of the dataset that they are for.
+    pub judged_sets: Map<String, Arc<JudgedSet>>,
+    /// Judgements that no version has yet, by dataset name and number: the rows that each will make.
+    pub unmade: Map<(String, u64), u64>,
     /// Suites.
     pub suites: Map<SuiteId, Arc<SuiteRecord>>,
     /// Evaluations.
@@ -149,6 +155,8 @@ impl State {
             let sum = usage.entry(ApplicationId::from_bytes(id)).or_default();
             *sum = add(*sum, day);
         }
+        let judged_sets: Map<String, Arc<JudgedSet>> = load(store, Table::JudgedSets, |r: &JudgedSet| r.dataset.clone())?;
+        let unmade = Arc::new(judged::unmade(store, judged_sets.values())?);
         Ok(State {
             fixed: Arc::new(fixed),
             jobs: load(store, Table::Jobs, |r: &JobRecord| r.id)?,
@@ -157,6 +165,8 @@ impl State {
             versions: load(store, Table::Versions, |r: &VersionRecord| r.id)?,
             datasets: load(store, Table::Datasets, |r: &DatasetRecord| r.id)?,
             dataset_versions: load(store, Table::DatasetVersions, |r: &DatasetVersionRecord| r.id)?,
+            judged_sets,
+            unmade,
             suites: load(store, Table::Suites, |r: &SuiteRecord| r.id)?,
             evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
             services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,

@@ -141,6 +141,12 @@ pub enum DatasetSource {
         /// Absolute path.
         path: String,
     },
+    /// Judgements of the playground for the dataset of this name, those that no version has yet. The new version has the rows
+    /// of the one before too.
+    Judgements {
+        /// Judgements below this number; 0 for all there are when the job is submitted.
+        until: u64,
+    },
 }
 
 /// Role of the better answer at the end of a preference row.

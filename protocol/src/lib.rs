@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
+//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -24,7 +24,9 @@ pub mod generate;
 pub mod hello;
 pub mod id;
 pub mod job;
+pub mod judgement;
 pub mod model;
+pub mod note;
 pub mod paths;
 pub mod request;
 pub mod service;

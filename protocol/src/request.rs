@@ -8,12 +8,15 @@ use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
+use crate::generate::{Format, TokenChance};
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
+use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
+use crate::note::{NoteHead, NoteKind, NoteRecord};
 use crate::service::{Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
-use crate::value::Pico;
+use crate::value::{Json, Pico};
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -78,6 +81,9 @@ pub enum StreamPart {
         /// Tokens sampled so far, up to the end of this piece.
         tokens: u64,
     },
+    /// How likely the tokens of a chat answer were that have become wholly part of its text since the last ones, when
+    /// `chances` asked for them.
+    Chances(Vec<TokenChance>),
 }
 
 /// A wish.
@@ -274,6 +280,22 @@ pub enum Request {
         sampling: Sampling,
         /// Longest answer.
         tokens_max: u32,
+        /// [`Wish::typical_p`](crate::generate::Wish::typical_p); none for 1.
+        typical_p: Option<f32>,
+        /// Texts that end the answer and are not part of it.
+        stop: Option<Vec<String>>,
+        /// What the answer must look like; none for text.
+        format: Option<Format>,
+        /// Log-probabilities of the answer's tokens as parts, with so many of the likeliest beside each, up to
+        /// [`TOP_CHANCES_MAX`](crate::generate::TOP_CHANCES_MAX).
+        chances: Option<u32>,
+    },
+    /// How many tokens a conversation has for a service, as it would be rendered. Costs nothing.
+    CountTokens {
+        /// Name of the service.
+        service: String,
+        /// The messages.
+        messages: Vec<ChatMessage>,
     },
 
     // -- applications
@@ -372,6 +394,60 @@ pub enum Request {
         /// At most [`ROWS_MAX`].
         count: u32,
     },
+
+    // -- the playground
+    /// Say which of several answers to one conversation is better. Durable at once; rows are made of judgements by an import
+    /// from [`DatasetSource::Judgements`](crate::dataset::DatasetSource::Judgements).
+    Judge {
+        /// Name of the dataset of preferences that they are for. It need not be there yet.
+        dataset: String,
+        /// What was said.
+        judgement: Box<Judgement>,
+    },
+    /// Take back a judgement that no version has yet.
+    Unjudge {
+        /// Name of the dataset.
+        dataset: String,
+        /// Number of the judgement.
+        seq: u64,
+    },
+    /// Judgements for a dataset, newest first.
+    Judgements {
+        /// Name of the dataset.
+        dataset: String,
+        /// At most this many, up to [`ROWS_MAX`].
+        count: u32,
+    },
+    /// Keep something of the person who asks under a name; what had the name before is replaced.
+    KeepNote {
+        /// What it is.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
+        /// A title to show, may be empty.
+        title: String,
+        /// The thing.
+        value: Json,
+    },
+    /// What the person who asks has kept, newest first, without the things themselves, up to [`ROWS_MAX`].
+    Notes {
+        /// Of which kind.
+        kind: NoteKind,
+    },
+    /// One kept thing.
+    Note {
+        /// Of which kind.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
+    },
+    /// Keep it no longer. It cannot be taken back.
+    DropNote {
+        /// Of which kind.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Most rows in one window.
@@ -412,6 +488,10 @@ impl Request {
                 | Bill { .. }
                 | Evaluations
                 | EvaluationRows { .. }
+                | CountTokens { .. }
+                | Judgements { .. }
+                | Notes { .. }
+                | Note { .. }
         )
     }
 }
@@ -503,6 +583,31 @@ pub enum Answer {
     },
     /// To `evaluation_rows`.
     EvaluationRows(Vec<EvaluationRow>),
+    /// To `count_tokens`.
+    Counted {
+        /// Tokens of the prompt.
+        tokens: u64,
+        /// Context of one request of the service, in tokens.
+        context_tokens: u32,
+    },
+    /// To `judge` and `unjudge`.
+    Judged {
+        /// Number of the judgement.
+        seq: u64,
+        /// The set as it is now.
+        set: JudgedSet,
+    },
+    /// To `judgements`.
+    Judgements {
+        /// The set.
+        set: JudgedSet,
+        /// Its judgements, newest first.
+        judgements: Vec<JudgementRecord>,
+    },
+    /// To `notes`.
+    Notes(Vec<NoteHead>),
+    /// To `note`.
+    Note(Box<NoteRecord>),
 }
 
 /// How a chat answer ended.
@@ -520,6 +625,10 @@ pub struct ChatEnd {
     pub first_token_ms: u32,
     /// Time to the end in milliseconds.
     pub total_ms: u32,
+    /// `name@number` of what answered.
+    pub version: String,
+    /// What it cost.
+    pub amount: Pico,
 }
 
 /// The daemon about itself.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::effect::Effect;
 use super::event::ReplyTo;
-use super::{Decider, Remembered, Subject};
+use super::{Decider, Remembered, Subject, judgements};
 use crate::clock::new_id;
 use crate::jobs;
 use crate::state::{OWNER, State};
@@ -64,6 +64,10 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::RotateKey { key, .. } => ("rotate_key", key.to_string()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
+        Request::Judge { dataset, judgement } => ("judge", judgements::subject(dataset, judgement)),
+        Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
+        Request::KeepNote { kind, name, .. } => ("keep_note", format!("{} {name}", kind.word())),
+        Request::DropNote { kind, name } => ("drop_note", format!("{} {name}", kind.word())),
         Request::Shutdown => ("shutdown", String::new()),
         _ => ("other", String::new()),
     }
@@ -147,6 +151,10 @@ impl Decider {
                 };
                 self.create_suite(suite)
             }
+            Request::Judge { dataset, judgement } => self.judge(person, &dataset, *judgement),
+            Request::Unjudge { dataset, seq } => self.unjudge(&dataset, seq),
+            Request::KeepNote { kind, name, title, value } => self.keep_note(person, kind, name, title, value),
+            Request::DropNote { kind, name } => Ok(self.drop_note(person, kind, &name)),
             Request::Shutdown => {
                 self.stop();
                 Ok(Answer::Done)

@@ -7,6 +7,7 @@ mod attempts;
 mod commands;
 pub mod effect;
 pub mod event;
+mod judgements;
 mod ledger;
 mod limits;
 mod produce;

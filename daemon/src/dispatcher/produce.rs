@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hone_protocol::convert::{Conversion, Receipt};
-use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, ImportReport, Segment, Shape};
+use hone_protocol::dataset::{DatasetRecord, DatasetSource, DatasetVersionRecord, ImportReport, Segment, Shape};
 use hone_protocol::evaluation::EvaluationRecord;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{JobId, ModelId, VersionId};
@@ -120,11 +120,11 @@ impl Decider {
         &mut self,
         job: &JobRecord,
         report: ImportReport,
-        segments: Vec<Segment>,
+        mut segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
     ) -> Result<JobResult, Failure> {
-        let JobSpec::ImportDataset { name, .. } = &job.spec else {
+        let JobSpec::ImportDataset { name, source, .. } = &job.spec else {
             return Err(Failure::new(FailureCode::Internal, "rows came from a job that imports none"));
         };
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
@@ -159,7 +159,14 @@ impl Decider {
             return Err(Failure::new(FailureCode::Interrupted, message).hint(HintCode::TryAgain));
         }
         dataset.next_row_id = first_row_id + rows;
-        let number = self.state.dataset_versions_of(dataset.id).last().map_or(1, |v| v.number + 1);
+        let before = self.state.dataset_versions_of(dataset.id).last().map(|v| (***v).clone());
+        let number = before.as_ref().map_or(1, |before| before.number + 1);
+        if let DatasetSource::Judgements { until } = source {
+            // What was judged before stays: the new rows follow those of the version before.
+            segments.splice(0..0, before.map(|before| before.segments).unwrap_or_default());
+            self.made_of_judgements(name, *until);
+        }
+        let rows = segments.iter().map(|s| s.rows).sum();
         let version = DatasetVersionRecord {
             id: new_id(),
             dataset: dataset.id,

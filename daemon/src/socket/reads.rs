@@ -10,6 +10,7 @@ use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
+use hone_protocol::note::NoteRecord;
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
 use hone_protocol::request::{
     Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
@@ -23,6 +24,7 @@ use super::connection::Room;
 use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
 use crate::history;
 use crate::jobs;
+use crate::judged;
 use crate::jobs::attempt::job_folder;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
@@ -37,7 +39,7 @@ fn unreadable(error: StoreError) -> Failure {
 }
 
 /// Answers a read.
-pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer, Failure> {
+pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> Result<Answer, Failure> {
     let state = room.hub.state();
     match request {
         Request::Status => Ok(Answer::Status(Box::new(status(room, &state)))),
@@ -94,8 +96,32 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             let window = pairs.get(offset as usize..).unwrap_or_default();
             codec::read_all(Table::EvaluationRows, window).map(Answer::EvaluationRows).map_err(unreadable)
         }
+        Request::Judgements { dataset, count } => judgements(room, &state, &dataset, count),
+        Request::Notes { kind } => {
+            let prefix = judged::note_key(person, kind, "");
+            let pairs = room.store.prefix(Table::Notes, &prefix).map_err(unreadable)?;
+            let notes: Vec<NoteRecord> = codec::read_all(Table::Notes, &pairs).map_err(unreadable)?;
+            let mut heads: Vec<_> = notes.into_iter().map(|note| note.head).collect();
+            heads.sort_by_key(|head| std::cmp::Reverse(head.at_ms));
+            heads.truncate(ROWS_MAX as usize);
+            Ok(Answer::Notes(heads))
+        }
+        Request::Note { kind, name } => {
+            let key = judged::note_key(person, kind, &name);
+            let value = room.store.get(Table::Notes, &key).map_err(unreadable)?;
+            let value = value.ok_or_else(|| Failure::not_found(kind.word(), &name))?;
+            codec::read(Table::Notes, &key, &value).map(|note| Answer::Note(Box::new(note))).map_err(unreadable)
+        }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+fn judgements(room: &Room, state: &State, dataset: &str, count: u32) -> Result<Answer, Failure> {
+    let set = state.judged_sets.get(dataset).ok_or_else(|| Failure::not_found("judgements for", dataset))?;
+    let (from, to) = (judged::judgement_key(dataset, 0), judged::judgement_key(dataset, set.next_seq));
+    let pairs = room.store.range(Table::Judgements, &from, &to, true, count.min(ROWS_MAX) as usize);
+    let judgements = codec::read_all(Table::Judgements, &pairs.map_err(unreadable)?).map_err(unreadable)?;
+    Ok(Answer::Judgements { set: (**set).clone(), judgements })
 }
 
 /// What touched a model or a version.

@@ -59,6 +59,12 @@ tables! {
     OpenRows = "open_rows";
     /// application id, day (10 bytes), service id → Usage.
     UsageDays = "usage_days";
+    /// dataset name → JudgedSet.
+    JudgedSets = "judged_sets";
+    /// dataset name, 0, seq (u64 BE) → JudgementRecord.
+    Judgements = "judgements";
+    /// person, 0, kind, 0, name → NoteRecord.
+    Notes = "notes";
     /// seq (u64 BE) → AuditRow.
     Audit = "audit";
     /// SHA-256 of person and idempotency text → time, payload hash, answer.

@@ -219,6 +219,7 @@ pub(super) fn subject(spec: &JobSpec) -> String {
         JobSpec::ImportDataset { source, name, .. } => match source {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
+            DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
         },
         JobSpec::Train(spec) => {
             let target = spec.register.as_ref().map_or_else(String::new, |r| format!(" -> {}", r.model));

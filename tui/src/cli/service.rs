@@ -245,8 +245,16 @@ pub(super) fn chat(
     messages: Vec<ChatMessage>,
     args: &SamplingArgs,
 ) -> Result<(String, ChatEnd), print::End> {
-    let request =
-        Request::Chat { service: service.to_owned(), messages, sampling: args.sampling()?, tokens_max: args.tokens };
+    let request = Request::Chat {
+        service: service.to_owned(),
+        messages,
+        sampling: args.sampling()?,
+        tokens_max: args.tokens,
+        typical_p: None,
+        stop: None,
+        format: None,
+        chances: None,
+    };
     let mut whole = String::new();
     let answer = link.ask_streaming_while(request, |part| {
         let StreamPart::Text { text, .. } = part else { return Ok(()) };
@@ -389,6 +397,8 @@ mod tests {
             completion_tokens: 11,
             first_token_ms,
             total_ms,
+            version: "desk@1".into(),
+            amount: Pico(0),
         };
         assert_eq!(chat_args(&end(500, 1500))[4].1, "10.0");
         assert_eq!(chat_args(&end(0, 1100))[4].1, "9.1");

@@ -6,6 +6,7 @@ mod area;
 mod cli;
 mod convert;
 mod help;
+mod playground;
 mod screen;
 mod state;
 mod trouble;
@@ -39,6 +40,7 @@ pub const TABLES: &[&[Message]] = &[
     cli::MESSAGES,
     convert::MESSAGES,
     help::MESSAGES,
+    playground::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,

@@ -197,14 +197,14 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.temperature", "temperature", "温度"),
     (
         "field.temperature.about",
-        "How much chance decides. 0 always takes the likeliest word; above 1.2 it rambles.",
-        "随机程度。0 总取最可能的词；高于 1.2 会胡言乱语。",
+        "How much chance decides which word comes next.",
+        "下一个词有多少由随机决定。",
     ),
     ("field.top_p", "top-p", "top-p"),
     (
         "field.top_p.about",
-        "Keep the likeliest words whose chances add up to this. Lower is safer and duller. Change this or temperature, not both.",
-        "只保留概率之和达到此值的词。越低越稳妥、越平淡。它与温度只调一个。",
+        "Keep the likeliest words whose chances add up to this. Change this or temperature, not both.",
+        "只保留概率之和达到此值的最可能的词。它与温度只调一个。",
     ),
     ("field.top_k", "top-k", "top-k"),
     ("field.top_k.about", "Keep this many words at each step; 0 keeps all.", "每步只保留这么多候选词；0 表示全部。"),
@@ -217,14 +217,14 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.repeat", "repeat penalty", "重复惩罚"),
     (
         "field.repeat.about",
-        "Makes words of the last 64 less likely; 1 is off, above 1.3 sentences break.",
-        "降低最近 64 个词再次出现的概率；1 为关闭，高于 1.3 句子会破碎。",
+        "Makes words of the last 64 less likely; 1 is off.",
+        "降低最近 64 个词再次出现的概率；1 为关闭。",
     ),
     ("field.frequency", "frequency penalty", "频率惩罚"),
     (
         "field.frequency.about",
-        "Each time a word occurred makes it less likely; below 0 more likely.",
-        "词每出现一次，再次出现的概率就降低；负值则升高。",
+        "Each time a word occurred makes it less likely.",
+        "词每出现一次，再次出现的概率就降低。",
     ),
     ("field.presence", "presence penalty", "出现惩罚"),
     (

@@ -555,7 +555,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("chat.write", "write", "输入"),
     ("chat.retry", "answer again", "重新回答"),
     ("chat.edit", "edit this turn", "修改此轮"),
-    ("chat.clear", "new talk", "新对话"),
+    ("chat.clear", "new talk, this one is kept", "新对话（保留此对话）"),
     ("chat.you", "you", "你"),
     (
         "chat.type_here",
@@ -583,9 +583,6 @@ pub(super) const MESSAGES: &[Message] = &[
         "{n} 词元  首词 {first} 秒  共 {total} 秒  {rate} 词元/秒",
     ),
     ("chat.cut_off", "cut off at the longest answer", "达到最长回答而截断"),
-    ("chat.precise", "Preset precise: temperature 0", "预设 精确：温度 0"),
-    ("chat.balanced", "Preset balanced: temperature 0.7", "预设 均衡：温度 0.7"),
-    ("chat.creative", "Preset creative: temperature 1.1", "预设 创意：温度 1.1"),
     // -- Services
     ("services.tab_services", "Services", "模型服务"),
     ("services.tab_applications", "Applications", "应用"),

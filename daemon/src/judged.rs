@@ -21,7 +21,12 @@ pub(crate) fn note_key(person: &str, kind: NoteKind, name: &str) -> Vec<u8> {
 }
 
 /// Judgements for a dataset whose number is in `from..until`, in order.
-pub(crate) fn judgements(store: &Store, dataset: &str, from: u64, until: u64) -> Result<Vec<JudgementRecord>, StoreError> {
+pub(crate) fn judgements(
+    store: &Store,
+    dataset: &str,
+    from: u64,
+    until: u64,
+) -> Result<Vec<JudgementRecord>, StoreError> {
     let (from, to) = (judgement_key(dataset, from), judgement_key(dataset, until));
     codec::read_all(Table::Judgements, &store.range(Table::Judgements, &from, &to, false, usize::MAX)?)
 }

@@ -155,7 +155,8 @@ impl State {
             let sum = usage.entry(ApplicationId::from_bytes(id)).or_default();
             *sum = add(*sum, day);
         }
-        let judged_sets: Map<String, Arc<JudgedSet>> = load(store, Table::JudgedSets, |r: &JudgedSet| r.dataset.clone())?;
+        let judged_sets: Map<String, Arc<JudgedSet>> =
+            load(store, Table::JudgedSets, |r: &JudgedSet| r.dataset.clone())?;
         let unmade = Arc::new(judged::unmade(store, judged_sets.values())?);
         Ok(State {
             fixed: Arc::new(fixed),

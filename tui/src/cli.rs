@@ -27,6 +27,7 @@ mod train;
 mod train_export;
 mod trash;
 mod tree;
+mod verdicts;
 mod wait;
 mod watch;
 

@@ -48,7 +48,7 @@ fn check(state: &State, judgement: &Judgement) -> Result<(), Failure> {
         return Err(Failure::field("judgement.messages", reason));
     }
     for contender in &judgement.contenders {
-        if contender.text.is_empty() {
+        if contender.text.trim().is_empty() {
             let message = format!("the answer of {} is empty; only answers can be judged", contender.service);
             return Err(Failure::field("judgement.contenders", message));
         }

@@ -18,14 +18,8 @@ use crate::sandbox::Paths;
 use crate::state::{Need, State};
 use crate::workers::process::Program;
 
-pub(super) const KIND: Kind = Kind {
-    word: "import_dataset",
-    check,
-    pin,
-    memory: |_, _| Need::exactly(128 << 20),
-    heavy: false,
-    run,
-};
+pub(super) const KIND: Kind =
+    Kind { word: "import_dataset", check, pin, memory: |_, _| Need::exactly(128 << 20), heavy: false, run };
 
 fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     let JobSpec::ImportDataset { source, name, .. } = spec else {
@@ -44,7 +38,8 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
             Err(Failure::not_found("preset", name))
         }
         DatasetSource::Judgements { .. } if state.judged_sets.get(name).is_none_or(|set| set.waiting_rows == 0) => {
-            let message = format!("no judgement for {name} waits to become a row; judge answers in the playground first");
+            let message =
+                format!("no judgement for {name} waits to become a row; judge answers in the playground first");
             Err(Failure::new(FailureCode::NoRows, message).at("name"))
         }
         _ => Ok(()),
@@ -102,13 +97,8 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     context.progress("phase.import", 0, 0).await;
     let paths = Paths::none().read(&path).write(&context.places.blobs);
     let mut line = context.child(Program::Daemon("data"), paths).await?;
-    let task = ImportTask {
-        path,
-        source: said,
-        format,
-        folder: context.places.blobs.display().to_string(),
-        first_row_id,
-    };
+    let task =
+        ImportTask { path, source: said, format, folder: context.places.blobs.display().to_string(), first_row_id };
     line.send(&ToWorker::Import(task)).await?;
     match context.next(&mut line).await? {
         FromWorker::Imported { report, segments } => {

@@ -10,8 +10,8 @@ use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
-use hone_protocol::note::NoteRecord;
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
+use hone_protocol::note::NoteRecord;
 use hone_protocol::request::{
     Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
 };
@@ -24,8 +24,8 @@ use super::connection::Room;
 use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
 use crate::history;
 use crate::jobs;
-use crate::judged;
 use crate::jobs::attempt::job_folder;
+use crate::judged;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;

@@ -195,11 +195,7 @@ pub(super) const MESSAGES: &[Message] = &[
         "对话前给模型的说明；微调过的模型应使用训练时的那一句。",
     ),
     ("field.temperature", "temperature", "温度"),
-    (
-        "field.temperature.about",
-        "How much chance decides which word comes next.",
-        "下一个词有多少由随机决定。",
-    ),
+    ("field.temperature.about", "How much chance decides which word comes next.", "下一个词有多少由随机决定。"),
     ("field.top_p", "top-p", "top-p"),
     (
         "field.top_p.about",

@@ -373,6 +373,8 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use hone_protocol::value::Pico;
+
     use super::*;
 
     #[test]

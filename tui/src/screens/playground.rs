@@ -9,6 +9,8 @@ mod offers;
 mod settings;
 mod shelf;
 mod talk;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod turns;
 mod verdict;
@@ -39,6 +41,8 @@ use crate::widgets::page::Page;
 
 /// Rows of the composer at most.
 const COMPOSER_ROWS: u16 = 6;
+/// Cells of a column that is read well; with less, columns go before the settings beside them.
+const READ_CELLS: u16 = 40;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Pane {
@@ -88,7 +92,8 @@ impl Playground {
             self.settings.form.set("service", name.unwrap_or_default());
         }
         self.settings.form.offer("service", service_names(view));
-        let sets = view.mirror.datasets().iter().filter(|d| d.record.shape == hone_protocol::dataset::Shape::Preference);
+        let sets =
+            view.mirror.datasets().iter().filter(|d| d.record.shape == hone_protocol::dataset::Shape::Preference);
         self.settings.form.offer("verdicts", sets.map(|d| d.record.name.clone()).collect());
     }
 
@@ -506,7 +511,10 @@ impl Screen for Playground {
             Errand::Act(Deed::DropNote) => self.forget_notes(),
             Errand::Act(Deed::Judge | Deed::Unjudge) => self.judged(answer, desk),
             Errand::Judged => {
-                if let Ok(Answer::Judgements { set, .. }) = answer {
+                // One that was on its way when a verdict was saved is older than what that told.
+                if let Ok(Answer::Judgements { set, .. }) = answer
+                    && self.verdicts.set.as_ref().is_none_or(|known| known.next_seq <= set.next_seq)
+                {
                     self.verdicts.set = Some(set);
                 }
             }
@@ -530,17 +538,17 @@ impl Screen for Playground {
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
-        let columns = self.settings.count();
+        let columns = self.settings.count() as u16;
         let settings_only = self.pane == Pane::Settings && self.over.is_none();
-        // Columns beside each other want the room that the settings take on a small screen.
-        let talk_only = !settings_only && columns > 1 && view.class < Class::L;
         if view.class < Class::M && settings_only {
             return self.draw_settings(canvas, area, view);
         }
-        if view.class < Class::M || talk_only {
+        let left = (area.width / 3).min(56);
+        // Columns beside each other take the settings' room where they could not be read well without it.
+        let cramped = columns > 1 && (area.width - left) / columns < READ_CELLS;
+        if view.class < Class::M || (cramped && !settings_only) {
             return self.draw_right(canvas, Rect { x: area.x + 1, width: area.width - 1, ..area }, view);
         }
-        let left = (area.width / 3).min(56);
         self.draw_settings(canvas, Rect { width: left, ..area }, view);
         canvas.bar(left, area);
         let right = if view.class == Class::Xl && columns == 1 { area.width * 3 / 10 } else { 0 };

@@ -112,8 +112,8 @@ impl Chances {
         let known: Vec<f64> = self.tokens.iter().filter_map(|t| t.ln_p).map(f64::from).collect();
         let mean = (known.iter().sum::<f64>() / known.len().max(1) as f64).exp();
         let count = self.tokens.len().to_string();
-        let title = view
-            .fill("chances.title", &[("service", &self.service), ("n", &count), ("mean", &number::percent(mean))]);
+        let title =
+            view.fill("chances.title", &[("service", &self.service), ("n", &count), ("mean", &number::percent(mean))]);
         canvas.put(area.x, area.y, area.width, &title, Token::Heading);
         let legend: Vec<_> = CLASSES.iter().map(|(_, token, word)| piece(format!("{word}  "), *token)).collect();
         canvas.pieces(area.x, area.y + 1, area.width, &legend);

@@ -74,7 +74,9 @@ impl Playground {
         let longest = u64::from(self.settings.form.number::<u32>("tokens").unwrap_or(0));
         let room = u64::from(context).saturating_sub(tokens);
         let warning = match (room, longest) {
-            (0, _) => Some(view.fill("meter.refused", &[("n", &grouped(tokens)), ("context", &grouped(context.into()))])),
+            (0, _) => {
+                Some(view.fill("meter.refused", &[("n", &grouped(tokens)), ("context", &grouped(context.into()))]))
+            }
             _ if room < longest => Some(view.fill("meter.room", &[("n", &grouped(room))])),
             _ => None,
         };
@@ -87,7 +89,9 @@ impl Playground {
         }
         let x = area.right() - wide - 1;
         let at = canvas.put(x, y, wide, &label, Token::Muted);
-        let at = canvas.meter(at, y, BAR, share);
+        // What is there is seen, however little.
+        let least = if tokens > 0 { 1.0 / f64::from(BAR) } else { 0.0 };
+        let at = canvas.meter(at, y, BAR, share.max(least));
         canvas.put(at, y, area.right().saturating_sub(at), &figure, token);
         if let Some(warning) = warning {
             let said = format!("! {warning} ");

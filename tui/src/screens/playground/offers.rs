@@ -49,6 +49,7 @@ impl Playground {
             offer(Action::Enter, "form.edit"),
             offer(Action::Pause, "training.presets"),
             offer(Action::Undo, "form.undo"),
+            offer(Action::Add, "form.all_fields"),
         ];
         let focused = self.settings.form.focused().map_or("", |field| field.key);
         if focused != "preset" {
@@ -81,14 +82,17 @@ impl Playground {
     fn of_transcript(&self) -> Vec<Offer> {
         let still = self.streaming.is_none();
         let chosen = self.chosen_round().map(|round| &self.talk.rounds[round]);
-        let mut offers = vec![offer(Action::Enter, "chat.write"), offer(Action::NextPane, "chat.to_box")];
+        let mut offers = vec![offer(Action::Enter, "chat.write")];
+        if chosen.is_some() && still {
+            offers.push(offer(Action::Run, "chat.retry"));
+            offers.push(offer(Action::Edit, "chat.edit"));
+        }
+        offers.extend(self.of_columns());
         if let Some(round) = chosen {
+            offers.push(offer(Action::Copy, "hint_row.copy"));
             if still {
-                offers.push(offer(Action::Run, "chat.retry"));
-                offers.push(offer(Action::Edit, "chat.edit"));
                 offers.push(offer(Action::Clone, "chat.fork"));
             }
-            offers.push(offer(Action::Copy, "hint_row.copy"));
             if round.answers.len() > 1 {
                 offers.push(offer(Action::Left, "chat.next_answer"));
                 offers.push(offer(Action::Right, "chat.next_answer"));
@@ -104,12 +108,12 @@ impl Playground {
         if still && self.verdicts.set.as_ref().is_some_and(|set| set.waiting_rows > 0) {
             offers.push(offer(Action::Add, "verdict.make_version"));
         }
-        offers.extend(self.of_columns());
         if still && self.has_branches() {
             offers.push(offer(Action::NextTab, "chat.next_branch"));
         }
         offers.push(offer(Action::Export, "chat.as_code"));
         offers.push(offer(Action::Log, "chat.talks"));
+        offers.push(offer(Action::NextPane, "chat.to_box"));
         if still && !self.talk.rounds.is_empty() {
             offers.push(offer(Action::Delete, "chat.clear"));
         }

@@ -126,11 +126,7 @@ impl Playground {
             let title = if head.title.is_empty() { head.name.clone() } else { head.title.clone() };
             let mark = if open { view.t("chat.open_now") } else { "" };
             let ago = number::ago(view.language, view.now_ms, head.at_ms);
-            let cells = vec![
-                piece(cell(&title), Token::Text),
-                piece(mark, Token::Accent),
-                piece(ago, Token::Muted),
-            ];
+            let cells = vec![piece(cell(&title), Token::Text), piece(mark, Token::Accent), piece(ago, Token::Muted)];
             Row { key: head.name.clone(), cells }
         };
         self.shelf.list.passing(self.shelf.talks.iter().flatten().map(row).collect())

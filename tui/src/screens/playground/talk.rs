@@ -10,16 +10,14 @@ use crate::action::Action;
 use crate::screens::View;
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
-use crate::widgets::number::{figure, grouped};
+use crate::widgets::number::grouped;
 use crate::widgets::page::Page;
-use crate::widgets::text::{clean, wrap};
+use crate::widgets::text::{clean, width, wrap};
 
 /// Narrowest column that is read without effort, in cells; where there is less room, fewer stand beside each other.
 const COLUMN_CELLS: u16 = 30;
 /// Cells between two columns.
 const GAP: u16 = 3;
-/// Parts of one unit of money in an amount.
-const PICO: f64 = 1e12;
 
 /// One line: pieces at their places, each within its cells.
 type Line = Vec<(u16, u16, Vec<Piece>)>;
@@ -50,6 +48,7 @@ impl Playground {
             lines.push(full(who));
             let asked = wrap(&clean(&round.question), usize::from(cells).saturating_sub(2));
             lines.extend(asked.into_iter().map(|line| full(vec![piece(format!("  {line}"), Token::Text)])));
+            lines.push(Vec::new());
             let last = place + 1 == path.len();
             let side = if place == self.chosen { self.side } else { *kept };
             lines.extend(self.answer_lines(view, (*index, round), (*kept, side), cells, glyph));
@@ -61,7 +60,9 @@ impl Playground {
             if last && !self.talk.after(Some(*index)).is_empty() {
                 lines.push(full(vec![piece(view.t("chat.more_below"), Token::Muted)]));
             }
-            lines.push(Vec::new());
+            if !last {
+                lines.push(Vec::new());
+            }
         }
         (lines, starts)
     }
@@ -81,9 +82,10 @@ impl Playground {
         let first = (side + 1).saturating_sub(shown);
         let wide = (cells - GAP * (shown as u16 - 1)) / shown as u16;
         let column = |at: usize| {
-            let streams = self.streaming.as_ref().is_some_and(|s| {
-                s.round == index && s.columns.contains(&round.answers[at].column)
-            });
+            let streams = self
+                .streaming
+                .as_ref()
+                .is_some_and(|s| s.round == index && s.columns.contains(&round.answers[at].column));
             let mut lines = vec![self.heading(view, round, at, (kept, side), glyph)];
             if shown < count && at == side {
                 let args = [("at", (at + 1).to_string()), ("n", count.to_string())];
@@ -96,16 +98,22 @@ impl Playground {
         let columns: Vec<Vec<Vec<Piece>>> = (first..first + shown).map(column).collect();
         let height = columns.iter().map(Vec::len).max().unwrap_or(0);
         let row = |y: usize| {
-            let cell = |(n, lines): (usize, &Vec<Vec<Piece>>)| {
-                Some((n as u16 * (wide + GAP), wide, lines.get(y)?.clone()))
-            };
+            let cell =
+                |(n, lines): (usize, &Vec<Vec<Piece>>)| Some((n as u16 * (wide + GAP), wide, lines.get(y)?.clone()));
             columns.iter().enumerate().filter_map(cell).collect()
         };
         (0..height).map(row).collect()
     }
 
     /// Who answers, unless that is hidden, and whether the talk goes on from it.
-    fn heading(&self, view: &View<'_>, round: &Round, at: usize, (kept, side): (usize, usize), glyph: &str) -> Vec<Piece> {
+    fn heading(
+        &self,
+        view: &View<'_>,
+        round: &Round,
+        at: usize,
+        (kept, side): (usize, usize),
+        glyph: &str,
+    ) -> Vec<Piece> {
         let reply = &round.answers[at];
         if round.answers.len() == 1 {
             return vec![piece(reply.asked.service.clone(), Token::Heading)];
@@ -216,12 +224,12 @@ fn fold(pieces: Vec<Piece>, cells: u16) -> Vec<Vec<Piece>> {
     let mut used = 0;
     // A key and its word stay together.
     for pair in pieces.chunks(2) {
-        let wide: usize = pair.iter().map(|p| crate::widgets::text::width(p.text.trim_end())).sum();
+        let wide: usize = pair.iter().map(|p| width(p.text.trim_end())).sum();
         if used > 0 && used + wide > usize::from(cells) {
             lines.push(Vec::new());
             used = 0;
         }
-        used += pair.iter().map(|p| crate::widgets::text::width(&p.text)).sum::<usize>();
+        used += pair.iter().map(|p| width(&p.text)).sum::<usize>();
         lines.last_mut().into_iter().for_each(|line| line.extend(pair.iter().cloned()));
     }
     lines
@@ -231,8 +239,8 @@ fn fold(pieces: Vec<Piece>, cells: u16) -> Vec<Vec<Piece>> {
 fn reply_lines(view: &View<'_>, reply: &Reply, cells: u16, streams: bool, hidden: bool) -> Vec<Vec<Piece>> {
     let mut lines = Vec::new();
     let room = usize::from(cells).saturating_sub(2);
-    if !reply.text.is_empty() {
-        let spoken = wrap(&clean(&reply.text), room);
+    if !reply.text.trim().is_empty() {
+        let spoken = wrap(&clean(reply.text.trim()), room);
         lines.extend(spoken.into_iter().map(|line| vec![piece(format!("  {line}"), Token::Text)]));
     }
     if let Some(problem) = &reply.problem {
@@ -242,7 +250,19 @@ fn reply_lines(view: &View<'_>, reply: &Reply, cells: u16, streams: bool, hidden
     }
     let notes = if streams { vec![streaming_note(view, reply)] } else { end_notes(view, reply, hidden) };
     for note in notes {
-        lines.extend(wrap(&note, room).into_iter().map(|line| vec![piece(format!("  {line}"), Token::Muted)]));
+        lines.extend(fold_note(&note, room).into_iter().map(|line| vec![piece(format!("  {line}"), Token::Muted)]));
+    }
+    lines
+}
+
+/// A note over as many lines as it needs. Two spaces stand between its figures, and a figure keeps its unit.
+fn fold_note(note: &str, cells: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for figure in note.split("  ") {
+        match lines.last_mut() {
+            Some(line) if width(line) + 2 + width(figure) <= cells => line.push_str(&format!("  {figure}")),
+            _ => lines.extend(wrap(figure, cells)),
+        }
     }
     lines
 }
@@ -278,7 +298,7 @@ fn end_notes(view: &View<'_>, reply: &Reply, hidden: bool) -> Vec<String> {
     let mut paid = view.fill("chat.note_prompt", &prompt.each_ref().map(|(k, v)| (*k, v.as_str())));
     if end.amount.0 != 0 {
         let currency = view.mirror.facts().map_or("", |facts| facts.currency.as_str());
-        paid = format!("{paid}  {} {currency}", figure(end.amount.0 as f64 / PICO));
+        paid = format!("{paid}  {} {currency}", end.amount.rounded());
     }
     vec![note, paid]
 }
@@ -295,11 +315,11 @@ mod tests {
 
     #[test]
     fn a_key_and_its_word_are_never_on_two_lines() {
-        let pieces: Vec<Piece> = (1..=4)
-            .flat_map(|n| [piece(format!("{n} "), Token::Accent), piece("better   ", Token::Text)])
-            .collect();
+        let pieces: Vec<Piece> =
+            (1..=4).flat_map(|n| [piece(format!("{n} "), Token::Accent), piece("better   ", Token::Text)]).collect();
         let lines = fold(pieces, 20);
-        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 2, 2].map(|n| n));
+        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [4, 4]);
+        assert_eq!(fold_note("40 tok  first 0.06 s  46 tok/s", 22), ["40 tok  first 0.06 s", "46 tok/s"]);
         assert_eq!(fold(vec![piece("one two three", Token::Ok)], 7).len(), 2);
     }
 }

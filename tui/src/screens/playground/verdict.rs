@@ -29,7 +29,7 @@ pub(super) struct Verdicts {
     sent: Option<(usize, Option<Verdict>)>,
     /// The set as the daemon told of it last.
     pub(super) set: Option<JudgedSet>,
-    /// The set that was asked about last.
+    /// The set that was asked about last, and how many versions it had.
     asked: String,
 }
 
@@ -120,7 +120,9 @@ impl Playground {
     /// Takes the verdict of the chosen round back, when there is one.
     pub(super) fn unjudge(&mut self, desk: &mut Desk<'_>) -> bool {
         let chosen = self.chosen_round().filter(|_| self.verdicts.sent.is_none());
-        let Some((round, said)) = chosen.and_then(|r| Some((r, self.talk.rounds[r].said.clone()?))) else { return false };
+        let Some((round, said)) = chosen.and_then(|r| Some((r, self.talk.rounds[r].said.clone()?))) else {
+            return false;
+        };
         self.verdicts.sent = Some((round, None));
         desk.ask(Errand::Act(Deed::Unjudge), Request::Unjudge { dataset: said.dataset, seq: said.seq });
         true
@@ -143,11 +145,17 @@ impl Playground {
     /// Asks for what waits in the named set, once.
     pub(super) fn need_set(&mut self, desk: &mut Desk<'_>) {
         let name = self.settings.value("verdicts");
-        if name == self.verdicts.asked || self.settings.form.is_editing() {
+        if self.settings.form.is_editing() {
             return;
         }
-        self.verdicts.asked = name.to_owned();
-        self.verdicts.set = None;
+        // A new version of the dataset has what waited.
+        let known = desk.view.mirror.datasets().iter().find(|known| known.record.name == name);
+        let of = format!("{name}@{}", known.map_or(0, |known| known.versions.len()));
+        if of == self.verdicts.asked {
+            return;
+        }
+        self.verdicts.asked = of;
+        self.verdicts.set.take_if(|set| set.dataset != name);
         if !name.is_empty() {
             desk.ask(Errand::Judged, Request::Judgements { dataset: name.to_owned(), count: 0 });
         }
@@ -160,7 +168,6 @@ impl Playground {
         let spec = JobSpec::ImportDataset { source, name: set.dataset.clone(), format: RowFormat::Preference };
         desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
         self.verdicts.set = None;
-        self.verdicts.asked.clear();
         true
     }
 

@@ -141,6 +141,10 @@ impl Playground {
             Some(Over::Code(code)) => code,
             _ => Code::default(),
         };
+        if self.chosen_round().is_some_and(|round| self.talk.rounds[round].is_hidden()) {
+            // The code would tell who answered.
+            return desk.say(desk.view.t("field.blind.about"));
+        }
         let system = self.settings.value("system");
         let draft = self.composer.text();
         let (asked, messages) = match self.chosen_round().map(|round| &self.talk.rounds[round]) {

@@ -177,7 +177,6 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     page.blank().heading(view.t("services.price"));
     page.fact(view.t("col.prompt"), price_text(view, service.record.price.input_micros));
     page.fact(view.t("col.answer"), price_text(view, service.record.price.output_micros));
-    page.blank().text(view.t("services.i_shows"), Token::Muted);
 }
 
 /// Sums over ledger rows.

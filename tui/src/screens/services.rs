@@ -244,6 +244,7 @@ impl Services {
             Tab::Services => {
                 if let Some(service) = self.service(view) {
                     service_page(view, service, &mut page, canvas);
+                    page.blank().text(view.t("services.i_shows"), Token::Muted);
                 }
             }
             Tab::Applications => {

@@ -52,8 +52,10 @@ impl Playground {
             offer(Action::Add, "form.all_fields"),
         ];
         let focused = self.settings.form.focused().map_or("", |field| field.key);
-        if focused != "preset" {
-            offers.push(offer(Action::Delete, "form.default"));
+        match focused {
+            "preset" if self.is_own_preset() => offers.push(offer(Action::Delete, "chat.drop_talk")),
+            "preset" => {}
+            _ => offers.push(offer(Action::Delete, "form.default")),
         }
         offers.extend(self.of_columns());
         if self.settings.count() > 1 {

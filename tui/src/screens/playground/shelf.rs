@@ -110,12 +110,18 @@ impl Playground {
         desk.ask(Errand::Saved(NoteKind::Preset), request);
     }
 
+    /// Whether the named preset is one of the person's own.
+    pub(super) fn is_own_preset(&self) -> bool {
+        let name = self.settings.value("preset");
+        self.shelf.presets.iter().flatten().any(|head| head.name == name)
+    }
+
     /// Asks whether an own preset shall go; false when the named one comes with hone.
     pub(super) fn drop_preset(&mut self, desk: &mut Desk<'_>) -> bool {
-        let name = self.settings.value("preset").to_owned();
-        if !self.shelf.presets.iter().flatten().any(|head| head.name == name) {
+        if !self.is_own_preset() {
             return false;
         }
+        let name = self.settings.value("preset").to_owned();
         ask_to_drop(desk, NoteKind::Preset, name.clone(), name);
         true
     }

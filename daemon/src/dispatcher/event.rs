@@ -30,7 +30,7 @@ pub enum Event {
         /// Makes a repetition harmless.
         once: Option<String>,
         /// What.
-        request: Request,
+        request: Box<Request>,
         /// Where the answer goes.
         reply: ReplyTo,
     },

@@ -166,7 +166,7 @@ impl Decider {
     pub(crate) fn decide(&mut self, event: Event) {
         self.now_ms = clock::now_ms();
         match event {
-            Event::Request { person, once, request, reply } => self.request(&person, once, request, reply),
+            Event::Request { person, once, request, reply } => self.request(&person, once, *request, reply),
             Event::Attempt { job, number, fact, done } => self.attempt_fact(job, number, fact, done),
             Event::AttemptEnded { job, number, end } => self.attempt_ended(job, number, end),
             Event::Serving { base, generation, fact } => self.serving_fact(base, generation, fact),

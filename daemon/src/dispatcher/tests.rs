@@ -105,6 +105,7 @@ impl Desk {
     fn ask_once(&mut self, title: &str, once: Option<&str>, request: Request) -> Result<Answer, Failure> {
         let (reply, _) = oneshot::channel();
         let once = once.map(str::to_owned);
+        let request = Box::new(request);
         self.decider().decide(Event::Request { person: "ada".into(), once, request, reply });
         let answer = self.decider().effects.iter().rev().find_map(|e| match e {
             Effect::Reply(_, answer) => Some(answer.clone()),

@@ -267,7 +267,8 @@ type Wished = oneshot::Receiver<Result<Answer, Failure>>;
 impl Asked {
     async fn wish(&self, once: Option<String>, request: Request) -> Wished {
         let (reply, answer) = oneshot::channel();
-        self.room.events.post(Event::Request { person: self.person.clone(), once, request, reply }).await;
+        let (person, request) = (self.person.clone(), Box::new(request));
+        self.room.events.post(Event::Request { person, once, request, reply }).await;
         answer
     }
 

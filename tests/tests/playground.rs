@@ -271,7 +271,7 @@ fn the_code_of_a_talk_gives_the_same_answer_in_every_language() {
     terminal.wait_for("Type a message.");
     // The preset that always takes the likeliest word.
     terminal.press("\t");
-    terminal.wait_for("to the talk");
+    terminal.wait_for("Enter type");
     terminal.press("p");
     terminal.wait_for("A set of values");
     terminal.press("\x1b[C");

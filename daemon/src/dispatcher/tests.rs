@@ -2,6 +2,7 @@
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
 mod history;
+mod judgements;
 mod trash;
 
 use std::collections::BTreeMap;

@@ -65,6 +65,8 @@ prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/peft.py $(BIN)
 	python3 tests/prove/lm_eval.py $(BIN)
+	python3 tests/prove/clients.py $(BIN)
+	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)
@@ -76,9 +78,9 @@ bench-train: build assets bench-peers ## training against the machine's limit, a
 	$(BIN)/bench-train $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	@python3 tests/peers/bench_train.py $(BIN) $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf $(CACHE)/peers
 
-bench-serve: build assets ## the endpoint and the serving engine against llama.cpp's own batched decoding
+bench-serve: build assets ## the endpoint against the engine's own batched decoding and llama.cpp's server (25 minutes)
 	$(BIN)/bench-serve-engine
-	$(BIN)/bench-serve
+	$(BIN)/bench-serve $$(python3 tests/peers/llama_server.py $(CACHE)/peers-serve)
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon

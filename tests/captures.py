@@ -33,6 +33,8 @@ SCREENS = [
     ("model", ["2", "Down", "Enter"]),
     ("import-model", ["2", "n"]),
     ("playground", ["3", "~Where is my parcel?", "Enter", "@tok/s|词元/秒"]),
+    ("playground-columns", ["3", ESC, "v", ESC, "~Where is my parcel?", "Enter", "@1 A"]),
+    ("playground-code", ["3", ESC, "~X"]),
     ("datasets", ["4"]),
     ("dataset-rows", ["4", "Enter"]),
     ("dataset-row", ["4", "Enter", "Enter"]),

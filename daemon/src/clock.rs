@@ -1,4 +1,7 @@
-//! Time and identifiers: wall clock in Unix milliseconds, UUIDv7, billing days. Durations never come from here.
+//! Time and identifiers: wall clock in Unix milliseconds, a steady clock, UUIDv7, billing days.
+
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use hone_protocol::id::Id;
 use jiff::Timestamp;
@@ -7,6 +10,22 @@ use jiff::tz::TimeZone;
 /// Unix milliseconds, UTC.
 pub fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
+}
+
+/// One moment on two clocks: the wall's, which people set, and one that only ever goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Unix milliseconds.
+    pub wall_ms: i64,
+    /// Milliseconds since this process first asked.
+    pub steady_ms: i64,
+}
+
+/// Now.
+pub fn moment() -> Moment {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let steady_ms = FIRST.get_or_init(Instant::now).elapsed().as_millis() as i64;
+    Moment { wall_ms: now_ms(), steady_ms }
 }
 
 /// A new identifier (UUIDv7).
@@ -24,6 +43,11 @@ pub fn day(at_ms: i64, zone: &str) -> String {
     let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
     let at = Timestamp::from_millisecond(at_ms).unwrap_or(Timestamp::UNIX_EPOCH);
     at.to_zoned_datetime(zone).strftime("%Y-%m-%d").to_string()
+}
+
+/// Whether a text is a day of the calendar, `YYYY-MM-DD`.
+pub fn is_day(text: &str) -> bool {
+    text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok()
 }
 
 /// The clock time for logs.

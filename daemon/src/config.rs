@@ -25,6 +25,11 @@ impl Places {
         Places { state, models, blobs }
     }
 
+    /// Files that applications uploaded.
+    pub fn files(&self) -> PathBuf {
+        self.state.join(paths::FILES)
+    }
+
     /// The socket.
     pub fn socket(&self) -> PathBuf {
         self.state.join(paths::RUN).join(paths::SOCKET)
@@ -36,8 +41,12 @@ impl Places {
 pub struct Options {
     /// Places on disk.
     pub places: Places,
-    /// Loopback addresses for HTTP; empty for the default one.
+    /// Addresses for HTTP; empty for the default one.
     pub http: Vec<String>,
+    /// Those of them that other machines may reach, in the same words.
+    pub expose: Vec<String>,
+    /// Host names under which HTTP may be called besides the loopback ones.
+    pub hosts: Vec<String>,
     /// Cores of the pool; 0 for all that the process may use.
     pub cores: u32,
     /// Memory of the pool in bytes; 0 for four fifths of what can be had now.

@@ -2,28 +2,35 @@
 //! A row of the ledger is durably open before the first byte of an answer leaves; watermarks and the close go
 //! through the dispatcher; tokens do not.
 
+mod embed;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::application::{LedgerRow, Outcome, Services};
+use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
+use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
-use hone_protocol::id::LedgerId;
+use hone_protocol::id::{JobId, LedgerId, ServiceId};
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::{Bytes, Hash, Json, Pico};
 use hone_protocol::worker::{FromWorker, ToWorker};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::dispatcher::Events;
-use crate::dispatcher::event::{Close, Event, Watermark};
-use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
+use crate::config::Places;
+use crate::dispatcher::event::{Close, Event, KeptRow, Watermark};
+use crate::dispatcher::{Allowance, Events};
+use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece};
 use crate::hub::Hub;
-use crate::secret;
 use crate::state::State;
+use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
+use crate::workers::turns::{Spare, Urgent};
+use crate::{metrics, secret, usage};
 
 /// Tokens that may be written beyond what is durably billed.
 const AHEAD_MAX: u64 = 64;
@@ -37,6 +44,8 @@ const BYTES_PER_TOKEN: usize = 2;
 const TEMPLATE_TOKENS: u64 = 64;
 /// Tokens of markup that a message brings, at most, but for odd templates.
 const MARKUP_TOKENS: usize = 16;
+/// Longest wait of a request for its service to load: a big model from a slow disk. Beyond it 503 says that it still loads.
+const LOAD_WAIT: Duration = Duration::from_secs(180);
 /// Requests of one base that may be under way or wait; more are refused at once.
 const REQUESTS_MAX: usize = 256;
 
@@ -49,6 +58,10 @@ pub struct ServiceDesk {
     pub events: Events,
     /// Serving processes.
     pub serving: ServingTable,
+    /// For what was used, and rows of batches.
+    pub store: Arc<Store>,
+    /// Where files are.
+    pub places: Arc<Places>,
 }
 
 impl ServiceDesk {
@@ -58,6 +71,31 @@ impl ServiceDesk {
             Some(Services::Listed(ids)) => ids.contains(&service.id),
             None => false,
         }
+    }
+
+    /// The facts once a service that sleeps or loads is loaded, or has failed to, or [`LOAD_WAIT`] is over.
+    async fn loaded(&self, service: ServiceId) -> Result<Arc<State>, Failure> {
+        let stage = |state: &State| state.service_view(service).map(|view| view.state);
+        let waits = |state: &State| matches!(stage(state), Some(ServiceState::Asleep | ServiceState::Starting));
+        let state = self.hub.state();
+        if !waits(&state) {
+            return Ok(state);
+        }
+        // Subscribed before the second look, so that no change falls between.
+        let (mut state, _, mut changes) = self.hub.watch();
+        let until = tokio::time::Instant::now() + LOAD_WAIT;
+        while waits(&state) {
+            if stage(&state) == Some(ServiceState::Asleep) {
+                let (reply, woken) = oneshot::channel();
+                self.events.post(Event::Wake { service, reply }).await;
+                let stopping = || Failure::new(FailureCode::Stopping, "the daemon is stopping");
+                woken.await.unwrap_or_else(|_| Err(stopping()))?;
+            } else if tokio::time::timeout_at(until, changes.recv()).await.is_err() {
+                break;
+            }
+            state = self.hub.state();
+        }
+        Ok(state)
     }
 
     /// The process that answers for a service, and the adapter's number in it.
@@ -70,7 +108,7 @@ impl ServiceDesk {
         let view = state.service_view(service.id).map(|v| v.state);
         match view {
             Some(ServiceState::On) => {}
-            Some(ServiceState::Starting) => {
+            Some(ServiceState::Starting | ServiceState::Asleep) => {
                 return Err(not_now(format!("service {} is still loading", service.name)).hint(HintCode::TryAgain));
             }
             Some(ServiceState::Waiting { failure, .. }) => {
@@ -109,10 +147,14 @@ impl ServiceDesk {
         service: &str,
         question: impl FnOnce(u64) -> ToWorker,
     ) -> Result<FromWorker, Failure> {
-        let state = self.hub.state();
+        let asked = self.service(&self.hub.state(), caller, service)?;
+        let state = self.loaded(asked.id).await?;
         let service = self.service(&state, caller, service)?;
         let (serving, _) = self.find(&state, &service)?;
         check_room(&serving, &service, 1)?;
+        if is_limited(&state, caller) {
+            self.knock(caller).await?;
+        }
         let (request, mut words) = serving.request();
         if !serving.send(question(request)).await {
             serving.forget(request);
@@ -125,39 +167,47 @@ impl ServiceDesk {
         }
     }
 
-    async fn answer(&self, caller: Caller, ask: Ask) -> Result<Metered, Failure> {
-        let state = self.hub.state();
+    /// What costs nothing passes the limit of requests, too.
+    async fn knock(&self, caller: &Caller) -> Result<(), Failure> {
+        let (reply, admitted) = oneshot::channel();
+        self.events.post(Event::Knock { application: caller.application, reply }).await;
+        admitted.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")))
+    }
+
+    /// Begins to answer a row of a batch when its turn comes, behind everybody who waits for an answer.
+    pub async fn begin_row(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
+        let asked = self.service(&self.hub.state(), caller, &ask.service)?;
+        let state = self.loaded(asked.id).await?;
+        let service = self.service(&state, caller, &ask.service)?;
+        let (serving, adapter) = self.find(&state, &service)?;
+        let turn = serving.turns.spare(adapter, ask.choices(), slots_of(&state, &service)).await;
+        self.answer(caller.clone(), ask, Some(turn)).await
+    }
+
+    /// Begins to answer: in the turn of a row, or at once.
+    async fn answer(&self, caller: Caller, ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
+        let asked = self.service(&self.hub.state(), &caller, &ask.service)?;
+        let state = self.loaded(asked.id).await?;
         let service = self.service(&state, &caller, &ask.service)?;
+        embed::check_writes(&state, &service)?;
         let (serving, adapter) = self.find(&state, &service)?;
         let choices = ask.choices();
-        check_room(&serving, &service, choices)?;
-        let (first, words) = serving.requests(choices);
-        let row = self.row(&state, &caller, &service, &ask.user);
-        let mut answer = Metered {
-            events: self.events.clone(),
-            serving: serving.clone(),
-            first,
-            answers: ask.answers,
-            tokens: vec![0; choices],
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            words,
-            opening: Opening {
-                ledger: row.id,
-                service: service.name.clone(),
-                version_reference: state.version_reference(service.version),
-            },
-            mark: Arc::default(),
-            delivered: 0,
-            asked: 0,
-            asked_at: Instant::now(),
-            started: Instant::now(),
-            first_token_ms: None,
-            closed: false,
+        let turn = match row_turn {
+            Some(turn) => InTurn::Row(turn),
+            None => {
+                check_room(&serving, &service, choices)?;
+                InTurn::First { _turn: serving.turns.urgent(adapter, choices, slots_of(&state, &service)) }
+            }
         };
+        let counts = (ask.answers, choices);
+        let row = self.row(&caller, &service, ask.user.clone(), ask.metadata.clone());
+        let mut answer = self.metered(&state, &service, serving.clone(), counts, row.clone(), turn);
+        answer.uncounted = is_limited(&state, &caller).then_some(ask.prompts.len());
+        let first = answer.first;
         let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
         let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
-        let tokens_most = (prompt_most, u64::from(tokens_max) * choices as u64);
+        answer.answer_most = u64::from(tokens_max) * choices as u64;
+        let tokens_most = (prompt_most, answer.answer_most);
         let (opened, open) = oneshot::channel();
         let mut open = Some(open);
         self.events.post(Event::OpenRow { row: Box::new(row), tokens_most, reply: opened }).await;
@@ -184,9 +234,10 @@ impl ServiceDesk {
         if let Some(open) = open {
             answer.opened(open).await?;
         }
-        match answer.words.recv().await {
+        match answer.word().await {
             Some(began @ FromWorker::Began { .. }) => {
                 answer.note_begin(&began);
+                answer.tell_count().await;
                 Ok(answer)
             }
             Some(FromWorker::Refused { failure, .. }) => Err(answer.fail(failure).await),
@@ -194,16 +245,63 @@ impl ServiceDesk {
         }
     }
 
-    fn row(&self, state: &State, caller: &Caller, service: &ServiceRecord, user: &str) -> LedgerRow {
-        let now_ms = clock::now_ms();
+    /// A request with numbers of its own in the process, for which `row` is to be opened. Of `counts` the first are the
+    /// answers to each prompt, the second all answers.
+    fn metered(
+        &self,
+        state: &State,
+        service: &ServiceRecord,
+        serving: Arc<Serving>,
+        (answers, choices): (u32, usize),
+        row: LedgerRow,
+        turn: InTurn,
+    ) -> Metered {
+        let (first, words) = serving.requests(choices);
+        Metered {
+            events: self.events.clone(),
+            serving,
+            first,
+            answers,
+            tokens: vec![0; choices],
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            words,
+            opening: Opening {
+                ledger: row.id,
+                service: service.name.clone(),
+                version_reference: state.version_reference(service.version),
+                allowance: Allowance::default(),
+            },
+            uncounted: None,
+            answer_most: 0,
+            row,
+            turn,
+            mark: Arc::default(),
+            delivered: 0,
+            asked: 0,
+            asked_at: Instant::now(),
+            started: Instant::now(),
+            first_token_ms: None,
+            closed: false,
+        }
+    }
+
+    /// A row as it begins; the dispatcher says when and of which day.
+    fn row(
+        &self,
+        caller: &Caller,
+        service: &ServiceRecord,
+        user: String,
+        metadata: Vec<(String, String)>,
+    ) -> LedgerRow {
         LedgerRow {
             id: clock::new_id(),
             application: caller.application,
             key: caller.key,
             service: service.id,
             version: service.version,
-            opened_at_ms: now_ms,
-            day: clock::day(now_ms, &state.fixed.zone),
+            opened_at_ms: 0,
+            day: String::new(),
             closed_at_ms: None,
             outcome: Outcome::Open,
             prompt_tokens: 0,
@@ -211,8 +309,10 @@ impl ServiceDesk {
             completion_tokens: 0,
             price: service.price,
             amount: Pico(0),
-            user: user.to_owned(),
+            user,
+            metadata,
             first_token_ms: None,
+            total_ms: None,
         }
     }
 }
@@ -240,14 +340,55 @@ fn prompt_tokens_most(prompt: &Prompt) -> u64 {
     }
 }
 
-/// Refuses what would be more than [`REQUESTS_MAX`] at once.
+/// Slots of the process that answers for a service, for each adapter.
+fn slots_of(state: &State, service: &ServiceRecord) -> usize {
+    let base = state.versions.get(&service.version).map(|version| state.base_of(version));
+    base.and_then(|base| state.serving.get(&base)).map_or(1, |serving| serving.slots as usize)
+}
+
+/// Refuses what would be more than [`REQUESTS_MAX`] at once; rows of batches take no place from others.
 fn check_room(serving: &Serving, service: &ServiceRecord, more: usize) -> Result<(), Failure> {
-    let open = serving.open_requests();
+    let open = serving.open_requests().saturating_sub(serving.turns.rows());
     if open + more > REQUESTS_MAX {
         let message = format!("{open} requests wait already, and {more} more would be over {REQUESTS_MAX}");
         return Err(Failure::new(FailureCode::Overloaded, message).at(service.name.clone()).hint(HintCode::TryAgain));
     }
     Ok(())
+}
+
+/// Why a row of a batch was put back.
+fn gave_way() -> Failure {
+    Failure::new(FailureCode::Overloaded, "the row gave way to somebody who waits for an answer")
+}
+
+/// How fast a batch is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    /// Tokens per second, prompts and answers.
+    pub tokens_per_s: f64,
+    /// Remaining milliseconds, estimated.
+    pub remaining_ms: Option<u64>,
+}
+
+impl ServiceDesk {
+    /// Keeps a row of a batch that was refused before anything was metered.
+    pub async fn keep_refused(&self, job: JobId, attempt: u32, row: BatchRow, pace: Pace) -> Result<(), Failure> {
+        post_row(&self.events, job, attempt, row, None, pace).await
+    }
+}
+
+async fn post_row(
+    events: &Events,
+    job: JobId,
+    attempt: u32,
+    row: BatchRow,
+    close: Option<Close>,
+    pace: Pace,
+) -> Result<(), Failure> {
+    let (done, durable) = oneshot::channel();
+    let kept = KeptRow { row, close, tokens_per_s: pace.tokens_per_s, remaining_ms: pace.remaining_ms };
+    events.post(Event::BatchRow { job, number: attempt, kept: Box::new(kept), done }).await;
+    durable.await.map_err(|_| Failure::new(FailureCode::Interrupted, "the daemon no longer takes rows of this attempt"))
 }
 
 fn gone() -> Failure {
@@ -284,6 +425,7 @@ impl Desk for ServiceDesk {
                 version_reference: state.version_reference(s.version),
                 context_tokens: s.context_tokens,
                 wanted: s.wanted,
+                is_encoder: state.is_encoder(s.version),
             })
             .collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -304,9 +446,30 @@ impl Desk for ServiceDesk {
         }
     }
 
-    async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
-        self.answer(caller.clone(), ask).await
+    async fn embed(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+        self.vectors(caller, ask).await
     }
+
+    async fn usage(&self, query: UsageQuery) -> Result<UsagePage, Failure> {
+        let (store, state) = (self.store.clone(), self.hub.state());
+        usage::aside(move || usage::page(&store, &state, &query)).await
+    }
+
+    fn metrics(&self) -> String {
+        metrics::text(&self.hub.state())
+    }
+
+    async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
+        self.answer(caller.clone(), ask, None).await
+    }
+}
+
+/// Why an answer may be computed now; held as long as it is.
+enum InTurn {
+    /// Somebody waits for it.
+    First { _turn: Urgent },
+    /// It is a row of a batch, which gives way.
+    Row(Spare),
 }
 
 /// A metered request under way: one row of the ledger, one or more answers.
@@ -324,6 +487,13 @@ pub struct Metered {
     cached_tokens: u64,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
+    /// Prompts that the worker has not counted yet, where limits or a budget wait for that.
+    uncounted: Option<usize>,
+    /// Most tokens of all answers.
+    answer_most: u64,
+    /// The row as it was opened.
+    row: LedgerRow,
+    turn: InTurn,
     mark: Arc<Watermark>,
     delivered: u64,
     /// The highest watermark that was asked for.
@@ -336,9 +506,12 @@ pub struct Metered {
 
 impl Metered {
     /// Waits until the row is durably open; a refusal ends the answer.
-    async fn opened(&mut self, open: oneshot::Receiver<Result<(), Failure>>) -> Result<(), Failure> {
+    async fn opened(&mut self, open: oneshot::Receiver<Result<Allowance, Failure>>) -> Result<(), Failure> {
         match open.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(allowance)) => {
+                self.opening.allowance = allowance;
+                Ok(())
+            }
             Ok(Err(failure)) => {
                 self.closed = true;
                 self.forget();
@@ -352,13 +525,34 @@ impl Metered {
         self.opening.ledger
     }
 
+    /// The next word of the worker; a row that must give way hears that instead.
+    async fn word(&mut self) -> Option<FromWorker> {
+        match &self.turn {
+            InTurn::First { .. } => self.words.recv().await,
+            InTurn::Row(turn) => tokio::select! {
+                biased;
+                () = turn.taken() => Some(FromWorker::Refused { request: self.first, failure: gave_way() }),
+                word = self.words.recv() => word,
+            },
+        }
+    }
+
+    /// How the ledger's row closes. Of a row of a batch nothing is billed but what is kept: see [`Metered::keep`].
     fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
+        if matches!(self.turn, InTurn::Row(_)) {
+            return Close { prompt_tokens: 0, cached_tokens: 0, ..self.whole_close(outcome, 0) };
+        }
+        self.whole_close(outcome, tokens)
+    }
+
+    fn whole_close(&self, outcome: Outcome, tokens: u64) -> Close {
         Close {
             outcome,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             completion_tokens: tokens,
             first_token_ms: self.first_token_ms,
+            total_ms: self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
         }
     }
 
@@ -391,6 +585,16 @@ impl Metered {
         {
             self.prompt_tokens += u64::from(*prompt_tokens);
             self.cached_tokens += u64::from(*cached_tokens.min(prompt_tokens));
+            self.uncounted = self.uncounted.map(|left| left.saturating_sub(1));
+        }
+    }
+
+    /// Once all prompts are counted, says so: what was set aside for them was an estimate.
+    async fn tell_count(&mut self) {
+        if self.uncounted == Some(0) {
+            self.uncounted = None;
+            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_tokens, self.answer_most);
+            self.events.post(Event::Counted { id, prompt_tokens, answer_most }).await;
         }
     }
 
@@ -437,6 +641,40 @@ impl Metered {
         }
     }
 
+    /// What the ledger will say when the answer is kept with so many tokens.
+    pub fn row_with(&self, tokens: u64) -> LedgerRow {
+        let mut row = self.row.clone();
+        (row.prompt_tokens, row.cached_tokens, row.completion_tokens) =
+            (self.prompt_tokens, self.cached_tokens, tokens);
+        row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
+        row
+    }
+
+    /// Keeps the row of a batch and closes the ledger's row in one transaction; returns after it. `done` is the row but for
+    /// what is counted.
+    pub async fn keep(
+        mut self,
+        job: JobId,
+        attempt: u32,
+        done: BatchRow,
+        tokens: u64,
+        pace: Pace,
+    ) -> Result<(), Failure> {
+        self.closed = true;
+        self.forget();
+        let outcome = if done.answer.is_ok() { Outcome::Complete } else { Outcome::Failed };
+        let close = self.whole_close(outcome, tokens);
+        let row = BatchRow {
+            version: self.opening.version_reference.clone(),
+            ledger: Some(self.ledger()),
+            prompt_tokens: close.prompt_tokens,
+            cached_tokens: close.cached_tokens,
+            completion_tokens: tokens,
+            ..done
+        };
+        post_row(&self.events, job, attempt, row, Some(close), pace).await
+    }
+
     /// Closes the row of an answer that never began.
     async fn fail(mut self, failure: Failure) -> Failure {
         match self.finish(Outcome::Failed, 0).await {
@@ -468,15 +706,17 @@ impl Answering for Metered {
             }
             let wait = Duration::from_millis(MARK_MS);
             let message = if self.delivered > self.asked {
-                match tokio::time::timeout(wait, self.words.recv()).await {
+                match tokio::time::timeout(wait, self.word()).await {
                     Ok(message) => message,
                     Err(_) => continue,
                 }
             } else {
-                self.words.recv().await
+                self.word().await
             };
             let Some(word) = message else { return AnswerStep::Failed(gone()) };
-            if let Some(step) = self.step(word) {
+            let step = self.step(word);
+            self.tell_count().await;
+            if let Some(step) = step {
                 return step;
             }
         }
@@ -512,7 +752,12 @@ impl Drop for Metered {
         }
         self.forget();
         let (reply, _) = oneshot::channel();
-        let close = self.close_of(Outcome::Disconnected, self.delivered);
+        let outcome = match self.turn {
+            InTurn::First { .. } => Outcome::Disconnected,
+            // A row of a batch has no client who could go away: it is put back.
+            InTurn::Row(_) => Outcome::Failed,
+        };
+        let close = self.close_of(outcome, self.delivered);
         let event = Event::CloseRow { id: self.ledger(), close, reply };
         let events = self.events.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

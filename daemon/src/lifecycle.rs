@@ -2,7 +2,6 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hone_protocol::paths;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{HTTP_DEFAULT, Options, Places};
+use crate::config::{Options, Places};
 use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
@@ -29,7 +27,7 @@ use crate::store::{Store, Table, Writes};
 use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
-use crate::{clock, http, machine, socket};
+use crate::{archive, clock, http, listening, machine, socket};
 
 /// How long a graceful stop may take: checkpoints first.
 const STOP_MS: u64 = 60_000;
@@ -94,8 +92,15 @@ fn take_lock(state: &Path) -> Result<Lock, StartError> {
 /// Runs the daemon to its end; returns the exit status.
 pub async fn run(options: Options) -> Result<u8, StartError> {
     let places = Arc::new(options.places.clone());
+    machine::raise_open_files();
     make_private(&places.state)?;
-    for folder in [&places.state.join(paths::RUN), &places.models, &places.blobs, &places.state.join(paths::JOBS)] {
+    for folder in [
+        &places.state.join(paths::RUN),
+        &places.models,
+        &places.blobs,
+        &places.state.join(paths::JOBS),
+        &places.files(),
+    ] {
         make_private(folder)?;
     }
     check_private(&places.state.join(paths::RUN))?;
@@ -104,9 +109,11 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     sweep_unfinished(&places.models);
     let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
+    archive::sweep(&places.files(), &state);
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
-    let http_listeners = bind_http(&options, &places.state.join(paths::RUN), &mut notes).await?;
+    let listening = listening::bind(&options, &places.state.join(paths::RUN)).await?;
+    notes.extend(listening.notes);
 
     let hub = Arc::new(Hub::new(state.clone()));
     let (events, queue) = dispatcher::door();
@@ -130,11 +137,17 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         attempts: Default::default(),
     };
     dispatcher::run(state, store.clone(), hub.clone(), queue, performer).map_err(anyhow::Error::from)?;
-    events.post(Event::Http(http_listeners.1.clone())).await;
+    events.post(Event::Http(listening.addresses)).await;
 
-    let desk = ServiceDesk { hub: hub.clone(), events: events.clone(), serving: serving.clone() };
+    let desk = ServiceDesk {
+        hub: hub.clone(),
+        events: events.clone(),
+        serving: serving.clone(),
+        store: store.clone(),
+        places: places.clone(),
+    };
     let (stop_http, http_stop) = watch::channel(false);
-    let http_task = tokio::spawn(http::run(http_listeners.0, desk.clone(), http_stop));
+    let http_task = tokio::spawn(http::run(listening.listeners, desk.clone(), http_stop));
     let room = Arc::new(Room {
         hub: hub.clone(),
         store,
@@ -222,63 +235,6 @@ fn notes(state: &Path) -> Vec<String> {
         )
     });
     network.into_iter().collect()
-}
-
-/// Binds HTTP: loopback and a Unix socket. A taken port is named and leaves the rest working.
-async fn bind_http(
-    options: &Options,
-    run: &Path,
-    notes: &mut Vec<String>,
-) -> anyhow::Result<(http::Listeners, Vec<String>)> {
-    let wanted = if options.http.is_empty() { vec![HTTP_DEFAULT.to_owned()] } else { options.http.clone() };
-    let (mut tcp, mut addresses) = (Vec::new(), Vec::new());
-    for address in wanted {
-        let parsed: SocketAddr = address.parse().with_context(|| format!("--http {address} is not ADDRESS:PORT"))?;
-        anyhow::ensure!(
-            parsed.ip().is_loopback(),
-            "--http {address}: only loopback addresses are possible in this version"
-        );
-        match TcpListener::bind(parsed).await {
-            Ok(listener) => {
-                addresses.push(format!("http://{}", listener.local_addr()?));
-                tcp.push(listener);
-            }
-            Err(error) => {
-                let holder = port_holder(parsed.port());
-                let note = format!(
-                    "HTTP does not listen on {address}: {error}{holder}; start honed with --http and a free port"
-                );
-                eprintln!("honed: {note}");
-                notes.push(note);
-            }
-        }
-    }
-    let path = run.join("http.sock");
-    let mut unix = Vec::new();
-    if path.as_os_str().len() <= paths::SOCKET_PATH_BYTES_MAX {
-        let _ = std::fs::remove_file(&path);
-        let listener = tokio::net::UnixListener::bind(&path).context("the HTTP socket cannot be made")?;
-        // The folder is 0700 already; the mode says the same to a reader.
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        addresses.push(format!("unix:{}", path.display()));
-        unix.push(listener);
-    }
-    std::fs::write(run.join(paths::HTTP), addresses.join("\n") + "\n")
-        .context("the list of addresses cannot be written")?;
-    let listeners = http::Listeners { tcp, unix, hosts: Vec::new(), limits: http::Limits::default() };
-    Ok((listeners, addresses))
-}
-
-/// Who listens on a port, as far as the system tells: the owner's uid.
-fn port_holder(port: u16) -> String {
-    let wanted = format!(":{port:04X}");
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let line = table.lines().skip(1).find(|line| {
-        let mut fields = line.split_whitespace();
-        // Local address is field 1, state 0A is LISTEN.
-        fields.nth(1).is_some_and(|local| local.ends_with(&wanted)) && fields.nth(1) == Some("0A")
-    });
-    line.and_then(|l| l.split_whitespace().nth(7)).map_or(String::new(), |uid| format!(" (held by uid {uid})"))
 }
 
 async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {

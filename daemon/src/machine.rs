@@ -89,6 +89,24 @@ pub fn network_file_system(path: &Path) -> Option<&'static str> {
     }
 }
 
+/// Lets this process open as many files as the system allows it: each connection is one. What cannot be raised stays.
+pub fn raise_open_files() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+}
+
+/// The name of a user, or `uid-N` when the system has none.
+pub fn user_name(uid: u32) -> String {
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("uid-{uid}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

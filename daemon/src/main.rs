@@ -10,10 +10,12 @@ use honed::{data, fetch, lifecycle, sandbox};
 
 const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
 
-usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--cores N] [--memory-mib N]
+usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--expose ADDRESS:PORT]... [--host-name NAME]... [--cores N] [--memory-mib N]
 
   --state DIR           where everything is kept (default: HONE_STATE, else XDG_STATE_HOME/hone)
-  --http ADDRESS:PORT   loopback address of the endpoint; port 0 chooses a free one (default 127.0.0.1:7077)
+  --http ADDRESS:PORT   address of the endpoint; port 0 chooses a free one (default 127.0.0.1:7077)
+  --expose ADDRESS:PORT the same address again, when it is one that other machines can reach
+  --host-name NAME      a host name under which clients may call, besides localhost
   --cores N             cores that jobs and services may use (default: all)
   --memory-mib N        memory that jobs and services may use (default: four fifths of what is free)
   --version, --help";
@@ -81,12 +83,15 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         set("XDG_STATE_HOME").as_deref(),
         set("HOME").as_deref(),
     );
-    let (mut http, mut cores, mut memory_mib) = (Vec::new(), 0, 0u64);
+    let (mut http, mut expose, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cores, mut memory_mib) = (0, 0u64);
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
             "--state" => state = Some(value()?),
             "--http" => http.push(value()?),
+            "--expose" => expose.push(value()?),
+            "--host-name" => hosts.push(value()?),
             "--cores" => cores = value()?.parse().map_err(|_| "--cores needs a number".to_owned())?,
             "--memory-mib" => memory_mib = value()?.parse().map_err(|_| "--memory-mib needs a number".to_owned())?,
             "--help" | "-h" => return Err(HELP.to_owned()),
@@ -102,5 +107,5 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         return Err(format!("the state directory {} is not an absolute path", state.display()));
     }
     let places = Places::new(state, set("HONE_MODELS").map(PathBuf::from));
-    Ok(Options { places, http, cores, pool_memory_bytes: memory_mib << 20 })
+    Ok(Options { places, http, expose, hosts, cores, pool_memory_bytes: memory_mib << 20 })
 }

@@ -8,6 +8,7 @@ use hone_protocol::id::JobId;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::desk::ServiceDesk;
 use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{Events, Perform};
@@ -37,7 +38,7 @@ impl Perform for Performer {
         // A receiver that went away wants no answer.
         match effect {
             Effect::Reply(to, answer) => drop(to.send(answer)),
-            Effect::Opened(to) => drop(to.send(Ok(()))),
+            Effect::Opened(to, allowance) => drop(to.send(Ok(allowance))),
             Effect::Closed(to, row) => drop(to.send(Ok(*row))),
             Effect::Marked(mark, tokens) => mark.raise(tokens),
             Effect::Durable(done) => drop(done.send(())),
@@ -52,6 +53,13 @@ impl Perform for Performer {
                     store: self.store.clone(),
                     spawner: self.keeper.spawner.clone(),
                     events: self.events.clone(),
+                    desk: ServiceDesk {
+                        hub: self.keeper.hub.clone(),
+                        events: self.events.clone(),
+                        serving: self.keeper.table.clone(),
+                        store: self.store.clone(),
+                        places: self.keeper.places.clone(),
+                    },
                     stop,
                 };
                 self.runtime.spawn(attempt::run(context));
@@ -77,9 +85,23 @@ impl Perform for Performer {
                     events.post(Event::RetryServing { base, generation }).await;
                 });
             }
+            Effect::Awake(to) => drop(to.send(Ok(()))),
+            Effect::LookIdle { service, after_ms } => {
+                let events = self.events.clone();
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    events.post(Event::LookIdle { service }).await;
+                });
+            }
             Effect::CleanJob { job, keep_result } => {
                 let folder = job_folder(&self.keeper.places, job);
                 self.runtime.spawn_blocking(move || kept::clean(&folder, keep_result));
+            }
+            Effect::FileDone(to) => drop(to.send(Ok(()))),
+            Effect::RemoveFile(file) => {
+                let path = self.keeper.places.files().join(file.to_string());
+                // What cannot be removed now has no record, and is removed at the next start.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
             }
             Effect::RemoveWeights(name) => {
                 let path = self.keeper.places.models.join(name);

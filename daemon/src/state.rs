@@ -9,18 +9,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, LedgerRow, Services, Usage};
+use hone_protocol::batch::FileRecord;
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
 use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
+use hone_protocol::judgement::JudgedSet;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
+use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::Pico;
 
+use crate::counts::Counts;
+use crate::dispatcher::LOCAL_POOL;
+use crate::judged;
 use crate::store::{Store, StoreError, Table, codec};
+use crate::sums::application_of;
 
 /// A map that is shared with published snapshots until it is changed.
 pub type Map<K, V> = Arc<BTreeMap<K, V>>;
@@ -56,8 +63,45 @@ pub struct Attempt {
     pub plan: Option<TrainPlan>,
     /// The last loss.
     pub last_loss: Option<f64>,
+    /// Tokens per second of a batch.
+    pub tokens_per_s: Option<f64>,
     /// What it was admitted with, in bytes.
     pub memory_bytes: u64,
+    /// Cores that it holds.
+    pub cores: u32,
+    /// When it began, Unix milliseconds.
+    pub began_at_ms: i64,
+    /// The same on the clock that is never set.
+    pub began_steady_ms: i64,
+}
+
+/// The time of a serving process that no row of the ledger has yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meter {
+    /// Since when, Unix milliseconds.
+    pub began_at_ms: i64,
+    /// For how long it was loaded.
+    pub loaded_ms: u64,
+    /// For how long of that it was answering.
+    pub busy_ms: u64,
+    ticked_ms: i64,
+}
+
+impl Meter {
+    /// Begins now.
+    pub fn new(now_ms: i64, steady_ms: i64) -> Meter {
+        Meter { began_at_ms: now_ms, loaded_ms: 0, busy_ms: 0, ticked_ms: steady_ms }
+    }
+
+    /// Counts the time since the last tick, in which it was busy or not.
+    pub fn tick(&mut self, was_busy: bool, steady_ms: i64) {
+        let passed = (steady_ms - self.ticked_ms).max(0) as u64;
+        self.ticked_ms = steady_ms;
+        self.loaded_ms += passed;
+        if was_busy {
+            self.busy_ms += passed;
+        }
+    }
 }
 
 /// The serving process of a base version: a fact of memory.
@@ -83,6 +127,8 @@ pub struct Serving {
     pub waiting: u32,
     /// Resident bytes.
     pub memory_bytes: u64,
+    /// Its time, once it answers.
+    pub meter: Option<Meter>,
 }
 
 /// Everything.
@@ -102,6 +148,10 @@ pub struct State {
     pub datasets: Map<DatasetId, Arc<DatasetRecord>>,
     /// Dataset versions.
     pub dataset_versions: Map<DatasetVersionId, Arc<DatasetVersionRecord>>,
+    /// Judgements in numbers, by the name of the dataset that they are for.
+    pub judged_sets: Map<String, Arc<JudgedSet>>,
+    /// Judgements that no version has yet, by dataset name and number: the rows that each will make.
+    pub unmade: Map<(String, u64), u64>,
     /// Suites.
     pub suites: Map<SuiteId, Arc<SuiteRecord>>,
     /// Evaluations.
@@ -110,6 +160,8 @@ pub struct State {
     pub services: Map<ServiceId, Arc<ServiceRecord>>,
     /// Serving processes by base version.
     pub serving: Map<VersionId, Serving>,
+    /// Wanted services that are not loaded until they are asked.
+    pub asleep: Arc<BTreeSet<ServiceId>>,
     /// Requests closed since the daemon started.
     pub service_requests: Map<ServiceId, u64>,
     /// Applications.
@@ -118,10 +170,20 @@ pub struct State {
     pub keys: Map<KeyId, Arc<KeyRecord>>,
     /// Usage of all time, open rows included.
     pub usage: Map<ApplicationId, Usage>,
+    /// Computing of all time.
+    pub compute: Map<ApplicationId, ComputeUsage>,
+    /// Pools by name.
+    pub pools: Map<String, Arc<PoolRecord>>,
+    /// Services that were removed.
+    pub former_services: Map<ServiceId, Arc<ServiceRecord>>,
+    /// What was counted since the daemon started.
+    pub counts: Map<(ServiceId, ApplicationId), Counts>,
     /// What is left of budgets, what open requests may come to set aside.
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
     pub open_rows: Map<LedgerId, LedgerRow>,
+    /// Files that applications uploaded.
+    pub files: Map<FileId, Arc<FileRecord>>,
     /// The machine.
     pub machine: Arc<Machine>,
     /// Where HTTP listens.
@@ -139,16 +201,37 @@ fn load<T: serde::de::DeserializeOwned, K: Ord>(
     Ok(Arc::new(records.into_iter().map(|r| (id(&r), Arc::new(r))).collect()))
 }
 
+/// All pools; the one that is always there has no price before somebody says one.
+fn pools(store: &Store) -> Result<Map<String, Arc<PoolRecord>>, StoreError> {
+    let mut pools = load(store, Table::Pools, |r: &PoolRecord| r.name.clone())?;
+    let local = || {
+        let (name, price) = (LOCAL_POOL.to_owned(), ComputePrice::default());
+        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new() })
+    };
+    Arc::make_mut(&mut pools).entry(LOCAL_POOL.to_owned()).or_insert_with(local);
+    Ok(pools)
+}
+
 impl State {
     /// Reads all records. Facts of memory start empty: nothing runs yet.
     pub fn load(store: &Store, fixed: Fixed) -> Result<State, StoreError> {
         let mut usage: BTreeMap<ApplicationId, Usage> = BTreeMap::new();
-        for (key, value) in store.prefix(Table::UsageDays, b"")? {
-            let day: Usage = codec::read(Table::UsageDays, &key, &value)?;
-            let id: [u8; 16] = key.get(..16).and_then(|k| k.try_into().ok()).unwrap_or_default();
-            let sum = usage.entry(ApplicationId::from_bytes(id)).or_default();
-            *sum = add(*sum, day);
+        for (key, value) in store.prefix(Table::Sums, b"")? {
+            let day: Usage = codec::read(Table::Sums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                usage.entry(id).or_default().merge(&day);
+            }
         }
+        let mut compute: BTreeMap<ApplicationId, ComputeUsage> = BTreeMap::new();
+        for (key, value) in store.prefix(Table::ComputeSums, b"")? {
+            let day: ComputeUsage = codec::read(Table::ComputeSums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                compute.entry(id).or_default().merge(&day);
+            }
+        }
+        let judged_sets: Map<String, Arc<JudgedSet>> =
+            load(store, Table::JudgedSets, |r: &JudgedSet| r.dataset.clone())?;
+        let unmade = Arc::new(judged::unmade(store, judged_sets.values())?);
         Ok(State {
             fixed: Arc::new(fixed),
             jobs: load(store, Table::Jobs, |r: &JobRecord| r.id)?,
@@ -157,16 +240,24 @@ impl State {
             versions: load(store, Table::Versions, |r: &VersionRecord| r.id)?,
             datasets: load(store, Table::Datasets, |r: &DatasetRecord| r.id)?,
             dataset_versions: load(store, Table::DatasetVersions, |r: &DatasetVersionRecord| r.id)?,
+            judged_sets,
+            unmade,
             suites: load(store, Table::Suites, |r: &SuiteRecord| r.id)?,
             evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
             services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,
             serving: Map::default(),
+            asleep: Arc::default(),
             service_requests: Map::default(),
             applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
             keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
             usage: Arc::new(usage),
+            compute: Arc::new(compute),
+            pools: pools(store)?,
+            former_services: load(store, Table::FormerServices, |r: &ServiceRecord| r.id)?,
+            counts: Map::default(),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
+            files: load(store, Table::Files, |r: &FileRecord| r.id)?,
             machine: Arc::default(),
             http: Arc::default(),
             stopping: false,
@@ -235,6 +326,12 @@ impl State {
         format!("{name}@{}", version.number)
     }
 
+    /// Whether a version's model makes embeddings and nothing else.
+    pub fn is_encoder(&self, id: VersionId) -> bool {
+        let base = self.versions.get(&id).and_then(|version| self.versions.get(&self.base_of(version)));
+        base.is_some_and(|base| base.facts.pooling.is_some())
+    }
+
     /// The complete model that a version runs on: itself, or an adapter's base.
     pub fn base_of(&self, version: &VersionRecord) -> VersionId {
         match version.weights {
@@ -278,6 +375,12 @@ impl State {
         self.services.values().find(|s| s.name == name).ok_or_else(|| Failure::not_found("service", name))
     }
 
+    /// The name of a service, also of one that was removed.
+    pub fn service_name(&self, id: ServiceId) -> String {
+        let found = self.services.get(&id).or_else(|| self.former_services.get(&id));
+        found.map_or_else(|| id.to_string(), |service| service.name.clone())
+    }
+
     /// An application by name.
     pub fn application(&self, name: &str) -> Result<&Arc<ApplicationRecord>, Failure> {
         self.applications.values().find(|a| a.name == name).ok_or_else(|| Failure::not_found("application", name))
@@ -300,9 +403,15 @@ impl State {
             .serving
             .iter()
             .filter(|(_, s)| matches!(s.state, ServiceState::On | ServiceState::Starting))
-            .map(|(base, s)| s.memory_bytes.max(self.serve_bytes(*base, s.slots, s.context_tokens)))
+            .map(|(base, _)| self.held_bytes(*base))
             .sum();
         attempts + serving
+    }
+
+    /// Bytes that the serving process of a base holds or was admitted with.
+    pub fn held_bytes(&self, base: VersionId) -> u64 {
+        let held = |s: &Serving| s.memory_bytes.max(self.serve_bytes(base, s.slots, s.context_tokens));
+        self.serving.get(&base).map_or(0, held)
     }
 
     /// An estimate of what serving a base takes: file, keys and values, and working memory.
@@ -359,16 +468,6 @@ impl Need {
     }
 }
 
-fn add(a: Usage, b: Usage) -> Usage {
-    Usage {
-        requests: a.requests + b.requests,
-        prompt_tokens: a.prompt_tokens + b.prompt_tokens,
-        cached_tokens: a.cached_tokens + b.cached_tokens,
-        completion_tokens: a.completion_tokens + b.completion_tokens,
-        amount: a.amount + b.amount,
-    }
-}
-
 // What clients see.
 impl State {
     /// A model with its versions.
@@ -404,14 +503,7 @@ impl State {
     pub fn job_view(&self, id: JobId) -> Option<JobView> {
         let record = self.jobs.get(&id)?;
         let attempt = self.attempts.get(&id);
-        let shown = match (&record.state, attempt, record.wish) {
-            (JobState::Succeeded(_), ..) => ShownState::Succeeded,
-            (JobState::Failed(_), ..) => ShownState::Failed,
-            (JobState::Cancelled, ..) => ShownState::Cancelled,
-            (JobState::Queued, Some(_), _) => ShownState::Running,
-            (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
-            (JobState::Queued, None, _) => ShownState::Queued,
-        };
+        let shown = self.shown(record);
         let waits_for = if shown == ShownState::Queued { self.waits_for(record) } else { String::new() };
         Some(JobView {
             record: (**record).clone(),
@@ -420,8 +512,21 @@ impl State {
             progress: attempt.and_then(|a| a.progress.clone()),
             plan: attempt.and_then(|a| a.plan),
             last_loss: attempt.and_then(|a| a.last_loss),
+            tokens_per_s: attempt.and_then(|a| a.tokens_per_s),
             pid: attempt.and_then(|a| a.pid),
         })
+    }
+
+    /// The state of a job that people see.
+    pub fn shown(&self, job: &JobRecord) -> ShownState {
+        match (&job.state, self.attempts.get(&job.id), job.wish) {
+            (JobState::Succeeded(_), ..) => ShownState::Succeeded,
+            (JobState::Failed(_), ..) => ShownState::Failed,
+            (JobState::Cancelled, ..) => ShownState::Cancelled,
+            (JobState::Queued, Some(_), _) => ShownState::Running,
+            (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
+            (JobState::Queued, None, _) => ShownState::Queued,
+        }
     }
 
     fn waits_for(&self, job: &JobRecord) -> String {
@@ -442,6 +547,7 @@ impl State {
         });
         let state = match serving {
             _ if !record.wanted => ServiceState::Off,
+            _ if self.asleep.contains(&id) => ServiceState::Asleep,
             None => ServiceState::Starting,
             Some(s) if s.state == ServiceState::On && adapter_missing => ServiceState::Starting,
             Some(s) => s.state.clone(),
@@ -455,6 +561,7 @@ impl State {
             restarts: serving.map_or(0, |s| s.restarts),
             requests: self.service_requests.get(&id).copied().unwrap_or(0),
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
+            is_encoder: self.is_encoder(record.version),
         })
     }
 
@@ -474,6 +581,7 @@ impl State {
             services,
             keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
             usage,
+            compute: self.compute.get(&id).copied().unwrap_or_default(),
             left: self.budgets_left.get(&id).copied(),
         })
     }
@@ -500,6 +608,7 @@ impl State {
             evaluations: self.evaluations.values().rev().map(|e| (**e).clone()).collect(),
             http: (*self.http).clone(),
             currency: self.fixed.currency.clone(),
+            pools: self.pools.values().map(|p| (**p).clone()).collect(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod config;
 mod json;
 mod pretokenizer;
+mod sentence;
 mod sentencepiece;
 mod special;
 mod tensors;
@@ -15,7 +16,7 @@ mod tests;
 mod tokenizer;
 mod weights;
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::arch::{self, ArchError};
@@ -54,7 +55,7 @@ pub struct Conversion<'a> {
     pub stored: Stored,
     /// `general.name`.
     pub name: &'a str,
-    /// `general.license`; empty when not known.
+    /// `general.license`; empty when not known, then the folder's own card is asked.
     pub licence: &'a str,
     /// Where the folder came from; empty when not known.
     pub source: &'a str,
@@ -147,6 +148,21 @@ pub(crate) fn tokens(folder: &Path, rows: u32) -> Result<Vec<(String, Value)>, F
     tokenizer::metadata(folder, &Model::read(folder)?, rows as usize)
 }
 
+/// The licence in the front matter of a folder's card (`README.md`); empty where there is none.
+fn card_licence(folder: &Path) -> String {
+    const CARD_BYTES_MAX: u64 = 16 << 10;
+    let mut bytes = Vec::new();
+    if let Ok(card) = std::fs::File::open(folder.join("README.md")) {
+        // A card that cannot be read says nothing.
+        let _ = card.take(CARD_BYTES_MAX).read_to_end(&mut bytes);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let front = text.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(front, _)| front);
+    let said = front.lines().find_map(|line| line.strip_prefix("license:")).unwrap_or("").trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+    if said.len() <= 64 && said.chars().all(plain) { said.to_owned() } else { String::new() }
+}
+
 /// What the file says of itself.
 fn general(task: &Conversion<'_>, model: &Model, plan: &[tensors::Planned]) -> Vec<(String, Value)> {
     // llama.cpp's numbers of what most of a file is.
@@ -162,7 +178,8 @@ fn general(task: &Conversion<'_>, model: &Model, plan: &[tensors::Planned]) -> V
         ("general.file_type".to_owned(), Value::U32(file_type)),
         ("general.quantization_version".to_owned(), Value::U32(2)),
     ];
-    let said = [("general.license", task.licence), ("hone.source", task.source)];
+    let licence = if task.licence.is_empty() { card_licence(task.folder) } else { task.licence.to_owned() };
+    let said = [("general.license", licence.as_str()), ("hone.source", task.source)];
     list.extend(said.iter().filter(|(_, said)| !said.is_empty()).map(|(key, said)| ((*key).to_owned(), text(said))));
     list
 }

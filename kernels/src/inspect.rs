@@ -3,12 +3,16 @@
 //!
 //! What never lives here: loading of weights, tokenisation.
 
+mod encoder;
+
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::arch;
 use crate::gguf::{Array, GgufError, GgufFile, Value};
+
+pub use encoder::Pooling;
 
 /// Most layers that llama.cpp has room for; a file that announces more is refused.
 pub const LAYERS_MAX: u64 = 512;
@@ -125,6 +129,10 @@ pub struct ModelFacts {
     pub chat_template_sha256: Option<[u8; 32]>,
     /// `None` when this build can train the model, else why not.
     pub untrainable: Option<String>,
+    /// Whether it makes embeddings and nothing else.
+    pub is_encoder: bool,
+    /// How vectors become one, where the file says so.
+    pub pooling: Option<Pooling>,
 }
 
 /// What an adapter file is.
@@ -230,6 +238,7 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
     if file.tensors.is_empty() {
         return Err(rule(file, "tensors", "the file has none".into()));
     }
+    let is_encoder = encoder::is_encoder(&architecture);
     let layers = bounded(file, &key("block_count"), LAYERS_MAX)?;
     let embedding_width = bounded(file, &key("embedding_length"), 1 << 24)?;
     let context_tokens = bounded(file, &key("context_length"), 1 << 32)?;
@@ -253,11 +262,17 @@ fn model_facts(file: &GgufFile) -> Result<ModelFacts, InspectError> {
         types,
         file_bytes: file.file_bytes,
         weight_bytes,
-        kv_bytes_per_token: kv_bytes_per_token(file, &architecture, layers, embedding_width)?,
+        kv_bytes_per_token: if is_encoder {
+            0
+        } else {
+            kv_bytes_per_token(file, &architecture, layers, embedding_width)?
+        },
         tokenizer: tokenizer_facts(file)?,
         chat_template_sha256: template.as_ref().map(|source| Sha256::digest(source.as_bytes()).into()),
         chat_template: template,
         untrainable: arch::recognise(file).err().map(|e| e.to_string()),
+        is_encoder,
+        pooling: encoder::pooling(file, &key("pooling_type"))?,
         architecture,
     })
 }

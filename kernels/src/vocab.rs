@@ -240,6 +240,19 @@ impl Vocab {
         unsafe { sys::llama_vocab_get_add_eos(self.model.vocab_ptr()) }
     }
 
+    /// The tokens that the model expects around a whole text which is not gone on with.
+    pub fn around(&self) -> (Option<i32>, Option<i32>) {
+        let named = self.named();
+        let vocab = self.model.vocab_ptr();
+        // SAFETY: the vocabulary lives as long as the model.
+        let (adds_sep, sep) = unsafe { (sys::llama_vocab_get_add_sep(vocab), sys::llama_vocab_sep(vocab)) };
+        let last = match self.wants_eos() {
+            true => named.eos,
+            false => (adds_sep && sep >= 0).then_some(sep),
+        };
+        (named.bos.filter(|_| self.wants_bos()), last)
+    }
+
     /// The tokens named for a purpose.
     pub fn named(&self) -> NamedTokens {
         let some = |id: i32| (id >= 0).then_some(id);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationId, KeyId, LedgerId, ServiceId, VersionId};
 use crate::service::Price;
+use crate::usage::ComputeUsage;
 use crate::value::{Hash, Pico};
 
 /// Who calls and who pays.
@@ -156,8 +157,12 @@ pub struct LedgerRow {
     pub amount: Pico,
     /// OpenAI `user`, may be empty.
     pub user: String,
+    /// OpenAI `metadata`, as it was sent.
+    pub metadata: Vec<(String, String)>,
     /// Time to the first token in milliseconds, when there was one.
     pub first_token_ms: Option<u32>,
+    /// Time to the end in milliseconds, by a clock that is never set; none for rows that a restart cut.
+    pub total_ms: Option<u32>,
 }
 
 /// How a metered request ended.
@@ -174,6 +179,13 @@ pub enum Outcome {
     Failed,
     /// The daemon ended in the middle; closed at the last watermark by the next start.
     CutByRestart,
+}
+
+impl Outcome {
+    /// Whether it ended by a fault of this side.
+    pub fn is_error(self) -> bool {
+        matches!(self, Outcome::Failed | Outcome::CutByRestart)
+    }
 }
 
 /// Computes what tokens cost. Pico-units: tokens × micro-units per million tokens, exactly.
@@ -201,6 +213,8 @@ pub struct ApplicationView {
     pub keys: Vec<KeyRecord>,
     /// Usage of all time.
     pub usage: Usage,
+    /// Computing of all time.
+    pub compute: ComputeUsage,
     /// What is left of its budget, what open requests may come to set aside; `None` without a budget.
     pub left: Option<Pico>,
 }
@@ -218,16 +232,31 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// What they cost.
     pub amount: Pico,
+    /// Rows that failed here or were cut by a restart.
+    pub errors: u64,
 }
 
 impl Usage {
     /// Adds one ledger row.
     pub fn add(&mut self, row: &LedgerRow) {
-        self.requests += 1;
-        self.prompt_tokens += row.prompt_tokens;
-        self.cached_tokens += row.cached_tokens;
-        self.completion_tokens += row.completion_tokens;
-        self.amount = self.amount + row.amount;
+        self.merge(&Usage {
+            requests: 1,
+            prompt_tokens: row.prompt_tokens,
+            cached_tokens: row.cached_tokens,
+            completion_tokens: row.completion_tokens,
+            amount: row.amount,
+            errors: u64::from(row.outcome.is_error()),
+        });
+    }
+
+    /// Adds other sums.
+    pub fn merge(&mut self, other: &Usage) {
+        self.requests += other.requests;
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.amount = self.amount + other.amount;
+        self.errors += other.errors;
     }
 }
 

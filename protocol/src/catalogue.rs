@@ -3,9 +3,12 @@
 //! Each area has its own table below `catalogue/`; this file only looks things up.
 
 mod area;
+mod batches;
 mod cli;
 mod convert;
 mod help;
+mod money;
+mod playground;
 mod screen;
 mod state;
 mod trouble;
@@ -36,9 +39,12 @@ pub type Message = (&'static str, &'static str, &'static str);
 /// All tables.
 pub const TABLES: &[&[Message]] = &[
     area::MESSAGES,
+    batches::MESSAGES,
     cli::MESSAGES,
     convert::MESSAGES,
     help::MESSAGES,
+    playground::MESSAGES,
+    money::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,

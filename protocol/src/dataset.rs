@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::DatasetLineage;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::value::{Hash, Json};
 
@@ -57,6 +58,8 @@ pub struct DatasetVersionRecord {
     pub import: ImportReport,
     /// The job that made it.
     pub job: Option<JobId>,
+    /// What its rows were made of, when a service made them.
+    pub lineage: Option<DatasetLineage>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
@@ -140,6 +143,12 @@ pub enum DatasetSource {
     Path {
         /// Absolute path.
         path: String,
+    },
+    /// Judgements of the playground for the dataset of this name, those that no version has yet. The new version has the rows
+    /// of the one before too.
+    Judgements {
+        /// Judgements below this number; 0 for all there are when the job is submitted.
+        until: u64,
     },
 }
 

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::application::ApplicationView;
 use crate::dataset::DatasetView;
 use crate::evaluation::{EvaluationRecord, SuiteRecord};
+use crate::id::ServiceId;
 use crate::job::JobView;
 use crate::model::ModelView;
 use crate::service::ServiceView;
+use crate::usage::PoolRecord;
 
 /// Jobs in a snapshot; older ones are asked for.
 pub const SNAPSHOT_JOBS_MAX: usize = 500;
@@ -43,6 +45,8 @@ pub struct Snapshot {
     pub http: Vec<String>,
     /// The store's currency.
     pub currency: String,
+    /// All pools with their prices.
+    pub pools: Vec<PoolRecord>,
 }
 
 /// A fact that changed.
@@ -68,6 +72,10 @@ pub enum Change {
     Job(Box<JobView>),
     /// A service.
     Service(Box<ServiceView>),
+    /// A service that was removed.
+    ServiceGone(ServiceId),
+    /// A pool.
+    Pool(PoolRecord),
     /// An application, its keys or usage.
     Application(ApplicationView),
     /// A suite.

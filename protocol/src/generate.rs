@@ -335,8 +335,10 @@ impl Sampling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finish {
-    /// An end mark or a stop text.
+    /// An end mark.
     Stop,
+    /// A stop text: which of the request's.
+    StopText(u32),
     /// The longest answer or the end of the context.
     Length,
     /// By wish.
@@ -349,7 +351,7 @@ impl Finish {
     /// The word of the OpenAI protocol.
     pub fn word(self) -> &'static str {
         match self {
-            Finish::Stop => "stop",
+            Finish::Stop | Finish::StopText(_) => "stop",
             Finish::Length => "length",
             Finish::Cancelled => "cancelled",
             Finish::Calls => "tool_calls",

@@ -164,6 +164,10 @@ kinds! {
     Key, KeyId, "key";
     /// A metered request: a row of the ledger.
     LedgerEntry, LedgerId, "req";
+    /// Computing that somebody pays for: another row of the ledger.
+    ComputeEntry, ComputeId, "use";
+    /// A file that an application uploaded.
+    File, FileId, "file";
 }
 
 #[cfg(test)]

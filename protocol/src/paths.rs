@@ -23,6 +23,8 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub const CHECKPOINT_FILES: [&str; 2] = ["manifest.json", "adapter.f32"];
 /// What a run ends with, below the job's folder.
 pub const TRAINED: &str = "trained.gguf";
+/// Files that applications uploaded, named by their ids.
+pub const FILES: &str = "files";
 /// Logs of serving processes.
 pub const LOGS: &str = "logs";
 /// Addresses on which HTTP listens, one a line, below [`RUN`].

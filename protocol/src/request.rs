@@ -4,16 +4,21 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
+use crate::batch::BatchRow;
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
+use crate::generate::{Format, TokenChance};
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
+use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
-use crate::service::{Price, ServiceView};
+use crate::note::{NoteHead, NoteKind, NoteRecord};
+use crate::service::{Keep, Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
-use crate::value::Pico;
+use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
+use crate::value::{Json, Pico};
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -78,6 +83,9 @@ pub enum StreamPart {
         /// Tokens sampled so far, up to the end of this piece.
         tokens: u64,
     },
+    /// How likely the tokens of a chat answer were that have become wholly part of its text since the last ones, when
+    /// `chances` asked for them.
+    Chances(Vec<TokenChance>),
 }
 
 /// A wish.
@@ -170,6 +178,8 @@ pub enum Request {
     Submit {
         /// What.
         spec: JobSpec,
+        /// Name of the application that pays; none for `owner`.
+        payer: Option<String>,
     },
     /// All jobs, newest first.
     Jobs {
@@ -235,6 +245,17 @@ pub enum Request {
         /// The training job.
         job: JobId,
     },
+    /// What became of the rows of a batch, by row. Rows with answers are let go when they have become a dataset version.
+    BatchRows {
+        /// The batch.
+        job: JobId,
+        /// Rows that failed, instead of those with answers.
+        failed: bool,
+        /// From this row or line on.
+        from_row: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
     /// What a training run would do, without starting it.
     PlanTrain {
         /// The form.
@@ -256,6 +277,8 @@ pub enum Request {
         context_tokens: u32,
         /// What a token costs.
         price: Price,
+        /// How long it stays loaded while nobody asks; as before when missing.
+        keep: Option<Keep>,
     },
     /// Turn a service on or off.
     SetService {
@@ -274,6 +297,22 @@ pub enum Request {
         sampling: Sampling,
         /// Longest answer.
         tokens_max: u32,
+        /// [`Wish::typical_p`](crate::generate::Wish::typical_p); none for 1.
+        typical_p: Option<f32>,
+        /// Texts that end the answer and are not part of it.
+        stop: Option<Vec<String>>,
+        /// What the answer must look like; none for text.
+        format: Option<Format>,
+        /// Log-probabilities of the answer's tokens as parts, with so many of the likeliest beside each, up to
+        /// [`TOP_CHANCES_MAX`](crate::generate::TOP_CHANCES_MAX).
+        chances: Option<u32>,
+    },
+    /// How many tokens a conversation has for a service, as it would be rendered. Costs nothing.
+    CountTokens {
+        /// Name of the service.
+        service: String,
+        /// The messages.
+        messages: Vec<ChatMessage>,
     },
 
     // -- applications
@@ -346,6 +385,34 @@ pub enum Request {
         /// `YYYY-MM`; empty for this month.
         month: String,
     },
+    /// Remove a service for good. Refused while it is on or an application lists it; the ledger keeps its name.
+    DeleteService {
+        /// Its name.
+        name: String,
+    },
+    /// What was used, by day, application, service, user and key.
+    Usage(UsageQuery),
+    /// What an application used in a month, by service and price, and by kind of job.
+    Invoice {
+        /// Name of the application.
+        application: String,
+        /// `YYYY-MM`; empty for this month.
+        month: String,
+    },
+    /// How services did: requests, errors, times.
+    Stats {
+        /// Over which time.
+        span: Span,
+    },
+    /// All pools with their prices.
+    Pools,
+    /// Say what computing costs.
+    SetPool {
+        /// Name of the pool.
+        name: String,
+        /// The price from now on.
+        price: ComputePrice,
+    },
 
     // -- evaluation
     /// Make a suite.
@@ -371,6 +438,60 @@ pub enum Request {
         offset: u64,
         /// At most [`ROWS_MAX`].
         count: u32,
+    },
+
+    // -- the playground
+    /// Say which of several answers to one conversation is better. Durable at once; rows are made of judgements by an import
+    /// from [`DatasetSource::Judgements`](crate::dataset::DatasetSource::Judgements).
+    Judge {
+        /// Name of the dataset of preferences that they are for. It need not be there yet.
+        dataset: String,
+        /// What was said.
+        judgement: Box<Judgement>,
+    },
+    /// Take back a judgement that no version has yet.
+    Unjudge {
+        /// Name of the dataset.
+        dataset: String,
+        /// Number of the judgement.
+        seq: u64,
+    },
+    /// Judgements for a dataset, newest first.
+    Judgements {
+        /// Name of the dataset.
+        dataset: String,
+        /// At most this many, up to [`ROWS_MAX`].
+        count: u32,
+    },
+    /// Keep something of the person who asks under a name; what had the name before is replaced.
+    KeepNote {
+        /// What it is.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
+        /// A title to show, may be empty.
+        title: String,
+        /// The thing.
+        value: Json,
+    },
+    /// What the person who asks has kept, newest first, without the things themselves, up to [`ROWS_MAX`].
+    Notes {
+        /// Of which kind.
+        kind: NoteKind,
+    },
+    /// One kept thing.
+    Note {
+        /// Of which kind.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
+    },
+    /// Keep it no longer. It cannot be taken back.
+    DropNote {
+        /// Of which kind.
+        kind: NoteKind,
+        /// Its name.
+        name: String,
     },
 }
 
@@ -404,14 +525,23 @@ impl Request {
                 | Metrics { .. }
                 | Samples { .. }
                 | Checkpoints { .. }
+                | BatchRows { .. }
                 | PlanTrain { .. }
                 | Services
                 | Applications
                 | Payments { .. }
                 | Ledger { .. }
                 | Bill { .. }
+                | Usage(_)
+                | Invoice { .. }
+                | Stats { .. }
+                | Pools
                 | Evaluations
                 | EvaluationRows { .. }
+                | CountTokens { .. }
+                | Judgements { .. }
+                | Notes { .. }
+                | Note { .. }
         )
     }
 }
@@ -460,6 +590,8 @@ pub enum Answer {
     Samples(Vec<Sampled>),
     /// To `checkpoints`.
     Checkpoints(Vec<KeptCheckpoint>),
+    /// To `batch_rows`.
+    BatchRows(Vec<BatchRow>),
     /// To `plan_train`.
     Plan(TrainPlan),
     /// To `services`.
@@ -492,6 +624,14 @@ pub enum Answer {
         /// The currency.
         currency: String,
     },
+    /// To `usage`.
+    Usage(UsagePage),
+    /// To `invoice`.
+    Invoice(Box<Invoice>),
+    /// To `stats`.
+    Stats(Stats),
+    /// To `pools`.
+    Pools(Vec<PoolRecord>),
     /// To `create_suite`.
     Suite(SuiteRecord),
     /// To `evaluations`.
@@ -503,6 +643,31 @@ pub enum Answer {
     },
     /// To `evaluation_rows`.
     EvaluationRows(Vec<EvaluationRow>),
+    /// To `count_tokens`.
+    Counted {
+        /// Tokens of the prompt.
+        tokens: u64,
+        /// Context of one request of the service, in tokens.
+        context_tokens: u32,
+    },
+    /// To `judge` and `unjudge`.
+    Judged {
+        /// Number of the judgement.
+        seq: u64,
+        /// The set as it is now.
+        set: JudgedSet,
+    },
+    /// To `judgements`.
+    Judgements {
+        /// The set.
+        set: JudgedSet,
+        /// Its judgements, newest first.
+        judgements: Vec<JudgementRecord>,
+    },
+    /// To `notes`.
+    Notes(Vec<NoteHead>),
+    /// To `note`.
+    Note(Box<NoteRecord>),
 }
 
 /// How a chat answer ended.
@@ -520,6 +685,10 @@ pub struct ChatEnd {
     pub first_token_ms: u32,
     /// Time to the end in milliseconds.
     pub total_ms: u32,
+    /// `name@number` of what answered.
+    pub version: String,
+    /// What it cost.
+    pub amount: Pico,
 }
 
 /// The daemon about itself.

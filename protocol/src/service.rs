@@ -24,10 +24,26 @@ pub struct ServiceRecord {
     pub price: Price,
     /// Whether it is wanted: a durable wish, not whether it runs.
     pub wanted: bool,
+    /// How long it stays loaded while nobody asks; `Keep::Ready` when nothing was said.
+    pub keep: Option<Keep>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+}
+
+/// How long an idle service stays loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// Loaded from the start; while idle it makes room when a job or another service needs the memory, and the next
+    /// request loads it again.
+    #[default]
+    Ready,
+    /// Never unloaded.
+    Pinned,
+    /// Loaded by a request, and unloaded after so many minutes without one or when its memory is needed.
+    Minutes(u32),
 }
 
 /// Micro-units of the store's currency per 1,000,000 tokens. Zero is a price; missing is not zero.
@@ -47,6 +63,8 @@ pub struct Price {
 pub enum ServiceState {
     /// Not wanted.
     Off,
+    /// Not loaded; the next request loads it.
+    Asleep,
     /// Its worker is loading.
     Starting,
     /// It answers.
@@ -84,4 +102,6 @@ pub struct ServiceView {
     pub requests: u64,
     /// Resident memory of its worker in bytes; services of one base share a worker.
     pub memory_bytes: u64,
+    /// Whether its model is an encoder: it makes embeddings and nothing else.
+    pub is_encoder: bool,
 }

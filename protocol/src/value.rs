@@ -103,10 +103,18 @@ impl Pico {
     /// Pico-units in one whole unit.
     pub const PER_UNIT: i128 = 1_000_000_000_000;
 
+    /// Pico-units in a micro-unit.
+    const PER_MICRO: i128 = Self::PER_UNIT / 1_000_000;
+
+    /// Rounded to whole micro-units, half away from zero: what stands on an invoice line.
+    pub fn to_micros(self) -> Pico {
+        let half = Self::PER_MICRO / 2;
+        Pico((self.0 + half * self.0.signum()) / Self::PER_MICRO * Self::PER_MICRO)
+    }
+
     /// The amount in units with six digits, rounded half away from zero: for an invoice line only.
     pub fn rounded(self) -> String {
-        let half = Self::PER_UNIT / 2_000_000;
-        let micros = (self.0 + half * self.0.signum()) / (Self::PER_UNIT / 1_000_000);
+        let micros = self.to_micros().0 / Self::PER_MICRO;
         let sign = if micros < 0 { "-" } else { "" };
         format!("{sign}{}.{:06}", micros.abs() / 1_000_000, micros.abs() % 1_000_000)
     }

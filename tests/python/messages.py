@@ -25,6 +25,14 @@ def ask(**more):
 plain = ask(system="Be brief.")
 assert plain.content[0].type == "text" and plain.content[0].text and plain.stop_reason in ("end_turn", "max_tokens")
 assert ask(max_tokens=1).stop_reason == "max_tokens"
+# A stop text ends the answer, and which one is said; as a stream too.
+word = plain.content[0].text.split()[-1]
+stopped = ask(system="Be brief.", stop_sequences=["never said", word])
+assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word), stopped
+with client.messages.stream(model=MODEL, max_tokens=8, system="Be brief.", stop_sequences=[word], extra_body=GREEDY,
+                            messages=[{"role": "user", "content": "Name a colour."}]) as stream:
+    stopped = note(stream.get_final_message())
+assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word), stopped
 counted = client.messages.count_tokens(model=MODEL, system="Be brief.", messages=[{"role": "user", "content": "Name a colour."}])
 assert counted.input_tokens == used[0][1], (counted, used)
 

@@ -12,6 +12,7 @@ use crate::{programs, wait_until};
 /// A client in a terminal.
 pub struct Terminal {
     screen: Arc<Mutex<(vt100::Parser, u64)>>,
+    written: Arc<Mutex<Vec<u8>>>,
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     _master: Box<dyn MasterPty + Send>,
@@ -37,15 +38,27 @@ impl Terminal {
         let sides = NonZero::new(rows).zip(NonZero::new(columns)).expect("a terminal has rows and columns");
         let screen = Arc::new(Mutex::new((vt100::Parser::new(sides.0, sides.1, 0), 0)));
         let reading = screen.clone();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writing = written.clone();
         std::thread::spawn(move || {
             let mut bytes = [0; 8192];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 let mut screen = reading.lock().unwrap_or_else(PoisonError::into_inner);
                 screen.0.process(&bytes[..count]);
                 screen.1 += count as u64;
+                writing.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..count]);
             }
         });
-        Terminal { screen, keys, child, _master: pair.master }
+        Terminal { screen, written, keys, child, _master: pair.master }
+    }
+
+    /// Texts that were put into the clipboard (OSC 52), in order.
+    pub fn copied(&self) -> Vec<String> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&written);
+        let ends = ['\x07', '\x1b'];
+        let whole = text.split("\x1b]52;c;").skip(1).filter_map(|rest| rest.split_once(ends));
+        whole.map(|(coded, _)| String::from_utf8_lossy(&from_base64(coded)).into_owned()).collect()
     }
 
     /// Presses keys.
@@ -81,6 +94,29 @@ impl Terminal {
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
+}
+
+/// The bytes of a base64 text (RFC 4648, standard alphabet).
+fn from_base64(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let (mut held, mut bits) = (0u32, 0);
+    for c in text.bytes() {
+        let six = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => break,
+        };
+        held = (held << 6 | u32::from(six)) & 0xffff;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((held >> bits) as u8);
+        }
+    }
+    bytes
 }
 
 impl Drop for Terminal {

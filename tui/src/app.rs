@@ -258,7 +258,7 @@ impl App {
             Wish::Ask { errand, request } => {
                 if self.outbox.is_none() {
                     // A window is asked for again when the link is back; an act is not queued behind one's back.
-                    if matches!(errand, Errand::Act(_) | Errand::Chat) {
+                    if matches!(errand, Errand::Act(_) | Errand::Chat(_)) {
                         self.say(Tone::Error, text(language, "link.not_now").to_owned());
                     }
                     return;

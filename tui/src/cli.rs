@@ -3,30 +3,40 @@
 //! exit status. Never here: what a verb does (below `cli/`), or how text is laid out (`print`).
 
 mod application;
+mod batch;
 mod bench;
 mod budget;
 mod chat;
 mod context;
 mod convert;
+mod csv;
 mod daemon;
 mod dataset;
 mod evaluation;
+mod howto;
 mod import;
 mod init;
+mod invoice;
 mod job;
 mod key;
 mod model;
+mod pool;
 mod pull;
 mod register;
 mod run_file;
 mod serve;
 mod service;
+mod service_bench;
 mod shell;
+mod stats;
 mod status;
+mod stream;
 mod train;
 mod train_export;
 mod trash;
 mod tree;
+mod usage;
+mod verdicts;
 mod wait;
 mod watch;
 
@@ -71,6 +81,9 @@ pub struct Cli {
     /// Makes a repeat harmless: the same key with the same act is done once in seven days.
     #[arg(long, global = true, value_name = "KEY", help_heading = "Everywhere")]
     once: Option<String>,
+    /// Application that pays for the job [default: owner].
+    #[arg(long, global = true, value_name = "APP", help_heading = "Everywhere")]
+    payer: Option<String>,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version, help_heading = "Everywhere")]
     version: Option<bool>,
@@ -104,14 +117,18 @@ enum Noun {
     #[command(subcommand)]
     Eval(evaluation::Verb),
     #[command(subcommand)]
+    Batch(batch::Verb),
+    #[command(subcommand)]
     Service(service::Verb),
     #[command(subcommand)]
     App(application::AppVerb),
     #[command(subcommand)]
     Key(key::KeyVerb),
-    Usage(application::UsageTable),
+    Usage(usage::UsageVerb),
     Ledger(application::Ledger),
     Bill(application::Bill),
+    #[command(subcommand)]
+    Pool(pool::Verb),
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
@@ -151,7 +168,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, language: Language) -> Outcome {
     let options = Options::from_env(cli.state.as_deref(), cli.person)?;
-    let context = Context { options, json: cli.json, language, once: cli.once };
+    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer };
     let Some(noun) = cli.noun else { return full_screen(&context) };
     match noun {
         Noun::Daemon(verb) => verb.run(&context),
@@ -161,12 +178,14 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),
+        Noun::Batch(verb) => verb.run(&context),
         Noun::Service(verb) => verb.run(&context),
         Noun::App(verb) => verb.run(&context),
         Noun::Key(verb) => verb.run(&context),
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
         Noun::Bill(verb) => verb.run(&context),
+        Noun::Pool(verb) => verb.run(&context),
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),

@@ -62,6 +62,8 @@ impl Mirror {
                 put(&mut facts.jobs, *view, |a, b| a.record.id == b.record.id, |jobs, job| jobs.insert(0, job));
                 facts.jobs.truncate(SNAPSHOT_JOBS_MAX);
             }
+            Change::ServiceGone(id) => facts.services.retain(|service| service.record.id != id),
+            Change::Pool(pool) => put(&mut facts.pools, pool, |a, b| a.name == b.name, Vec::push),
             Change::Service(view) => put(&mut facts.services, *view, |a, b| a.record.id == b.record.id, Vec::push),
             Change::Application(view) => {
                 put(&mut facts.applications, view, |a, b| a.record.id == b.record.id, Vec::push);
@@ -103,6 +105,11 @@ impl Mirror {
     /// All applications.
     pub(crate) fn applications(&self) -> &[hone_protocol::application::ApplicationView] {
         self.facts.as_ref().map_or(&[], |f| &f.applications)
+    }
+
+    /// All pools with their prices.
+    pub(crate) fn pools(&self) -> &[hone_protocol::usage::PoolRecord] {
+        self.facts.as_ref().map_or(&[], |f| &f.pools)
     }
 
     /// All suites.

@@ -307,6 +307,7 @@ pub fn job_state(language: Language, state: ShownState) -> Cell {
 pub fn service_state(language: Language, state: &ServiceState) -> Cell {
     let (key, tone) = match state {
         ServiceState::Off => ("state.off", Tone::Plain),
+        ServiceState::Asleep => ("state.asleep", Tone::Plain),
         ServiceState::Starting => ("state.starting", Tone::Busy),
         ServiceState::On => ("state.on", Tone::Good),
         ServiceState::Waiting { .. } => ("state.waiting", Tone::Bad),
@@ -335,6 +336,9 @@ pub fn progress(language: Language, view: &JobView) -> String {
     }
     if let Some(ms) = progress.remaining_ms {
         text.push_str(&catalogue::fill(language, "cli.left", &[("time", &duration(ms))]));
+    }
+    if let Some(rate) = view.tokens_per_s {
+        text.push_str(&catalogue::fill(language, "cli.rate_now", &[("rate", &format!("{rate:.0}"))]));
     }
     if let Some(loss) = view.last_loss {
         text.push_str(&catalogue::fill(language, "cli.loss_now", &[("loss", &format!("{loss:.4}"))]));

@@ -18,6 +18,7 @@ use hone_protocol::model::{
 };
 use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::{Hash, Metric, Pico};
 
 /// The clock of all tests.
@@ -50,6 +51,12 @@ pub(crate) fn empty() -> Snapshot {
         evaluations: Vec::new(),
         http: vec!["127.0.0.1:8080".into()],
         currency: "EUR".into(),
+        pools: vec![PoolRecord {
+            name: "local".into(),
+            price: ComputePrice::default(),
+            changed_at_ms: 0,
+            changed_by: String::new(),
+        }],
     }
 }
 
@@ -70,6 +77,7 @@ pub(crate) fn facts() -> ModelFacts {
         has_chat_template: true,
         template_sha256: Hash([1; 32]),
         trainable: Ok(()),
+        pooling: None,
     }
 }
 
@@ -165,12 +173,15 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
             started_at_ms: Some(at),
             ended_at_ms: ended.then_some(at + 2 * MINUTE_MS),
             next_event_seq: 4,
+            compute: None,
+            batch: None,
         },
         shown,
         waits_for: String::new(),
         progress: None,
         plan: None,
         last_loss: None,
+        tokens_per_s: None,
         pid: None,
     }
 }
@@ -285,6 +296,7 @@ pub(crate) fn dataset() -> DatasetView {
                 ],
             },
             job: None,
+            lineage: None,
             created_at_ms: NOW_MS - 90 * MINUTE_MS,
             created_by: "lin".into(),
         }],
@@ -311,6 +323,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         services: vec!["desk".into()],
         keys,
         usage,
+        compute: ComputeUsage::default(),
         left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
@@ -329,6 +342,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         cached_tokens: 12_000,
         completion_tokens: 18_930,
         amount: Pico(75_850_000_000),
+        errors: 3,
     };
     vec![application(60, "owner", Usage::default(), Vec::new()), application(61, "web-shop", usage, vec![key])]
 }
@@ -359,6 +373,7 @@ pub(crate) fn service() -> ServiceView {
             context_tokens: 2048,
             price: Price { input_micros: Some(500_000), cached_micros: None, output_micros: Some(1_500_000) },
             wanted: true,
+            keep: None,
             created_at_ms: NOW_MS - 45 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -369,6 +384,7 @@ pub(crate) fn service() -> ServiceView {
         restarts: 0,
         requests: 412,
         memory_bytes: 310 << 20,
+        is_encoder: false,
     }
 }
 

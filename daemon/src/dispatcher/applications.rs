@@ -94,8 +94,7 @@ impl Decider {
             }
             (BudgetKind::Prepaid, Some(before @ Budget::Prepaid { .. })) => Some(before),
             (BudgetKind::Prepaid, _) => {
-                let used = self.state.usage.get(&application.id).map_or(Pico(0), |usage| usage.amount);
-                Some(Budget::Prepaid { paid: Pico(0), used_before: used })
+                Some(Budget::Prepaid { paid: Pico(0), used_before: self.spent(application.id) })
             }
         };
         self.put_application(application);

@@ -114,6 +114,10 @@ impl Decider {
                 self.end_job(id, JobState::Failed(failure.hint(HintCode::ReadLog)));
                 continue;
             }
+            // Idle services make room for work that lacks nothing else.
+            if let Some(needed) = jobs::lacks_memory(&self.state, &job) {
+                self.make_room(needed);
+            }
             if let Ok(memory_bytes) = jobs::admit(&self.state, &job) {
                 self.start_attempt(id, memory_bytes);
             }
@@ -140,16 +144,25 @@ impl Decider {
         let from = sample_key(id, from_step.map_or(0, |s| s + 1));
         self.writes.sweeps.push(Sweep { table: Table::Samples, from, to: after(&key(&[id.bytes()])) });
         self.job_event(id, JobEventKind::Started { attempt: job.attempt, from_step });
-        Arc::make_mut(&mut self.state.attempts).insert(
-            id,
-            Attempt { number: job.attempt, pid: None, progress: None, plan: None, last_loss: None, memory_bytes },
-        );
+        let attempt = Attempt {
+            number: job.attempt,
+            pid: None,
+            progress: None,
+            plan: None,
+            last_loss: None,
+            tokens_per_s: None,
+            memory_bytes,
+            cores: jobs::cores(&self.state, &job.spec),
+            began_at_ms: self.now_ms,
+            began_steady_ms: self.steady_ms,
+        };
+        Arc::make_mut(&mut self.state.attempts).insert(id, attempt);
         if let Some(job) = self.state.jobs.get(&id).cloned() {
             self.effects.push(Effect::StartAttempt(job));
         }
     }
 
-    fn is_current(&self, job: JobId, number: u32) -> bool {
+    pub(super) fn is_current(&self, job: JobId, number: u32) -> bool {
         self.state.attempts.get(&job).is_some_and(|a| a.number == number)
     }
 
@@ -192,6 +205,7 @@ impl Decider {
                 });
                 self.job_event(job, JobEventKind::Checkpointed { step });
             }
+            Fact::BatchCounted(rows) => self.batch_counted(job, rows),
             Fact::EvaluationRows(rows) => {
                 for row in rows {
                     let id = jobs::evaluation_id(job);
@@ -209,7 +223,7 @@ impl Decider {
         }
     }
 
-    fn with_attempt(&mut self, job: JobId, change: impl FnOnce(&mut Attempt)) {
+    pub(super) fn with_attempt(&mut self, job: JobId, change: impl FnOnce(&mut Attempt)) {
         if let Some(attempt) = Arc::make_mut(&mut self.state.attempts).get_mut(&job) {
             change(attempt);
             self.dirty.insert(Subject::Job(job));
@@ -250,7 +264,9 @@ impl Decider {
         if !self.is_current(job, number) {
             return;
         }
-        Arc::make_mut(&mut self.state.attempts).remove(&job);
+        if let Some(attempt) = Arc::make_mut(&mut self.state.attempts).remove(&job) {
+            self.charge_attempt(job, &attempt);
+        }
         self.dirty.insert(Subject::Job(job));
         let wish = self.state.jobs.get(&job).and_then(|j| j.wish);
         match (end, wish) {

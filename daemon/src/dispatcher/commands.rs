@@ -10,21 +10,22 @@ use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
 use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::service::{Price, ServiceRecord};
+use hone_protocol::service::{Keep, Price, ServiceRecord};
 use hone_protocol::value::Hash;
 use hone_protocol::wire;
 use sha2::{Digest, Sha256};
 
 use super::effect::Effect;
 use super::event::ReplyTo;
-use super::{Decider, Remembered, Subject};
+use super::{Decider, Remembered, Subject, judgements};
 use crate::clock::new_id;
 use crate::jobs;
 use crate::state::{OWNER, State};
 use crate::store::{Table, codec};
 
-/// Slots of a service when none are asked for.
-pub(crate) const SLOTS: u32 = 4;
+/// Slots of a service when none are asked for: the most of these whose caches, all full, leave seven eighths of the
+/// pool's memory to others.
+const SLOTS: [u32; 4] = [16, 8, 4, 2];
 /// Context of a slot when none is asked for.
 pub(crate) const CONTEXT_TOKENS: u32 = 2048;
 const SLOTS_MAX: u32 = 256;
@@ -44,7 +45,7 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
     // What a movable name means at this moment.
     let exact = |version: &String| state.version(version).map_or(version.clone(), |v| state.version_reference(v.id));
     match request {
-        Request::Submit { spec } => ("submit", spec.kind().to_owned()),
+        Request::Submit { spec, .. } => ("submit", spec.kind().to_owned()),
         Request::Cancel { job } => ("cancel", job.to_string()),
         Request::Pause { job } => ("pause", job.to_string()),
         Request::Resume { job } => ("resume", job.to_string()),
@@ -57,6 +58,8 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::SetService { name, wanted } => {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
+        Request::DeleteService { name } => ("delete_service", name.clone()),
+        Request::SetPool { name, .. } => ("set_pool", name.clone()),
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::SetLimits { application, .. } => ("set_limits", application.clone()),
         Request::Pay { application, amount, .. } => ("pay", format!("{application} {}", amount.rounded())),
@@ -64,6 +67,10 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::RotateKey { key, .. } => ("rotate_key", key.to_string()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
+        Request::Judge { dataset, judgement } => ("judge", judgements::subject(dataset, judgement)),
+        Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
+        Request::KeepNote { kind, name, .. } => ("keep_note", format!("{} {name}", kind.word())),
+        Request::DropNote { kind, name } => ("drop_note", format!("{} {name}", kind.word())),
         Request::Shutdown => ("shutdown", String::new()),
         _ => ("other", String::new()),
     }
@@ -112,7 +119,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
         match request {
-            Request::Submit { spec } => self.submit(person, spec),
+            Request::Submit { spec, payer } => self.submit(person, spec, payer.as_deref()),
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
@@ -121,10 +128,12 @@ impl Decider {
             Request::Trash { version } => self.trash(&version),
             Request::Restore { version } => self.restore(&version),
             Request::Purge { versions } => self.purge(&versions),
-            Request::Publish { name, version, slots, context_tokens, price } => {
-                self.publish(person, &name, &version, slots, context_tokens, price)
+            Request::Publish { name, version, slots, context_tokens, price, keep } => {
+                self.publish(person, &name, &version, (slots, context_tokens), price, keep)
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
+            Request::DeleteService { name } => self.delete_service(&name),
+            Request::SetPool { name, price } => self.set_pool(person, &name, price),
             Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
             Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
             Request::Pay { application, amount, note } => self.pay(person, &application, amount, &note),
@@ -147,6 +156,10 @@ impl Decider {
                 };
                 self.create_suite(suite)
             }
+            Request::Judge { dataset, judgement } => self.judge(person, &dataset, *judgement),
+            Request::Unjudge { dataset, seq } => self.unjudge(&dataset, seq),
+            Request::KeepNote { kind, name, title, value } => self.keep_note(person, kind, name, title, value),
+            Request::DropNote { kind, name } => Ok(self.drop_note(person, kind, &name)),
             Request::Shutdown => {
                 self.stop();
                 Ok(Answer::Done)
@@ -160,15 +173,27 @@ impl Decider {
         Ok(Answer::Job(Box::new(view)))
     }
 
-    fn submit(&mut self, person: &str, spec: JobSpec) -> Result<Answer, Failure> {
+    fn submit(&mut self, person: &str, spec: JobSpec, payer: Option<&str>) -> Result<Answer, Failure> {
+        let named = match &spec {
+            JobSpec::Batch(batch) => batch.payer(),
+            _ => OWNER,
+        };
+        if let (JobSpec::Batch(_), Some(payer)) = (&spec, payer)
+            && payer != named
+        {
+            return Err(Failure::field("payer", format!("the batch names {named} as who pays, not {payer}")));
+        }
+        let payer = self.state.application(payer.unwrap_or(named))?.clone();
+        self.may_pay(&payer)?;
         (jobs::kind(&spec).check)(&self.state, &spec)?;
         let spec = jobs::pin(&self.state, spec)?;
         let id: JobId = new_id();
         let job = JobRecord {
             id,
-            spec,
             person: person.to_owned(),
-            payer: self.state.application(OWNER)?.id,
+            payer: payer.id,
+            spec,
+            batch: None,
             created_at_ms: self.now_ms,
             state: JobState::Queued,
             wish: None,
@@ -179,6 +204,7 @@ impl Decider {
             started_at_ms: None,
             ended_at_ms: None,
             next_event_seq: 0,
+            compute: None,
         };
         Arc::make_mut(&mut self.state.jobs).insert(id, Arc::new(job));
         self.queued.insert(id);
@@ -241,9 +267,9 @@ impl Decider {
         person: &str,
         name: &str,
         version: &str,
-        slots: u32,
-        context_tokens: u32,
+        (slots, context_tokens): (u32, u32),
         price: Price,
+        keep: Option<Keep>,
     ) -> Result<Answer, Failure> {
         check_name("service", name)?;
         let version = self.state.version(version)?.clone();
@@ -251,13 +277,22 @@ impl Decider {
         let base = self.state.versions.get(&base_id).cloned();
         let base = base.ok_or_else(|| Failure::not_found("version", &base_id.to_string()))?;
         let before = self.state.service(name).ok().cloned();
-        let slots = if slots == 0 { before.as_ref().map_or(SLOTS, |b| b.slots) } else { slots };
         let context = if context_tokens == 0 {
             before.as_ref().map_or(CONTEXT_TOKENS, |b| b.context_tokens)
         } else {
             context_tokens
         };
         let context = if context_tokens == 0 { context.min(base.facts.context_tokens) } else { context };
+        let slots = match (slots, &before) {
+            (0, Some(before)) => before.slots,
+            (0, None) => {
+                let slot_bytes = base.facts.kv_bytes_per_token.saturating_mul(context.into());
+                let fits =
+                    |slots: &u32| slot_bytes.saturating_mul((*slots).into()) <= self.state.fixed.pool_memory_bytes / 8;
+                SLOTS.into_iter().find(fits).unwrap_or(1)
+            }
+            (slots, _) => slots,
+        };
         if slots > SLOTS_MAX {
             return Err(Failure::field("slots", format!("slots is {slots}; at most {SLOTS_MAX} are possible")));
         }
@@ -285,6 +320,7 @@ impl Decider {
             context_tokens: context,
             price,
             wanted: true,
+            keep: keep.or(before.as_ref().and_then(|b| b.keep)),
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
         };
@@ -293,6 +329,7 @@ impl Decider {
             self.touch_model_of(before.version);
         }
         self.put_service(service);
+        self.rouse(id);
         self.touch_model_of(version.id);
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
         Ok(Answer::Service(Box::new(view)))
@@ -323,6 +360,7 @@ impl Decider {
         if wanted && let Some(version) = self.state.versions.get(&version) {
             let base = self.state.base_of(version);
             self.forgive_serving(base);
+            self.rouse(id);
         }
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
         Ok(Answer::Service(Box::new(view)))

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{JobId, VersionId};
+use hone_protocol::id::{FileId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
 
 use super::event::{ReplyTo, Watermark};
+use super::limits::Allowance;
 
 /// One thing to do.
 pub enum Effect {
     /// Answer a request.
     Reply(ReplyTo, Result<Answer, Failure>),
-    /// A ledger row is open.
-    Opened(oneshot::Sender<Result<(), Failure>>),
+    /// A ledger row is open; what its limits leave.
+    Opened(oneshot::Sender<Result<Allowance, Failure>>, Allowance),
     /// A ledger row is closed.
     Closed(oneshot::Sender<Result<LedgerRow, Failure>>, Box<LedgerRow>),
     /// A watermark is durable.
@@ -48,6 +49,15 @@ pub enum Effect {
         /// After so long.
         after_ms: u64,
     },
+    /// A service that was asked is being loaded.
+    Awake(oneshot::Sender<Result<(), Failure>>),
+    /// Look later whether a service was used again.
+    LookIdle {
+        /// Which.
+        service: ServiceId,
+        /// After so long.
+        after_ms: u64,
+    },
     /// Remove what only the work of a job needed.
     CleanJob {
         /// Which.
@@ -55,6 +65,10 @@ pub enum Effect {
         /// Whether what it ended with stays, because it is no version yet.
         keep_result: bool,
     },
+    /// A wish for a file is durable.
+    FileDone(oneshot::Sender<Result<(), Failure>>),
+    /// Remove the bytes of an uploaded file.
+    RemoveFile(FileId),
     /// Remove a file of this name from the models folder.
     RemoveWeights(String),
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.

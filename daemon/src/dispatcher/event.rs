@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::batch::{BatchCounts, BatchRow, DatasetLineage, FileRecord};
 use hone_protocol::bench::BenchReport;
 use hone_protocol::convert::Receipt;
 use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{JobId, LedgerId, VersionId};
+use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
+
+use super::limits::Allowance;
 
 /// Where an answer goes.
 pub type ReplyTo = oneshot::Sender<Result<Answer, Failure>>;
@@ -30,7 +33,7 @@ pub enum Event {
         /// Makes a repetition harmless.
         once: Option<String>,
         /// What.
-        request: Request,
+        request: Box<Request>,
         /// Where the answer goes.
         reply: ReplyTo,
     },
@@ -70,13 +73,41 @@ pub enum Event {
         /// The process that ended.
         generation: u64,
     },
+    /// Somebody asks a service that is not loaded.
+    Wake {
+        /// Which.
+        service: ServiceId,
+        /// Told when it is being loaded, or why it cannot be.
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// A service may have been idle long enough.
+    LookIdle {
+        /// Which.
+        service: ServiceId,
+    },
     /// A metered request begins.
     OpenRow {
         /// The row.
         row: Box<LedgerRow>,
         /// Most tokens of its prompt and of its answer, which limits and budgets set aside while it is open.
         tokens_most: (u64, u64),
-        /// Told when it is durable, or why it may not begin.
+        /// Told when it is durable with what limits leave, or why it may not begin.
+        reply: oneshot::Sender<Result<Allowance, Failure>>,
+    },
+    /// The worker has counted the prompt of an open row: what was set aside by estimate is set aside exactly.
+    Counted {
+        /// Which row.
+        id: LedgerId,
+        /// Tokens of its prompts.
+        prompt_tokens: u64,
+        /// Most tokens of its answers.
+        answer_most: u64,
+    },
+    /// Something that costs nothing is asked for: it counts as a request of the minute.
+    Knock {
+        /// By whom.
+        application: ApplicationId,
+        /// Told whether it may be.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// So many tokens of an open row were written.
@@ -100,6 +131,24 @@ pub enum Event {
         close: Close,
         /// Told the row as it is stored.
         reply: oneshot::Sender<Result<LedgerRow, Failure>>,
+    },
+    /// A row of a batch is done.
+    BatchRow {
+        /// The batch.
+        job: JobId,
+        /// Which attempt; rows of older ones are not kept.
+        number: u32,
+        /// The row.
+        kept: Box<KeptRow>,
+        /// Told when it is durable.
+        done: oneshot::Sender<()>,
+    },
+    /// An application wishes something of its files.
+    File {
+        /// What.
+        wish: FileWish,
+        /// Told when it is durable, or why not.
+        reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// The machine was looked at.
     Machine(Machine),
@@ -126,6 +175,40 @@ pub struct Close {
     pub completion_tokens: u64,
     /// Time to the first token.
     pub first_token_ms: Option<u32>,
+    /// Time to the end.
+    pub total_ms: u32,
+}
+
+/// A row of a batch as it is to be kept, and how the ledger's row closes with it.
+pub struct KeptRow {
+    /// The row.
+    pub row: BatchRow,
+    /// How its row of the ledger closes; none where that is closed already, or was never opened.
+    pub close: Option<Close>,
+    /// How fast the batch is: tokens per second, prompts and answers.
+    pub tokens_per_s: f64,
+    /// Remaining milliseconds, estimated.
+    pub remaining_ms: Option<u64>,
+}
+
+/// What an application wishes of its files.
+pub enum FileWish {
+    /// Record one, whose bytes are complete.
+    Add(FileRecord),
+    /// Remove one.
+    Remove {
+        /// Whose.
+        application: ApplicationId,
+        /// Which.
+        file: FileId,
+    },
+    /// Let the answers of a batch go, or its failed lines.
+    LetRowsGo {
+        /// The batch.
+        job: JobId,
+        /// Which of both.
+        failed: bool,
+    },
 }
 
 /// The number of tokens of an open row that are durably billed.
@@ -186,6 +269,8 @@ pub enum Fact {
     Checkpoint(Checkpoint),
     /// Judged rows.
     EvaluationRows(Vec<EvaluationRow>),
+    /// How many rows a batch has.
+    BatchCounted(u64),
 }
 
 /// How an attempt ended.
@@ -221,7 +306,11 @@ pub enum Produced {
         first_row_id: u64,
         /// Licence, when the source states one.
         licence: String,
+        /// What a service made them of.
+        lineage: Option<DatasetLineage>,
     },
+    /// Answers to the lines of a file; they are stored already.
+    Batch(BatchCounts),
     /// A trained adapter.
     Adapter {
         /// The new version's id, which names its file; none when the run is not registered.

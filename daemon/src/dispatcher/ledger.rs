@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hone_protocol::application::{ApplicationRecord, Budget, LedgerRow, Outcome, Usage, amount};
+use hone_protocol::application::{ApplicationRecord, Budget, LedgerRow, Limits, Outcome, amount};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::{ApplicationId, LedgerId};
 use hone_protocol::value::Pico;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::effect::Effect;
 use super::event::{Close, Watermark};
-use super::limits::{WINDOW_MS, Wanted};
+use super::limits::{Allowance, WINDOW_MS, Wanted};
 use super::{Decider, Subject};
 use crate::clock;
 use crate::store::{Store, StoreError, Table, after, codec, key};
@@ -29,9 +29,9 @@ impl Decider {
     /// Opens a row, if the limits and the budget of its application let it begin.
     pub(super) fn open_row(
         &mut self,
-        row: LedgerRow,
+        mut row: LedgerRow,
         (prompt_most, answer_most): (u64, u64),
-        reply: oneshot::Sender<Result<(), Failure>>,
+        reply: oneshot::Sender<Result<Allowance, Failure>>,
     ) {
         if self.state.stopping {
             let _ = reply.send(Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")));
@@ -42,18 +42,65 @@ impl Decider {
             cost: amount(&row.price, prompt_most, 0, answer_most),
         };
         if let Err(refused) = self.admit(row.application, wanted) {
-            let _ = reply.send(Err(refused));
+            self.note_refusal(&row, refused.code);
+            let _ = reply.send(Err(self.allowance(row.application).told(refused)));
             return;
         }
-        self.begins.begin(row.application, row.id, self.now_ms, wanted);
+        // The one clock that decides says when a row is of which day.
+        row.opened_at_ms = self.now_ms;
+        row.day = clock::day(self.now_ms, &self.state.fixed.zone);
+        self.begins.begin(row.application, row.id, self.steady_ms, wanted);
         if let Some(key) = row.key {
             self.note_use(key);
         }
         self.publish_left(row.application);
         self.put_row(&row);
         self.writes.put(Table::OpenRows, *row.id.bytes(), row.application.bytes().to_vec());
+        let allowance = self.allowance(row.application);
         Arc::make_mut(&mut self.state.open_rows).insert(row.id, row);
-        self.effects.push(Effect::Opened(reply));
+        self.effects.push(Effect::Opened(reply, allowance));
+    }
+
+    fn allowance(&self, application: ApplicationId) -> Allowance {
+        let limits = self.state.applications.get(&application).and_then(|a| a.limits);
+        limits.map_or(Allowance::default(), |limits| self.begins.allowance(application, limits, self.steady_ms))
+    }
+
+    /// What was set aside for a prompt by estimate is set aside exactly. Nothing is refused any more: the request has begun.
+    pub(super) fn counted(&mut self, id: LedgerId, prompt_tokens: u64, answer_most: u64) {
+        let Some(row) = self.state.open_rows.get(&id) else { return };
+        let wanted = Wanted {
+            tokens: prompt_tokens.saturating_add(answer_most),
+            cost: amount(&row.price, prompt_tokens, 0, answer_most),
+        };
+        let application = row.application;
+        self.begins.correct(application, id, wanted);
+        self.publish_left(application);
+    }
+
+    /// Whether an application may ask for something that costs nothing.
+    pub(super) fn knock(&mut self, application: ApplicationId) -> Result<(), Failure> {
+        let limits = self.state.applications.get(&application).and_then(|a| a.limits);
+        let Some(requests_per_minute) = limits.and_then(|limits| limits.requests_per_minute) else { return Ok(()) };
+        let requests = Limits { requests_per_minute: Some(requests_per_minute), ..Limits::default() };
+        let nothing = Wanted { tokens: 0, cost: Pico(0) };
+        let admitted = self.begins.admit(application, requests, None, nothing, self.steady_ms);
+        admitted.map_err(|refused| self.allowance(application).told(refused))?;
+        let id = clock::new_id();
+        self.begins.begin(application, id, self.steady_ms, nothing);
+        self.begins.end(application, id, 0);
+        Ok(())
+    }
+
+    /// Counts a closed row for whoever watches this process; the sums are the truth.
+    fn note_closed(&mut self, row: &LedgerRow) {
+        let counts = Arc::make_mut(&mut self.state.counts);
+        counts.entry((row.service, row.application)).or_default().closed(row);
+    }
+
+    fn note_refusal(&mut self, row: &LedgerRow, why: FailureCode) {
+        let counts = Arc::make_mut(&mut self.state.counts);
+        counts.entry((row.service, row.application)).or_default().refused(why);
     }
 
     fn put_row(&mut self, row: &LedgerRow) {
@@ -98,11 +145,13 @@ impl Decider {
             row.cached_tokens = close.cached_tokens;
             row.completion_tokens = close.completion_tokens;
             row.first_token_ms = close.first_token_ms;
+            row.total_ms = Some(close.total_ms);
         });
         match row {
             Some(row) => {
                 let service = row.service;
                 self.settle(&row);
+                self.used(service);
                 *Arc::make_mut(&mut self.state.service_requests).entry(service).or_default() += 1;
                 self.dirty.insert(Subject::Service(service));
                 self.effects.push(Effect::Closed(reply, Box::new(row)));
@@ -119,21 +168,24 @@ impl Decider {
             return Ok(());
         }
         let left = self.budget_left(&record);
-        self.begins.admit(application, record.limits.unwrap_or_default(), left, wanted, self.now_ms)
+        self.begins.admit(application, record.limits.unwrap_or_default(), left, wanted, self.steady_ms)
     }
 
     /// What the budget of an application leaves, but for what is open; `None` without a budget.
     pub(super) fn budget_left(&self, application: &ApplicationRecord) -> Option<Pico> {
-        let used = || self.state.usage.get(&application.id).map_or(Pico(0), |usage| usage.amount);
         match application.budget? {
-            Budget::Prepaid { paid, used_before } => Some(paid - (used() - used_before)),
+            Budget::Prepaid { paid, used_before } => Some(paid - (self.spent(application.id) - used_before)),
             Budget::Monthly { amount } => {
-                let month = clock::day(self.now_ms, &self.state.fixed.zone);
-                let prefix = key(&[application.id.bytes(), month.get(..MONTH_BYTES)?.as_bytes()]);
-                let days = self.usage_days.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-                Some(amount - days.map(|(_, usage)| usage.amount).sum())
+                let day = clock::day(self.now_ms, &self.state.fixed.zone);
+                Some(amount - self.sums.spent(application.id, day.get(..MONTH_BYTES)?))
             }
         }
+    }
+
+    /// What an application spent of all time, on tokens and on computing.
+    pub(super) fn spent(&self, application: ApplicationId) -> Pico {
+        let tokens = self.state.usage.get(&application).map_or(Pico(0), |usage| usage.amount);
+        tokens + self.state.compute.get(&application).map_or(Pico(0), |usage| usage.amount)
     }
 
     /// What is left of an application's budget, for whoever looks.
@@ -161,7 +213,9 @@ impl Decider {
             for (key, value) in store.range(Table::Ledger, &from, &to, false, RECALLED_MAX)? {
                 let row: LedgerRow = codec::read(Table::Ledger, &key, &value)?;
                 let tokens = row.prompt_tokens + row.completion_tokens;
-                self.begins.begin(application, row.id, row.opened_at_ms, Wanted { tokens, cost: Pico(0) });
+                // As long ago as the wall's clock says, and never in the future, where a clock that was set back would see it.
+                let at_ms = self.steady_ms - (self.now_ms - row.opened_at_ms).max(0);
+                self.begins.begin(application, row.id, at_ms, Wanted { tokens, cost: Pico(0) });
                 self.begins.end(application, row.id, tokens);
             }
             self.publish_left(application);
@@ -175,21 +229,14 @@ impl Decider {
         Arc::make_mut(&mut self.state.open_rows).remove(&row.id);
         self.writes.delete(Table::OpenRows, *row.id.bytes());
         Arc::make_mut(&mut self.state.usage).entry(row.application).or_default().add(row);
-        let day = key(&[row.application.bytes(), row.day.as_bytes(), row.service.bytes()]);
-        let sum = self.usage_days.entry(day.clone()).or_default();
-        sum.add(row);
-        let sum: Usage = *sum;
-        self.writes.put(Table::UsageDays, day, codec::row(&sum));
+        self.sums.add(row, &mut self.writes);
+        self.note_closed(row);
         self.publish_left(row.application);
         self.dirty.insert(Subject::Application(row.application));
     }
 
     /// At start: rows that were open when the daemon ended are closed at their last watermark.
     pub(super) fn close_cut_rows(&mut self, store: &Store) -> Result<(), StoreError> {
-        for (key, value) in store.prefix(Table::UsageDays, b"")? {
-            let sum = codec::read(Table::UsageDays, &key, &value)?;
-            self.usage_days.insert(key, sum);
-        }
         for (id, application) in store.prefix(Table::OpenRows, b"")? {
             let ledger_key = [application.as_slice(), id.as_slice()].concat();
             let Some(value) = store.get(Table::Ledger, &ledger_key)? else {

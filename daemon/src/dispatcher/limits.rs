@@ -1,5 +1,6 @@
 //! Whether a request may begin: an application's requests and tokens of the last minute, what is open, and what its budget
-//! leaves. A pure function of ledger rows and of the time that is handed in; it is filled from the ledger at start.
+//! leaves. A pure function of ledger rows and of the time that is handed in, by a clock that is never set, so that no step of the
+//! wall's clock opens a window again; it is filled from the ledger at start.
 //! Never here: the ledger itself, prices.
 
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +34,40 @@ pub(super) struct Wanted {
     pub(super) tokens: u64,
     /// Most cost.
     pub(super) cost: Pico,
+}
+
+/// What a limit of a minute leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The limit.
+    pub most: u64,
+    /// What is left of it.
+    pub left: u64,
+    /// After how many milliseconds all of it is there again, if nothing more is asked for.
+    pub reset_ms: u64,
+}
+
+/// What the limits of an application leave; none where there is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowance {
+    /// Requests of a minute.
+    pub requests: Option<Room>,
+    /// Tokens of a minute.
+    pub tokens: Option<Room>,
+}
+
+impl Allowance {
+    /// Names of arguments of a failure that say the same, for requests and for tokens: limit, left, reset in milliseconds.
+    pub const ARGS: [[&str; 3]; 2] =
+        [["requests_limit", "requests_left", "requests_reset_ms"], ["tokens_limit", "tokens_left", "tokens_reset_ms"]];
+
+    /// A refusal that says it too.
+    pub(super) fn told(self, refused: Failure) -> Failure {
+        let each = [self.requests, self.tokens].into_iter().zip(Allowance::ARGS);
+        each.filter_map(|(room, names)| Some((room?, names))).fold(refused, |refused, (room, [most, left, reset])| {
+            refused.arg(most, room.most).arg(left, room.left).arg(reset, room.reset_ms)
+        })
+    }
 }
 
 /// Requests of the last minute and open ones, by application, oldest first.
@@ -106,6 +141,29 @@ impl Begins {
         let begun = self.by_application.entry(application).or_default();
         begun.retain(|one| one.open || one.at_ms > at_ms - WINDOW_MS);
         begun.push_back(Begun { row, at_ms, tokens: wanted.tokens, reserved: wanted.cost, open: true });
+    }
+
+    /// What was set aside for an open request is known better.
+    pub(super) fn correct(&mut self, application: ApplicationId, row: LedgerId, wanted: Wanted) {
+        let begun = self.by_application.get_mut(&application).into_iter().flatten();
+        if let Some(one) = begun.rev().find(|one| one.row == row && one.open) {
+            (one.tokens, one.reserved) = (wanted.tokens, wanted.cost);
+        }
+    }
+
+    /// What limits leave now.
+    pub(super) fn allowance(&self, application: ApplicationId, limits: Limits, now_ms: i64) -> Allowance {
+        let begun = self.by_application.get(&application).into_iter().flatten();
+        let recent: Vec<&Begun> = begun.filter(|one| one.at_ms > now_ms - WINDOW_MS).collect();
+        let room = |most: u64, used: u64| {
+            let reset_ms = recent.last().map_or(0, |last| (last.at_ms + WINDOW_MS - now_ms).max(0) as u64);
+            Room { most, left: most.saturating_sub(used), reset_ms }
+        };
+        let tokens = recent.iter().map(|one| one.tokens).sum();
+        Allowance {
+            requests: limits.requests_per_minute.map(|most| room(most, recent.len() as u64)),
+            tokens: limits.tokens_per_minute.map(|most| room(most, tokens)),
+        }
     }
 
     /// A request ended with so many tokens.

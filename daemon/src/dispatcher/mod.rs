@@ -4,13 +4,18 @@
 
 mod applications;
 mod attempts;
+mod batches;
 mod commands;
+mod compute;
 pub mod effect;
 pub mod event;
+mod judgements;
 mod ledger;
 mod limits;
 mod produce;
+mod services;
 mod serving;
+mod sleep;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -27,14 +32,18 @@ use hone_protocol::job::JobState;
 use hone_protocol::request::AuditRow;
 use hone_protocol::value::Hash;
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::hub::Hub;
 use crate::state::State;
 use crate::store::{Store, StoreError, Table, Writes, codec};
+use crate::sums::Sums;
 use effect::Effect;
 use event::Event;
 
 pub(crate) use attempts::{metric_key, sample_key};
+pub(crate) use batches::{batch_key, batch_prefix};
+pub(crate) use commands::LOCAL_POOL;
+pub use limits::{Allowance, Room};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -87,6 +96,7 @@ pub(crate) enum Subject {
     Suite(SuiteId),
     Evaluation(EvaluationId),
     Machine,
+    Pool,
 }
 
 /// An answer that is remembered for a repeated request.
@@ -103,15 +113,20 @@ pub(crate) struct Decider {
     pub(crate) writes: Writes,
     pub(crate) effects: Vec<Effect>,
     pub(crate) dirty: BTreeSet<Subject>,
+    /// The wall's clock, Unix milliseconds: for what people read.
     pub(crate) now_ms: i64,
+    /// A clock that is never set: for how long something took and when a window ends.
+    steady_ms: i64,
     /// Jobs that are neither done nor given up, oldest first.
     pub(crate) queued: BTreeSet<JobId>,
     remembered: BTreeMap<Hash, Remembered>,
     audit_seq: u64,
-    /// Sums by application, day and service, as stored.
-    usage_days: BTreeMap<Vec<u8>, hone_protocol::application::Usage>,
+    /// Sums over closed rows, as stored.
+    sums: Sums,
     /// What limits and budgets look at.
     begins: limits::Begins,
+    /// When each service was last asked, by the steady clock.
+    used_at_ms: BTreeMap<ServiceId, i64>,
     /// The number of the newest serving process.
     generation: u64,
     /// Adapters that a serving process was asked to load.
@@ -122,7 +137,7 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
-    pub(crate) fn new(state: State, store: &Store) -> Result<Decider, StoreError> {
+    pub(crate) fn new(state: State, store: &Store, now: Moment) -> Result<Decider, StoreError> {
         let last = store.range(Table::Audit, &[], &[u8::MAX; 9], true, 1)?;
         let audit_seq = match last.first() {
             Some((key, value)) => codec::read::<AuditRow>(Table::Audit, key, value)?.seq + 1,
@@ -140,12 +155,14 @@ impl Decider {
             writes: Writes::default(),
             effects: Vec::new(),
             dirty: BTreeSet::new(),
-            now_ms: clock::now_ms(),
+            now_ms: now.wall_ms,
+            steady_ms: now.steady_ms,
             queued,
             remembered,
             audit_seq,
-            usage_days: BTreeMap::new(),
+            sums: Sums::load(store)?,
             begins: limits::Begins::default(),
+            used_at_ms: BTreeMap::new(),
             generation: 0,
             asked_adapters: BTreeSet::new(),
             progress_at: BTreeMap::new(),
@@ -157,30 +174,40 @@ impl Decider {
         decider.recall_begins(store)?;
         decider.resolve_wishes();
         decider.finish_removals();
+        decider.sleep_until_asked();
         decider.arrange();
         Ok(decider)
     }
 
-    /// Decides one event.
-    pub(crate) fn decide(&mut self, event: Event) {
-        self.now_ms = clock::now_ms();
+    /// Decides one event that came at a moment.
+    pub(crate) fn decide(&mut self, event: Event, now: Moment) {
+        (self.now_ms, self.steady_ms) = (now.wall_ms, now.steady_ms);
         match event {
-            Event::Request { person, once, request, reply } => self.request(&person, once, request, reply),
+            Event::Request { person, once, request, reply } => self.request(&person, once, *request, reply),
             Event::Attempt { job, number, fact, done } => self.attempt_fact(job, number, fact, done),
             Event::AttemptEnded { job, number, end } => self.attempt_ended(job, number, end),
             Event::Serving { base, generation, fact } => self.serving_fact(base, generation, fact),
             Event::RetryServing { base, generation } => self.retry_serving(base, generation),
+            Event::Wake { service, reply } => self.wake(service, reply),
+            Event::LookIdle { service } => self.look_idle(service),
             Event::OpenRow { row, tokens_most, reply } => self.open_row(*row, tokens_most, reply),
             Event::Watermark { id, prompt_tokens, cached_tokens, tokens, mark } => {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
             }
             Event::CloseRow { id, close, reply } => self.close_row(id, close, reply),
+            Event::Counted { id, prompt_tokens, answer_most } => self.counted(id, prompt_tokens, answer_most),
+            Event::Knock { application, reply } => drop(reply.send(self.knock(application))),
+            Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
+            Event::File { wish, reply } => self.file_wish(wish, reply),
             Event::Machine(machine) => {
                 self.state.machine = Arc::new(machine);
                 self.dirty.insert(Subject::Machine);
             }
             Event::Http(addresses) => self.state.http = Arc::new(addresses),
-            Event::EmptyTrash => self.empty_trash(),
+            Event::EmptyTrash => {
+                self.empty_trash();
+                self.meter_serving_of_all();
+            }
             Event::Stop => self.stop(),
             Event::StopNow => self.effects.push(Effect::Exit(0)),
         }
@@ -257,10 +284,14 @@ impl Decider {
             Subject::Model(id) => state.model_view(id).map(Change::Model),
             Subject::Dataset(id) => state.dataset_view(id).map(Change::Dataset),
             Subject::Job(id) => state.job_view(id).map(|v| Change::Job(Box::new(v))),
-            Subject::Service(id) => state.service_view(id).map(|v| Change::Service(Box::new(v))),
+            Subject::Service(id) => match state.service_view(id) {
+                Some(view) => Some(Change::Service(Box::new(view))),
+                None => Some(Change::ServiceGone(id)),
+            },
             Subject::Application(id) => state.application_view(id).map(Change::Application),
             Subject::Suite(id) => state.suites.get(&id).map(|s| Change::Suite((**s).clone())),
             Subject::Evaluation(id) => state.evaluations.get(&id).map(|e| Change::Evaluation((**e).clone())),
+            Subject::Pool => state.pools.values().next().map(|pool| Change::Pool((**pool).clone())),
             Subject::Machine => Some(Change::Machine((*state.machine).clone())),
         }
     }
@@ -288,7 +319,7 @@ pub fn run(
     events: Receiver<Event>,
     perform: impl Perform,
 ) -> Result<(), StoreError> {
-    let decider = Decider::new(state, &store)?;
+    let decider = Decider::new(state, &store, clock::moment())?;
     // One drain waits while one commits: the dispatcher decides batch N+1 during the commit of batch N.
     let (drains, queue) = sync_channel::<Drain>(1);
     let committer = std::thread::Builder::new()
@@ -320,13 +351,13 @@ fn decide_all(mut decider: Decider, events: Receiver<Event>, drains: SyncSender<
             events.recv_timeout(Duration::from_millis(PROGRESS_MS))
         };
         match first {
-            Ok(event) => decider.decide(event),
+            Ok(event) => decider.decide(event, clock::moment()),
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => return,
         }
         for _ in 1..DRAIN_MAX {
             match events.try_recv() {
-                Ok(event) => decider.decide(event),
+                Ok(event) => decider.decide(event, clock::moment()),
                 Err(_) => break,
             }
         }
@@ -361,7 +392,8 @@ fn refuse(effect: Effect, error: &StoreError, perform: &mut impl Perform) {
     let failure = Failure::new(FailureCode::NotSaved, error.to_string()).hint(HintCode::FreeDisk);
     match effect {
         Effect::Reply(to, _) => perform.perform(Effect::Reply(to, Err(failure))),
-        Effect::Opened(to) => drop(to.send(Err(failure))),
+        Effect::Opened(to, _) => drop(to.send(Err(failure))),
+        Effect::Awake(to) | Effect::FileDone(to) => drop(to.send(Err(failure))),
         Effect::Closed(to, _) => drop(to.send(Err(failure))),
         _ => {}
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use hone_protocol::batch::{BatchSpec, DatasetLineage};
 use hone_protocol::convert::{Conversion, Receipt};
-use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, ImportReport, Segment, Shape};
+use hone_protocol::dataset::{DatasetRecord, DatasetSource, DatasetVersionRecord, ImportReport, Segment, Shape};
 use hone_protocol::evaluation::EvaluationRecord;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{JobId, ModelId, VersionId};
@@ -17,6 +18,11 @@ use super::{Decider, Subject};
 use crate::clock::new_id;
 use crate::jobs;
 use crate::store::{Table, codec};
+
+/// Why the first row of a report was rejected.
+fn first_reason(report: &ImportReport) -> String {
+    report.rejections.first().map_or(String::new(), |first| format!("; of row {}: {}", first.line, first.reason))
+}
 
 /// A version that is about to be recorded.
 struct NewVersion {
@@ -44,9 +50,10 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
-            Produced::Dataset { report, segments, first_row_id, licence } => {
-                self.add_dataset_version(&record, report, segments, first_row_id, &licence)
+            Produced::Dataset { report, segments, first_row_id, licence, lineage } => {
+                self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage)
             }
+            Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
             Produced::Converted { version, facts, file, adapter, parent, source, warning, receipt } => {
                 let lineage = Lineage {
@@ -120,16 +127,19 @@ impl Decider {
         &mut self,
         job: &JobRecord,
         report: ImportReport,
-        segments: Vec<Segment>,
+        mut segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
+        lineage: Option<DatasetLineage>,
     ) -> Result<JobResult, Failure> {
-        let JobSpec::ImportDataset { name, .. } = &job.spec else {
-            return Err(Failure::new(FailureCode::Internal, "rows came from a job that imports none"));
+        let name = match &job.spec {
+            JobSpec::ImportDataset { name, .. } => name,
+            JobSpec::Batch(BatchSpec::Dataset(batch)) => &batch.name,
+            _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
         if rows == 0 {
-            let message = format!("none of the {} rows could be kept; the report says why for each", report.read);
+            let message = format!("none of the {} rows could be kept{}", report.read, first_reason(&report));
             return Err(Failure::new(FailureCode::NoRows, message).at(report.source).hint(HintCode::CorrectFile));
         }
         let shape = Shape::of_format(&report.format);
@@ -159,7 +169,14 @@ impl Decider {
             return Err(Failure::new(FailureCode::Interrupted, message).hint(HintCode::TryAgain));
         }
         dataset.next_row_id = first_row_id + rows;
-        let number = self.state.dataset_versions_of(dataset.id).last().map_or(1, |v| v.number + 1);
+        let before = self.state.dataset_versions_of(dataset.id).last().map(|v| (***v).clone());
+        let number = before.as_ref().map_or(1, |before| before.number + 1);
+        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
+            // What was judged before stays: the new rows follow those of the version before.
+            segments.splice(0..0, before.map(|before| before.segments).unwrap_or_default());
+            self.made_of_judgements(name, *until);
+        }
+        let rows = segments.iter().map(|s| s.rows).sum();
         let version = DatasetVersionRecord {
             id: new_id(),
             dataset: dataset.id,
@@ -168,9 +185,13 @@ impl Decider {
             rows,
             import: report.clone(),
             job: Some(job.id),
+            lineage,
             created_at_ms: self.now_ms,
             created_by: job.person.clone(),
         };
+        if version.lineage.is_some() {
+            self.let_rows_go(job.id, false);
+        }
         let result = JobResult::Dataset(version.id, report);
         self.writes.put(Table::Datasets, *dataset.id.bytes(), codec::record(&dataset));
         self.writes.put(Table::DatasetVersions, *version.id.bytes(), codec::record(&version));
@@ -285,7 +306,7 @@ impl Decider {
         if !register.publish.is_empty() {
             let reference = self.state.version_reference(version);
             let price = self.state.service(&register.publish).map_or(Price::default(), |s| s.price);
-            match self.publish(&job.person, &register.publish, &reference, 0, 0, price) {
+            match self.publish(&job.person, &register.publish, &reference, (0, 0), price, None) {
                 Ok(_) => self.audit(&job.person, "publish", &format!("{} = {reference}", register.publish)),
                 Err(failure) => {
                     let kind = hone_protocol::job::JobEventKind::Interrupted(failure);

@@ -12,7 +12,7 @@ use hone_protocol::service::ServiceState;
 use super::effect::{Effect, ServingStart};
 use super::event::ServingFact;
 use super::{Decider, Subject};
-use crate::state::Serving;
+use crate::state::{Meter, Serving};
 
 /// Tries in a row before a serving process is given up until somebody asks for it again.
 const TRIES_MAX: u32 = 6;
@@ -30,7 +30,7 @@ struct Wanted {
 impl Decider {
     fn wanted_serving(&self) -> BTreeMap<VersionId, Wanted> {
         let mut wanted: BTreeMap<VersionId, Wanted> = BTreeMap::new();
-        for service in self.state.services.values().filter(|s| s.wanted) {
+        for service in self.state.services.values().filter(|s| s.wanted && !self.state.asleep.contains(&s.id)) {
             let Some(version) = self.state.versions.get(&service.version) else { continue };
             let entry = wanted.entry(self.state.base_of(version)).or_default();
             entry.slots = entry.slots.max(service.slots);
@@ -51,6 +51,7 @@ impl Decider {
         }
         let gone: Vec<VersionId> = self.state.serving.keys().filter(|b| !wanted.contains_key(b)).copied().collect();
         for base in gone {
+            self.meter_serving(base);
             Arc::make_mut(&mut self.state.serving).remove(&base);
             self.effects.push(Effect::StopServing(base));
             self.touch_services_of(base);
@@ -61,6 +62,7 @@ impl Decider {
                 Some(s) if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens => {
                     // More room is asked for than the process has: it is started again with the new shape.
                     let restarts = s.restarts;
+                    self.meter_serving(base);
                     self.effects.push(Effect::StopServing(base));
                     self.start_serving(base, wanted, restarts + 1, 0);
                 }
@@ -98,6 +100,7 @@ impl Decider {
             active: 0,
             waiting: 0,
             memory_bytes: 0,
+            meter: None,
         };
         Arc::make_mut(&mut self.state.serving).insert(base, serving);
         self.effects.push(Effect::StartServing(ServingStart {
@@ -123,12 +126,14 @@ impl Decider {
 
     /// Takes a report of a serving process.
     pub(super) fn serving_fact(&mut self, base: VersionId, generation: u64, fact: ServingFact) {
+        let (now_ms, steady_ms) = (self.now_ms, self.steady_ms);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base).filter(|s| s.generation == generation) else { return };
         match fact {
             ServingFact::Ready { memory_bytes } => {
                 serving.state = ServiceState::On;
                 serving.memory_bytes = memory_bytes;
+                serving.meter = Some(Meter::new(now_ms, steady_ms));
             }
             ServingFact::AdapterReady(version) => {
                 serving.adapters.insert(version);
@@ -141,9 +146,13 @@ impl Decider {
                 if active > 0 {
                     serving.failures = 0;
                 }
+                if let Some(meter) = &mut serving.meter {
+                    meter.tick(serving.active > 0, steady_ms);
+                }
                 serving.active = active;
                 serving.waiting = waiting;
                 serving.memory_bytes = memory_bytes;
+                self.meter_long_serving(base);
             }
             ServingFact::Ended(failure) => self.serving_ended(base, generation, failure),
         }
@@ -152,8 +161,10 @@ impl Decider {
 
     fn serving_ended(&mut self, base: VersionId, generation: u64, failure: Failure) {
         let now_ms = self.now_ms;
+        self.meter_serving(base);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base) else { return };
+        serving.meter = None;
         serving.failures += 1;
         serving.adapters.clear();
         serving.active = 0;

@@ -1,13 +1,18 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod batches;
 mod history;
+mod judgements;
+mod money;
+mod sleep;
 mod trash;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hone_protocol::application::{LedgerRow, Outcome};
+use hone_protocol::batch::BatchSpec;
 use hone_protocol::blueprint::{NewArchitecture, SIZES, Tokens};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
@@ -33,13 +38,19 @@ struct Desk {
     store: Option<Store>,
     decider: Option<Decider>,
     said: String,
+    /// What both clocks say; tests move them.
+    now: Moment,
 }
+
+/// Noon of 2026-11-28, UTC, in Unix milliseconds.
+const NOON_MS: i64 = 1_795_867_200_000;
 
 impl Desk {
     fn new() -> Desk {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store.redb")).unwrap();
-        let mut desk = Desk { _folder: folder, store: Some(store), decider: None, said: String::new() };
+        let now = Moment { wall_ms: NOON_MS, steady_ms: 0 };
+        let mut desk = Desk { _folder: folder, store: Some(store), decider: None, said: String::new(), now };
         desk.start("the daemon starts");
         desk
     }
@@ -50,8 +61,14 @@ impl Desk {
         let fixed =
             Fixed { epoch: 1, currency: "USD".into(), zone: "UTC".into(), cores: 2, pool_memory_bytes: 4 << 30 };
         let state = State::load(store, fixed).unwrap();
-        self.decider = Some(Decider::new(state, store).unwrap());
+        self.decider = Some(Decider::new(state, store, self.now).unwrap());
         self.settle(title);
+    }
+
+    /// Both clocks go on.
+    fn pass(&mut self, ms: i64) {
+        self.now.wall_ms += ms;
+        self.now.steady_ms += ms;
     }
 
     fn decider(&mut self) -> &mut Decider {
@@ -64,7 +81,8 @@ impl Desk {
 
     /// Decides one event, commits, and writes down what came of it.
     fn tell(&mut self, title: &str, event: Event) {
-        self.decider().decide(event);
+        let now = self.now;
+        self.decider().decide(event, now);
         self.decider().arrange();
         self.settle(title);
     }
@@ -105,7 +123,8 @@ impl Desk {
     fn ask_once(&mut self, title: &str, once: Option<&str>, request: Request) -> Result<Answer, Failure> {
         let (reply, _) = oneshot::channel();
         let once = once.map(str::to_owned);
-        self.decider().decide(Event::Request { person: "ada".into(), once, request, reply });
+        let (event, now) = (Event::Request { person: "ada".into(), once, request: Box::new(request), reply }, self.now);
+        self.decider().decide(event, now);
         let answer = self.decider().effects.iter().rev().find_map(|e| match e {
             Effect::Reply(_, answer) => Some(answer.clone()),
             _ => None,
@@ -116,7 +135,7 @@ impl Desk {
     }
 
     fn submit(&mut self, title: &str, spec: JobSpec) -> JobId {
-        match self.ask(title, Request::Submit { spec }).unwrap() {
+        match self.ask(title, Request::Submit { spec, payer: None }).unwrap() {
             Answer::Job(view) => view.record.id,
             other => panic!("{other:?}"),
         }
@@ -159,7 +178,9 @@ fn effect_words(effect: &Effect) -> String {
         Effect::Reply(_, Err(failure)) => {
             format!("refuse {:?} at {:?}: {}", failure.code, failure.place, failure.message_en)
         }
-        Effect::Opened(_) => "the row is open".into(),
+        Effect::Opened(..) => "the row is open".into(),
+        Effect::Awake(_) => "the service is awake".into(),
+        Effect::LookIdle { after_ms, .. } => format!("look in {after_ms} ms whether it was used"),
         Effect::Closed(_, row) => format!("the row is closed: {}", row_words(row)),
         Effect::Marked(_, tokens) => format!("{tokens} tokens are durable"),
         Effect::Durable(_) => "the fact is durable".into(),
@@ -180,6 +201,8 @@ fn effect_words(effect: &Effect) -> String {
         }
         Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
         Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
+        Effect::FileDone(_) => "the file is as wished".into(),
+        Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
     }
@@ -231,6 +254,7 @@ fn change_words(change: &Change) -> String {
             let aliases: Vec<_> = view.record.aliases.iter().map(|a| format!("{} = {}", a.name, a.version)).collect();
             format!("model {} with {} versions, aliases {aliases:?}", view.record.name, view.versions.len())
         }
+        Change::ServiceGone(id) => format!("service {id} is gone"),
         Change::Dataset(view) => format!("dataset {}", view.record.name),
         Change::Application(view) => format!(
             "application {}: {} keys, {} requests, {} pico",
@@ -283,6 +307,7 @@ fn facts() -> ModelFacts {
         has_chat_template: true,
         template_sha256: Hash([7; 32]),
         trainable: Ok(()),
+        pooling: None,
     }
 }
 
@@ -303,7 +328,7 @@ fn model_file(source: &str) -> Produced {
 fn rows() -> Produced {
     let report = ImportReport { format: "openai".into(), read: 100, kept: 100, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([5; 32]), size_bytes: 4096, rows: 100, first_row_id: 0 };
-    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into() }
+    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into(), lineage: None }
 }
 
 fn adapter() -> Produced {
@@ -372,7 +397,7 @@ fn died() -> AttemptEnd {
 
 fn publish(name: &str) -> Request {
     let price = Price { input_micros: Some(1_000_000), cached_micros: Some(0), output_micros: Some(2_000_000) };
-    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price }
+    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price, keep: None }
 }
 
 #[test]
@@ -454,17 +479,18 @@ fn wishes_are_durable_and_cancel_wins() {
 #[test]
 fn a_repeated_wish_is_one_wish() {
     let mut desk = Desk::furnished();
-    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train() }).unwrap();
-    let again = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train() }).unwrap();
+    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
+    let again = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
     let id = |answer: &Answer| match answer {
         Answer::Job(view) => view.record.id,
         other => panic!("{other:?}"),
     };
     assert_eq!(id(&first), id(&again));
     desk.start("the daemon starts again");
-    let later = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train() }).unwrap();
+    let later = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
     assert_eq!(id(&first), id(&later));
-    let other = desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model() });
+    let other =
+        desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model(), payer: None });
     assert_eq!(other.unwrap_err().code, FailureCode::IdempotencyConflict);
     insta::assert_snapshot!(desk.transcript());
 }
@@ -507,7 +533,9 @@ fn the_ledger_bills_what_was_written() {
         price: service.price,
         amount: Default::default(),
         user: String::new(),
+        metadata: Vec::new(),
         first_token_ms: None,
+        total_ms: None,
     };
     let (told, cut): (LedgerId, LedgerId) = (new_id(), new_id());
     for (title, id) in [("a row opens", told), ("another opens", cut)] {
@@ -521,6 +549,7 @@ fn the_ledger_bills_what_was_written() {
         cached_tokens: 5,
         completion_tokens: 70,
         first_token_ms: Some(9),
+        total_ms: 20,
     };
     desk.tell("the first closes", Event::CloseRow { id: told, close, reply: oneshot::channel().0 });
     desk.start("the daemon is killed and starts again: the other is billed to its watermark");
@@ -533,7 +562,7 @@ fn a_stop_waits_for_checkpoints_and_open_answers() {
     let mut desk = Desk::furnished();
     let job = desk.submit("a run is asked for", train());
     desk.ask("stop", Request::Shutdown).unwrap();
-    let late = desk.ask("nothing new is taken", Request::Submit { spec: train() }).unwrap_err();
+    let late = desk.ask("nothing new is taken", Request::Submit { spec: train(), payer: None }).unwrap_err();
     assert_eq!(late.code, FailureCode::Stopping);
     desk.end("the trainer wrote its checkpoint", job, AttemptEnd::Stopped);
     insta::assert_snapshot!(desk.transcript());
@@ -560,6 +589,7 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     specs.extend(conversions.map(JobSpec::Convert));
     let register = Register { model: name(), alias: String::new(), publish: String::new() };
     specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
+    specs.push(JobSpec::Batch(BatchSpec::Dataset(Box::new(batches::batch()))));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

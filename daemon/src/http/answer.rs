@@ -17,7 +17,7 @@ use super::desk::{AnswerStep, Answering, Ask, Caller, Desk, Opening, Piece};
 use super::failure::Refusal;
 use super::sse::{self, SseBody};
 use super::wire::{Stalled, Wire};
-use super::{Limits, RequestId, Room, fields, models};
+use super::{Limits, RequestId, Room, fields, models, rate};
 
 /// Names the fields of a request that were not looked at.
 const IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-hone-ignored-fields");
@@ -53,11 +53,11 @@ pub(super) struct End {
 
 /// A whole choice.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     /// The prompt, where it was wanted back.
     pub(super) echo: String,
     /// The answer itself.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// What the model thought before.
     pub(super) reasoning: String,
     /// Names of called tools with their arguments.
@@ -67,7 +67,7 @@ pub(super) struct Gathered {
     /// Tokens without text and the end mark.
     pub(super) end: Vec<TokenChance>,
     /// Why it ended.
-    pub(super) finish: Option<Finish>,
+    pub(crate) finish: Option<Finish>,
 }
 
 impl Gathered {
@@ -110,6 +110,7 @@ pub(super) async fn answer<D: Desk, T: Dialect>(
     let choices = ask.choices();
     let answering = room.desk.begin(caller, ask).await.map_err(Refusal::from)?;
     let id = RequestId(answering.opening().ledger.to_string());
+    let allowance = answering.opening().allowance;
     let dialect = dialect(answering.opening());
     let mut response = if streams {
         stream(answering, dialect, choices, wire, room.limits)
@@ -118,10 +119,16 @@ pub(super) async fn answer<D: Desk, T: Dialect>(
     };
     // The owner finds the request under this id in the ledger.
     response.extensions_mut().insert(id);
-    if let Some(ignored) = fields::ignored_header(&ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
+    rate::tell(allowance, response.headers_mut());
+    note_ignored(&mut response, &ignored);
+    Ok(response)
+}
+
+/// Says which fields were not looked at.
+pub(super) fn note_ignored(response: &mut Response<Body>, ignored: &[String]) {
+    if let Some(ignored) = fields::ignored_header(ignored).and_then(|names| HeaderValue::try_from(names).ok()) {
         response.headers_mut().insert(IGNORED_FIELDS, ignored);
     }
-    Ok(response)
 }
 
 /// Closes the row in a task of its own, so that a client that leaves now cannot leave it open.
@@ -144,10 +151,23 @@ async fn whole<A: Answering, T: Dialect>(
     dialect: T,
     choices: usize,
 ) -> Result<Response<Body>, Refusal> {
+    let id = RequestId(answering.opening().ledger.to_string());
+    let (gathered, tokens) = match gather(&mut answering, choices).await {
+        Ok(gathered) => gathered,
+        Err(failure) => {
+            close(answering, Outcome::Failed, 0).await.map_err(Refusal::from)?;
+            return Err(Refusal::from(failure).of(id));
+        }
+    };
+    let row = close(answering, Outcome::Complete, tokens).await.map_err(|failure| Refusal::from(failure).of(id))?;
+    Ok(super::json_response(dialect.whole(&gathered, &row)))
+}
+
+/// Everything that an answer says, and its tokens.
+pub(crate) async fn gather<A: Answering>(answering: &mut A, choices: usize) -> Result<(Vec<Gathered>, u64), Failure> {
     let mut gathered: Vec<Gathered> = (0..choices).map(|_| Gathered::default()).collect();
     let mut tokens = 0;
-    let id = RequestId(answering.opening().ledger.to_string());
-    let failure = loop {
+    loop {
         match answering.next().await {
             AnswerStep::Echo { choice, text, chances } => {
                 let choice = &mut gathered[choice as usize];
@@ -160,23 +180,17 @@ async fn whole<A: Answering, T: Dialect>(
                 }
                 gathered[piece.choice as usize].take(piece);
             }
-            AnswerStep::Ended { finish: Finish::Cancelled, .. } => break Some(cancelled()),
+            AnswerStep::Ended { finish: Finish::Cancelled, .. } => return Err(cancelled()),
             AnswerStep::Ended { choice, finish, end, .. } => {
                 let choice = &mut gathered[choice as usize];
                 (choice.finish, choice.end) = (Some(finish), end);
                 if gathered.iter().all(|choice| choice.finish.is_some()) {
-                    break None;
+                    return Ok((gathered, tokens));
                 }
             }
-            AnswerStep::Failed(failure) => break Some(failure),
+            AnswerStep::Failed(failure) => return Err(failure),
         }
-    };
-    if let Some(failure) = failure {
-        close(answering, Outcome::Failed, 0).await.map_err(Refusal::from)?;
-        return Err(Refusal::from(failure).of(id));
     }
-    let row = close(answering, Outcome::Complete, tokens).await.map_err(|failure| Refusal::from(failure).of(id))?;
-    Ok(super::json_response(dialect.whole(&gathered, &row)))
 }
 
 /// The answer in pieces. The headers leave now; the body makes the frames as the connection takes them.

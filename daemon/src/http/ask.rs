@@ -37,10 +37,10 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
     let tokens_max = fields.tokens_max(1)?;
     let wish = Wish { stop: fields.stop()?, ..wish };
     let user = fields.user()?;
-    fields.metadata()?;
+    let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = fields.stream_options(stream)?;
-    let ask = Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers, wish, tokens_max, user };
+    let ask = Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers, wish, tokens_max, user, metadata };
     Ok(ChatRequest { ask, stream, include_usage, ignored: fields.rest() })
 }
 

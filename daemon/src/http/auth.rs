@@ -4,7 +4,7 @@
 //! Never here: what a key may do, which the desk knows.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIG
 use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use hone_protocol::failure::FailureCode;
 
+use super::Hosts;
 use super::desk::{Caller, Desk};
 use super::failure::Refusal;
 
@@ -32,7 +33,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether the request may be answered at all: host, origin, fetch site.
-pub(super) fn check_source(request: &Request<Body>, hosts: &[String]) -> Result<(), Refusal> {
+pub(super) fn check_source(request: &Request<Body>, hosts: &Hosts) -> Result<(), Refusal> {
     let forbid = |code, message: &str| Err(Refusal::new(StatusCode::FORBIDDEN, code, message));
     if !host_is_allowed(request, hosts) {
         return forbid(
@@ -51,7 +52,7 @@ pub(super) fn check_source(request: &Request<Body>, hosts: &[String]) -> Result<
 }
 
 /// Exactly one Host, and a name of the list; if the target names an authority, that too.
-fn host_is_allowed(request: &Request<Body>, hosts: &[String]) -> bool {
+fn host_is_allowed(request: &Request<Body>, hosts: &Hosts) -> bool {
     let mut given = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (given.next(), given.next()) else {
         return false;
@@ -61,7 +62,7 @@ fn host_is_allowed(request: &Request<Body>, hosts: &[String]) -> bool {
 }
 
 /// The name decides, the port does not: a forwarded port has another number here than there.
-fn name_is_allowed(host: &str, hosts: &[String]) -> bool {
+fn name_is_allowed(host: &str, hosts: &Hosts) -> bool {
     let name = match host.rsplit_once(':') {
         // A colon inside brackets belongs to the address.
         Some((name, port)) if !port.ends_with(']') => {
@@ -72,10 +73,15 @@ fn name_is_allowed(host: &str, hosts: &[String]) -> bool {
         }
         _ => host,
     };
-    ["127.0.0.1", "localhost", "[::1]"]
-        .into_iter()
-        .chain(hosts.iter().map(String::as_str))
-        .any(|allowed| name.eq_ignore_ascii_case(allowed))
+    let loopback = ["127.0.0.1", "localhost", "[::1]"].into_iter();
+    loopback.chain(hosts.names.iter().map(String::as_str)).any(|allowed| name.eq_ignore_ascii_case(allowed))
+        || (hosts.addresses && is_address(name))
+}
+
+/// An address in numbers, written as a host.
+fn is_address(name: &str) -> bool {
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    inner.map_or_else(|| name.parse::<Ipv4Addr>().is_ok(), |inner| inner.parse::<Ipv6Addr>().is_ok())
 }
 
 /// Where clients of the Anthropic protocol send the key.
@@ -170,7 +176,7 @@ mod tests {
 
     #[test]
     fn only_loopback_names_and_configured_ones_pass_with_any_port() {
-        let hosts = ["models.example".to_owned()];
+        let hosts = Hosts { names: vec!["models.example".to_owned()], addresses: false };
         for good in
             ["127.0.0.1", "localhost", "LocalHost:9000", "[::1]", "[::1]:80", "127.0.0.1:1", "Models.Example:443"]
         {
@@ -197,6 +203,13 @@ mod tests {
             "models.example.evil.test",
         ] {
             assert!(!name_is_allowed(bad, &hosts), "{bad}");
+        }
+        let open = Hosts { names: Vec::new(), addresses: true };
+        for good in ["192.168.0.2:7077", "0.0.0.0", "[fe80::1]:80", "localhost"] {
+            assert!(name_is_allowed(good, &open), "{good}");
+        }
+        for bad in ["models.example", "fe80::1", "127.1", "2130706433", "[127.0.0.1]", "evil.test:80"] {
+            assert!(!name_is_allowed(bad, &open), "{bad}");
         }
     }
 

@@ -47,6 +47,11 @@ async fn try_complete<D: Desk>(
     answer::answer(room, caller, wire, Asked { ask: chat.ask, stream, ignored: chat.ignored, dialect }).await
 }
 
+/// The dialect of a whole answer.
+pub(super) fn whole(opening: &Opening, tells_chances: bool, answers: u32) -> impl Dialect {
+    Chat { head: Head::new(opening, "chatcmpl", "chat.completion"), answers, include_usage: false, tells_chances }
+}
+
 /// The dialect of the route.
 #[derive(Debug)]
 struct Chat {

@@ -91,10 +91,10 @@ pub(super) fn read(body: &[u8]) -> Result<TextRequest, Refusal> {
     let tokens_max = Some(fields.tokens_max(u64::from(!echo))?.unwrap_or(TOKENS_MAX));
     let wish = Wish { stop: fields.stop()?, ..wish };
     let user = fields.user()?;
-    fields.metadata()?;
+    let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = fields.stream_options(stream)?;
-    let ask = Ask { service, prompts, answers, wish, tokens_max, user };
+    let ask = Ask { service, prompts, answers, wish, tokens_max, user, metadata };
     Ok(TextRequest { ask, stream, include_usage, ignored: fields.rest() })
 }
 
@@ -132,6 +132,12 @@ pub(super) fn tokens(place: &str, list: &[Value]) -> Result<Vec<i32>, Refusal> {
         Some(_) => Err(out_of_range(place, format!("{place} has no tokens"))),
         None => Err(wrong_type(place, "a list of token ids")),
     }
+}
+
+/// The dialect of a whole answer.
+pub(super) fn whole(opening: &Opening, tells_chances: bool, choices: usize) -> impl Dialect {
+    let head = Head::new(opening, "cmpl", "text_completion");
+    Texts { head, include_usage: false, tells_chances, offsets: vec![Offset::default(); choices] }
 }
 
 /// The dialect of the route.

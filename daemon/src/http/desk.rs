@@ -7,7 +7,11 @@ use hone_protocol::application::{LedgerRow, Outcome};
 use hone_protocol::failure::Failure;
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenChance, TokenizerFacts, Wish};
 use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
+
+pub use super::archive::Archive;
+use crate::dispatcher::Allowance;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Callable {
     pub context_tokens: u32,
     /// Whether it is meant to be on; one that is off is not listed, and asking it says so.
     pub wanted: bool,
+    /// Whether it makes embeddings and nothing else.
+    pub is_encoder: bool,
 }
 
 /// What a caller asks. Every number in it is inside its range.
@@ -50,6 +56,8 @@ pub struct Ask {
     pub tokens_max: Option<u32>,
     /// OpenAI `user`, may be empty: a dimension of the ledger.
     pub user: String,
+    /// OpenAI `metadata`: stands on the row.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Ask {
@@ -68,6 +76,8 @@ pub struct Opening {
     pub service: String,
     /// `name@number` of what answers.
     pub version_reference: String,
+    /// What the limits of the application leave.
+    pub allowance: Allowance,
 }
 
 /// A piece of an answer.
@@ -121,8 +131,43 @@ pub enum AnswerStep {
     Failed(Failure),
 }
 
+/// What a caller wants vectors of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedAsk {
+    /// Name of the service.
+    pub service: String,
+    /// Texts or tokens; never empty.
+    pub inputs: Vec<Prompt>,
+    /// Numbers that each vector is to have; none for as many as the model gives.
+    pub dimensions: Option<u32>,
+    /// Whether inputs that are too long are cut; else they are refused.
+    pub cut: bool,
+    /// OpenAI `user`, may be empty: a dimension of the ledger.
+    pub user: String,
+}
+
+/// The vector of one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector {
+    /// Its numbers; its length is 1.
+    pub values: Vec<f32>,
+    /// Whether the input was cut.
+    pub was_cut: bool,
+}
+
+/// All vectors of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// What was known when the row was opened.
+    pub opening: Opening,
+    /// One for each input, in their order.
+    pub vectors: Vec<Vector>,
+    /// The row, durably closed.
+    pub row: LedgerRow,
+}
+
 /// The service desk of the daemon, as HTTP sees it.
-pub trait Desk: Clone + Send + Sync + 'static {
+pub trait Desk: Archive + Clone + Send + Sync + 'static {
     /// A metered answer.
     type Answering: Answering;
 
@@ -144,6 +189,16 @@ pub trait Desk: Clone + Send + Sync + 'static {
     /// What tokenizers of clients ask of a service.
     fn tokenizer(&self, caller: &Caller, service: &str)
     -> impl Future<Output = Result<TokenizerFacts, Failure>> + Send;
+
+    /// Opens a ledger row durably, makes the vectors and closes it. Dropping the future (the client went away while it
+    /// waited) must end what was begun and close the row.
+    fn embed(&self, caller: &Caller, ask: EmbedAsk) -> impl Future<Output = Result<Embedded, Failure>> + Send;
+
+    /// What was used; `application` in the query is the caller's own.
+    fn usage(&self, query: UsageQuery) -> impl Future<Output = Result<UsagePage, Failure>> + Send;
+
+    /// Everything that is counted, in the text format of Prometheus.
+    fn metrics(&self) -> String;
 
     /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
     /// waited) must end what was begun and close a row that was opened.

@@ -5,17 +5,20 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::RequestId;
+use super::{RequestId, rate};
+use crate::dispatcher::Allowance;
 
 /// Name of the argument of a [`Failure`] that says after how many seconds to try again.
 pub const RETRY_AFTER_ARG: &str = "retry_after_s";
+/// Tells clients of the OpenAI protocol not to try again.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// `Retry-After` in seconds when the failure does not say.
 const RETRY_AFTER_S: u64 = 2;
 
@@ -27,7 +30,11 @@ pub(super) struct Refusal {
     message: String,
     param: Option<String>,
     retry_after_s: Option<u64>,
-    allow: Option<&'static str>,
+    allow: Option<String>,
+    /// What limits leave.
+    allowance: Allowance,
+    /// Whether trying again is of no use.
+    is_final: bool,
     /// For the owner's log: what the caller is not told.
     trouble: Option<Trouble>,
     /// The request's id in the ledger, where it has a row.
@@ -74,6 +81,8 @@ impl Refusal {
             param: None,
             retry_after_s: None,
             allow: None,
+            allowance: Allowance::default(),
+            is_final: false,
             trouble: None,
             request: None,
             is_anthropic: false,
@@ -128,9 +137,9 @@ impl Refusal {
     }
 
     /// A path that exists under another method.
-    pub(super) fn wrong_method(method: &str, allow: &'static str) -> Refusal {
+    pub(super) fn wrong_method(method: &str, allow: &str) -> Refusal {
         Refusal {
-            allow: Some(allow),
+            allow: Some(allow.to_owned()),
             ..Refusal::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method_not_allowed",
@@ -142,6 +151,20 @@ impl Refusal {
     /// The refusal of a request that has a row.
     pub(super) fn of(self, request: RequestId) -> Refusal {
         Refusal { request: Some(request), ..self }
+    }
+
+    /// The same refusal with another status.
+    pub(super) fn with_status(self, status: StatusCode) -> Refusal {
+        Refusal { status, ..self }
+    }
+
+    /// The failure that a line of a batch has, whose response is this refusal.
+    pub(super) fn failure(self) -> Failure {
+        let code = match self.param {
+            Some(_) => FailureCode::InvalidField,
+            None => FailureCode::InvalidRequest,
+        };
+        Failure::new(code, self.message).at(self.param.unwrap_or_default())
     }
 
     /// The machine-readable code.
@@ -222,6 +245,8 @@ impl From<Failure> for Refusal {
             param: param(&failure),
             retry_after_s: retry_after_s(&failure, status),
             allow: None,
+            allowance: rate::of(&failure),
+            is_final: failure.code == FailureCode::BudgetSpent,
             trouble: trouble(&failure, status),
             request: None,
             is_anthropic: false,
@@ -267,6 +292,7 @@ fn trouble(failure: &Failure, status: StatusCode) -> Option<Trouble> {
 /// Which field is meant, when one is.
 fn param(failure: &Failure) -> Option<String> {
     match failure.code {
+        FailureCode::ContextExceeded if failure.place.starts_with("input") => Some(failure.place.clone()),
         FailureCode::ContextExceeded | FailureCode::TemplateFailed => Some("messages".to_owned()),
         FailureCode::NotFound => Some("model".to_owned()),
         FailureCode::InvalidField | FailureCode::InvalidRequest if !failure.place.is_empty() => {
@@ -316,6 +342,8 @@ fn hint(hint: HintCode) -> Option<&'static str> {
 fn retry_after_s(failure: &Failure, status: StatusCode) -> Option<u64> {
     let said = failure.args.iter().find(|(name, _)| name == RETRY_AFTER_ARG).and_then(|(_, value)| value.parse().ok());
     match status {
+        // Money does not come back by waiting.
+        _ if failure.code == FailureCode::BudgetSpent => None,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(said.unwrap_or(RETRY_AFTER_S)),
         _ => said,
     }
@@ -337,8 +365,12 @@ impl IntoResponse for Refusal {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        rate::tell(self.allowance, headers);
+        if self.is_final {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if let Some(allow) = self.allow.and_then(|allow| HeaderValue::try_from(allow).ok()) {
+            headers.insert(ALLOW, allow);
         }
         if let Some(request) = self.request {
             response.extensions_mut().insert(request);

@@ -56,7 +56,7 @@ pub(super) fn read(body: &[u8]) -> Result<Fields, Refusal> {
 }
 
 /// Refuses a nesting deeper than [`DEPTH_MAX`], without recursion.
-fn check_depth(body: &[u8]) -> Result<(), Refusal> {
+pub(super) fn check_depth(body: &[u8]) -> Result<(), Refusal> {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for (place, byte) in body.iter().enumerate() {
         match byte {
@@ -307,10 +307,10 @@ impl Fields {
         }
     }
 
-    /// Checked, but not kept yet: so it is reported as ignored when there is something in it.
-    pub(super) fn metadata(&mut self) -> Result<(), Refusal> {
+    /// Texts that stand on the row of the ledger.
+    pub(super) fn metadata(&mut self) -> Result<Vec<(String, String)>, Refusal> {
         let Some(value) = self.take("metadata") else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let Value::Object(entries) = value else {
             return Err(wrong_type("metadata", "an object of texts"));
@@ -319,8 +319,8 @@ impl Fields {
             let message = format!("metadata has {} entries; at most {METADATA_MAX} are taken", entries.len());
             return Err(out_of_range("metadata", message));
         }
-        for (name, value) in &entries {
-            let place = format!("metadata.{}", shown(name));
+        let check = |(name, value): (String, Value)| {
+            let place = format!("metadata.{}", shown(&name));
             let Value::String(text) = value else {
                 return Err(wrong_type(place, "a text"));
             };
@@ -330,11 +330,13 @@ impl Fields {
                 );
                 return Err(out_of_range(place, message));
             }
-        }
-        if !entries.is_empty() {
-            self.ignored.push("metadata".to_owned());
-        }
-        Ok(())
+            // It stands in reports on terminals.
+            if name.chars().chain(text.chars()).any(char::is_control) {
+                return Err(out_of_range(&place, format!("{place} has control characters; leave them out")));
+            }
+            Ok((name, text))
+        };
+        entries.into_iter().map(check).collect()
     }
 
     /// Whether the usage ends the stream.

@@ -31,7 +31,8 @@ pub(super) async fn create<D: Desk>(
 ) -> Response<Body> {
     let made = async {
         let (ask, stream, ignored) = read(&read_body(request, &room.limits).await?)?;
-        let dialect = |opening: &Opening| Messages::new(opening);
+        let stops = ask.wish.stop.clone();
+        let dialect = |opening: &Opening| Messages::new(opening, stops);
         answer::answer(&room, &caller, wire, Asked { ask, stream, ignored, dialect }).await
     };
     made.await.unwrap_or_else(|refusal| refusal.anthropic().into_response())
@@ -75,7 +76,8 @@ fn read(body: &[u8]) -> Result<(Ask, bool, Vec<String>), Refusal> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let wish = Wish { stop, ..fields.wish()? };
     let prompts = vec![Prompt::Chat(Box::new(prompt))];
-    let ask = Ask { service, prompts, answers: 1, wish, tokens_max: Some(tokens_max as u32), user };
+    let ask =
+        Ask { service, prompts, answers: 1, wish, tokens_max: Some(tokens_max as u32), user, metadata: Vec::new() };
     Ok((ask, stream, fields.rest()))
 }
 
@@ -214,6 +216,8 @@ fn tool_choice(fields: &mut Fields, tools: &[Tool]) -> Result<(ToolChoice, bool)
 struct Messages {
     id: String,
     model: String,
+    /// The request's stop texts.
+    stops: Vec<String>,
     /// Blocks of a stream so far: their kinds. The last is open.
     blocks: Vec<&'static str>,
 }
@@ -223,17 +227,23 @@ const THINKING: &str = "thinking";
 const TOOL_USE: &str = "tool_use";
 
 impl Messages {
-    fn new(opening: &Opening) -> Messages {
+    fn new(opening: &Opening, stops: Vec<String>) -> Messages {
         let id = opening.ledger.to_string();
         let id = id.rsplit('-').next().unwrap_or("").to_owned();
-        Messages { id, model: opening.service.clone(), blocks: Vec::new() }
+        Messages { id, model: opening.service.clone(), stops, blocks: Vec::new() }
     }
 
     fn message(&self, content: Vec<Value>, finish: Option<Finish>, usage: Value) -> Value {
         json!({
             "id": format!("msg_{}", self.id), "type": "message", "role": "assistant", "model": self.model,
-            "content": content, "stop_reason": finish.map(stop_reason), "stop_sequence": null, "usage": usage,
+            "content": content, "stop_reason": finish.map(stop_reason), "stop_sequence": self.stop_text(finish), "usage": usage,
         })
+    }
+
+    /// The stop text that ended the answer.
+    fn stop_text(&self, finish: Option<Finish>) -> Option<&str> {
+        let Some(Finish::StopText(index)) = finish else { return None };
+        self.stops.get(index as usize).map(String::as_str)
     }
 
     fn call_id(&self, index: usize) -> String {
@@ -268,6 +278,7 @@ fn stop_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::Length => "max_tokens",
         Finish::Calls => "tool_use",
+        Finish::StopText(_) => "stop_sequence",
         Finish::Stop | Finish::Cancelled => "end_turn",
     }
 }
@@ -313,8 +324,8 @@ impl Dialect for Messages {
 
     fn end(&mut self, ends: &[End], row: &LedgerRow) -> Vec<u8> {
         let mut frames = self.close();
-        let finish = ends.first().map(|end| stop_reason(end.finish));
-        let delta = json!({"stop_reason": finish, "stop_sequence": null});
+        let finish = ends.first().map(|end| end.finish);
+        let delta = json!({"stop_reason": finish.map(stop_reason), "stop_sequence": self.stop_text(finish)});
         frames.extend(event("message_delta", json!({"delta": delta, "usage": usage(row)})));
         frames.extend(event("message_stop", json!({})));
         frames

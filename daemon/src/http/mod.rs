@@ -5,24 +5,31 @@
 //!
 //! Not `axum::serve`: it has no header timeout, and the counting writer must stand under hyper.
 
-mod answer;
+pub(crate) mod answer;
+pub mod archive;
 mod ask;
 mod auth;
+mod batches;
 mod chat;
 mod completions;
 mod conversation;
 pub mod desk;
+mod embeddings;
 mod failure;
 mod fields;
+mod files;
+pub(crate) mod lines;
 mod messages;
 mod models;
 mod openai;
 mod openapi;
+mod rate;
 mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 mod wire;
 
 use std::convert::Infallible;
@@ -38,7 +45,7 @@ use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -54,9 +61,9 @@ use self::wire::{Counted, Wire};
 
 pub use self::failure::RETRY_AFTER_ARG;
 
-/// Connections at once on one listener. More wait in its backlog. Each listener has its own, so that whoever fills
+/// Connections at once on one listener, of which an idle one costs some kilobytes. More wait in its backlog. Each listener has its own, so that whoever fills
 /// the loopback port, which every local user can, does not fill the Unix socket.
-const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_MAX: usize = 2048;
 /// Headers of a request. More are answered with 431.
 const HEADERS_MAX: usize = 64;
 /// Bytes of request line and headers. More are answered with 431.
@@ -102,6 +109,16 @@ impl Default for Limits {
     }
 }
 
+/// What a request may name as its host, besides 127.0.0.1, localhost and \[::1\]. A web page that was led here by a name
+/// of its own (DNS rebinding) names that one.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// Names without a port.
+    pub names: Vec<String>,
+    /// Whether any address in numbers is allowed: no page can be led to one by a name.
+    pub addresses: bool,
+}
+
 /// Where the endpoint listens and under which names.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -109,8 +126,8 @@ pub struct Listeners {
     pub tcp: Vec<TcpListener>,
     /// Bound Unix sockets, 0600 in a folder of the owner's.
     pub unix: Vec<UnixListener>,
-    /// Host names that are allowed besides 127.0.0.1, localhost and \[::1\]; without a port.
-    pub hosts: Vec<String>,
+    /// Under which hosts.
+    pub hosts: Hosts,
     /// How long things may take.
     pub limits: Limits,
 }
@@ -141,6 +158,18 @@ enum Answer {
     Tokenize,
     Detokenize,
     TokenizerInfo,
+    Embeddings,
+    Usage,
+    Metrics,
+    UploadFile,
+    Files,
+    File,
+    FileContent,
+    DeleteFile,
+    MakeBatch,
+    Batches,
+    Batch,
+    CancelBatch,
 }
 
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
@@ -157,6 +186,18 @@ pub const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/tokenize", key: true, answer: Answer::Tokenize },
     Route { method: "POST", path: "/detokenize", key: true, answer: Answer::Detokenize },
     Route { method: "GET", path: "/tokenizer_info", key: true, answer: Answer::TokenizerInfo },
+    Route { method: "POST", path: "/v1/embeddings", key: true, answer: Answer::Embeddings },
+    Route { method: "GET", path: "/v1/usage", key: true, answer: Answer::Usage },
+    Route { method: "GET", path: "/metrics", key: true, answer: Answer::Metrics },
+    Route { method: "POST", path: "/v1/files", key: true, answer: Answer::UploadFile },
+    Route { method: "GET", path: "/v1/files", key: true, answer: Answer::Files },
+    Route { method: "GET", path: "/v1/files/{id}", key: true, answer: Answer::File },
+    Route { method: "DELETE", path: "/v1/files/{id}", key: true, answer: Answer::DeleteFile },
+    Route { method: "GET", path: "/v1/files/{id}/content", key: true, answer: Answer::FileContent },
+    Route { method: "POST", path: "/v1/batches", key: true, answer: Answer::MakeBatch },
+    Route { method: "GET", path: "/v1/batches", key: true, answer: Answer::Batches },
+    Route { method: "GET", path: "/v1/batches/{id}", key: true, answer: Answer::Batch },
+    Route { method: "POST", path: "/v1/batches/{id}/cancel", key: true, answer: Answer::CancelBatch },
 ];
 
 /// What every route has at hand.
@@ -170,7 +211,7 @@ struct Room<D> {
 struct Endpoint<D> {
     desk: D,
     router: Router,
-    hosts: Vec<String>,
+    hosts: Hosts,
     limits: Limits,
     wrong_keys: auth::WrongKeys,
 }
@@ -370,11 +411,15 @@ async fn guard<D: Desk>(
             }
         }
     }
-    auth::check_body(request.method(), request.headers())
+    match (request.method(), request.uri().path()) {
+        // A form with a file: it has its own bound, which it counts itself.
+        (&Method::POST, "/v1/files") => Ok(()),
+        (method, _) => auth::check_body(method, request.headers()),
+    }
 }
 
 fn router<D: Desk>(room: Room<D>) -> Router {
-    let mut router = Router::new();
+    let mut paths: Vec<(&str, MethodRouter<Room<D>>, String)> = Vec::new();
     for route in ROUTES {
         let answers: MethodRouter<Room<D>> = match route.answer {
             Answer::Livez => get(livez),
@@ -389,9 +434,32 @@ fn router<D: Desk>(room: Room<D>) -> Router {
             Answer::Tokenize => post(tokens::tokenize::<D>),
             Answer::Detokenize => post(tokens::detokenize::<D>),
             Answer::TokenizerInfo => get(tokens::tokenizer_info::<D>),
+            Answer::Embeddings => post(embeddings::embed::<D>),
+            Answer::Usage => get(usage::usage::<D>),
+            Answer::Metrics => get(usage::metrics::<D>),
+            Answer::UploadFile => post(files::create::<D>),
+            Answer::Files => get(files::list::<D>),
+            Answer::File => get(files::retrieve::<D>),
+            Answer::FileContent => get(files::content::<D>),
+            Answer::DeleteFile => delete(files::delete::<D>),
+            Answer::MakeBatch => post(batches::create::<D>),
+            Answer::Batches => get(batches::list::<D>),
+            Answer::Batch => get(batches::retrieve::<D>),
+            Answer::CancelBatch => post(batches::cancel::<D>),
         };
         let allow = if route.method == "GET" { "GET, HEAD" } else { route.method };
-        router = router.route(route.path, answers.fallback(move |request| wrong_method(request, allow)));
+        // Methods of one path share one router, which says at a wrong method what there is.
+        match paths.iter_mut().find(|(path, ..)| *path == route.path) {
+            Some((_, known, allowed)) => {
+                *known = std::mem::take(known).merge(answers);
+                allowed.push_str(&format!(", {allow}"));
+            }
+            None => paths.push((route.path, answers, allow.to_owned())),
+        }
+    }
+    let mut router = Router::new();
+    for (path, answers, allow) in paths {
+        router = router.route(path, answers.fallback(move |request| wrong_method(request, allow)));
     }
     router.fallback(unknown_route).with_state(room)
 }
@@ -416,8 +484,8 @@ async fn unknown_route(request: Request) -> Refusal {
     refusal
 }
 
-async fn wrong_method(request: Request, allow: &'static str) -> Refusal {
-    let refusal = Refusal::wrong_method(request.method().as_str(), allow);
+async fn wrong_method(request: Request, allow: String) -> Refusal {
+    let refusal = Refusal::wrong_method(request.method().as_str(), &allow);
     drain(request).await;
     refusal
 }

@@ -41,6 +41,7 @@ pub(super) struct Model {
 struct ModelMeta {
     version: String,
     context_tokens: u32,
+    kind: &'static str,
 }
 
 impl Model {
@@ -50,7 +51,11 @@ impl Model {
             object: "model",
             created: callable.created_at_ms.div_euclid(1000),
             owned_by: "hone",
-            meta: ModelMeta { version: callable.version_reference.clone(), context_tokens: callable.context_tokens },
+            meta: ModelMeta {
+                version: callable.version_reference.clone(),
+                context_tokens: callable.context_tokens,
+                kind: if callable.is_encoder { "embeddings" } else { "chat" },
+            },
         }
     }
 }

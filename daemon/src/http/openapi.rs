@@ -7,6 +7,7 @@ use axum::http::Response;
 use serde_json::{Map, Value, json};
 
 use super::fields::{CHOICES_MAX, RANGES};
+use super::lines::ENDPOINTS;
 use super::{Answer, ROUTES, Route, json_response};
 
 /// The route.
@@ -46,8 +47,11 @@ fn operation(route: &Route) -> Value {
     if request.as_ref().is_some_and(|fields| fields.iter().any(|(name, ..)| *name == "stream")) {
         kinds["text/event-stream"] = json!({"schema": {"type": "string"}});
     }
-    if matches!(route.answer, Answer::Livez) {
-        kinds = json!({"text/plain": {"schema": {"const": "ok\n"}}});
+    match route.answer {
+        Answer::Livez => kinds = json!({"text/plain": {"schema": {"const": "ok\n"}}}),
+        Answer::Metrics => kinds = json!({"text/plain": {"schema": {"type": "string"}}}),
+        Answer::FileContent => kinds = json!({"application/jsonl": {"schema": {"type": "string"}}}),
+        _ => {}
     }
     let mut operation = json!({
         "summary": summary,
@@ -65,9 +69,21 @@ fn operation(route: &Route) -> Value {
     if matches!(route.answer, Answer::TokenizerInfo) {
         operation["parameters"] = json!([{"name": "model", "in": "query", "schema": {"type": "string"}}]);
     }
+    if matches!(route.answer, Answer::Usage) {
+        operation["parameters"] = super::usage::PARAMETERS
+            .iter()
+            .map(|name| json!({"name": name, "in": "query", "schema": {"type": "string"}}))
+            .collect();
+    }
     if let Some(fields) = request {
-        operation["requestBody"] =
-            json!({"required": true, "content": {"application/json": {"schema": object(&fields)}}});
+        let kind = if matches!(route.answer, Answer::UploadFile) { "multipart/form-data" } else { "application/json" };
+        operation["requestBody"] = json!({"required": true, "content": {kind: {"schema": object(&fields)}}});
+    }
+    if matches!(route.answer, Answer::Batches) {
+        operation["parameters"] = json!([
+            {"name": "limit", "in": "query", "schema": whole(1, Some(100))},
+            {"name": "after", "in": "query", "schema": {"type": "string"}},
+        ]);
     }
     operation
 }
@@ -90,6 +106,8 @@ fn said(answer: Answer) -> (&'static str, Option<Vec<Field>>) {
         Answer::Models => ("Lists what this key may call", None),
         Answer::Model => ("Shows one service", None),
         Answer::TokenizerInfo => ("Special tokens and chat template", None),
+        Answer::Usage => ("What the application of this key has used", None),
+        Answer::Metrics => ("Everything that is counted, for Prometheus; for keys of owner only", None),
         Answer::Chat => (
             "Answers a conversation",
             Some(
@@ -173,9 +191,43 @@ fn said(answer: Answer) -> (&'static str, Option<Vec<Field>>) {
                 ("return_token_strs", flag(), false),
             ]),
         ),
+        Answer::UploadFile => (
+            "Uploads a file of requests",
+            Some(vec![
+                ("file", json!({"type": "string", "format": "binary"}), true),
+                ("purpose", json!({"const": "batch"}), true),
+            ]),
+        ),
+        Answer::Files => ("Lists the uploaded files", None),
+        Answer::File => ("Shows a file", None),
+        Answer::FileContent => ("The bytes of a file", None),
+        Answer::DeleteFile => ("Deletes a file", None),
+        Answer::MakeBatch => (
+            "Answers the lines of a file in the background",
+            Some(vec![
+                ("input_file_id", json!({"type": "string"}), true),
+                ("endpoint", json!({"enum": ENDPOINTS}), true),
+                ("completion_window", json!({"const": "24h"}), true),
+                ("metadata", json!({"type": "object"}), false),
+            ]),
+        ),
+        Answer::Batches => ("Lists batches, newest first", None),
+        Answer::Batch => ("Shows a batch", None),
+        Answer::CancelBatch => ("Ends a batch; what was answered stays", None),
         Answer::Detokenize => (
             "The text of tokens",
             Some(vec![model(false), ("tokens", list(json!({"type": "integer", "minimum": 0})), true)]),
+        ),
+        Answer::Embeddings => (
+            "A vector for each text or list of tokens",
+            Some(vec![
+                model(true),
+                ("input", json!({"type": ["string", "array"]}), true),
+                ("encoding_format", json!({"enum": ["float", "base64"]}), false),
+                ("dimensions", whole(1, None), false),
+                ("truncate", flag(), false),
+                ("user", json!({"type": "string", "maxLength": 256}), false),
+            ]),
         ),
     }
 }
@@ -272,7 +324,8 @@ mod tests {
             let operation = &document["paths"][route.path][route.method.to_lowercase()];
             assert!(operation["summary"].is_string(), "{route:?}");
             assert_eq!(operation["security"].is_array(), route.key, "{route:?}");
-            assert_eq!(operation["requestBody"].is_object(), route.method == "POST", "{route:?}");
+            let has_body = route.method == "POST" && !route.path.ends_with("/cancel");
+            assert_eq!(operation["requestBody"].is_object(), has_body, "{route:?}");
         }
         let chat =
             &document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"];

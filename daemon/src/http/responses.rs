@@ -67,11 +67,12 @@ fn read(body: &[u8]) -> Result<Read, Refusal> {
     shown.insert("temperature".into(), json!(wish.sampling.temperature));
     shown.insert("top_p".into(), json!(wish.sampling.top_p));
     let user = fields.user()?;
-    fields.metadata()?;
+    let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let variables = Json(Value::Object(Map::new()));
     let prompt = ChatPrompt { turns, tools, tool_choice, parallel_calls, variables };
-    let ask = Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers: 1, wish, tokens_max, user };
+    let ask =
+        Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers: 1, wish, tokens_max, user, metadata };
     Ok((ask, stream, shown, fields.rest()))
 }
 

@@ -11,6 +11,7 @@ use hone_protocol::worker::FromWorker;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Places;
+use crate::desk::ServiceDesk;
 use crate::dispatcher::Events;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{AttemptEnd, Event, Fact};
@@ -49,6 +50,8 @@ pub struct Context {
     pub spawner: Spawner,
     /// Takes reports.
     pub events: Events,
+    /// Asks services, metered.
+    pub desk: ServiceDesk,
     /// The wish to stop.
     pub stop: watch::Receiver<Option<StopHow>>,
 }

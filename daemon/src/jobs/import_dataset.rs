@@ -1,8 +1,9 @@
-//! Import rows: a child reads the file, keeps or rejects every row with a reason, and writes segments.
+//! Import rows: a child reads the file, keeps or rejects every row with a reason, and writes segments. Rows of judgements are
+//! written as a file first.
 
 use std::path::Path;
 
-use hone_protocol::dataset::DatasetSource;
+use hone_protocol::dataset::{DatasetSource, RowFormat};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::JobSpec;
 use hone_protocol::paths::is_name;
@@ -12,20 +13,15 @@ use super::attempt::{Context, Stop, unexpected};
 use super::{Kind, Work};
 use crate::data::{PRESETS, write_preset};
 use crate::dispatcher::event::Produced;
+use crate::judged;
 use crate::sandbox::Paths;
 use crate::state::{Need, State};
 use crate::workers::process::Program;
 
-pub(super) const KIND: Kind = Kind {
-    word: "import_dataset",
-    check,
-    pin: super::keep,
-    memory: |_, _| Need::exactly(128 << 20),
-    heavy: false,
-    run,
-};
+pub(super) const KIND: Kind =
+    Kind { word: "import_dataset", check, pin, memory: |_, _| Need::exactly(128 << 20), heavy: false, run };
 
-fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
+fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     let JobSpec::ImportDataset { source, name, .. } = spec else {
         return Err(Failure::new(FailureCode::Internal, "not an import of rows"));
     };
@@ -41,8 +37,35 @@ fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
         DatasetSource::Preset { name } if !PRESETS.iter().any(|p| p.name == name) => {
             Err(Failure::not_found("preset", name))
         }
+        DatasetSource::Judgements { .. } if state.judged_sets.get(name).is_none_or(|set| set.waiting_rows == 0) => {
+            let message =
+                format!("no judgement for {name} waits to become a row; judge answers in the playground first");
+            Err(Failure::new(FailureCode::NoRows, message).at("name"))
+        }
         _ => Ok(()),
     }
+}
+
+/// The judgements that are there now, so that the job means the same after a restart.
+fn pin(state: &State, mut spec: JobSpec) -> Result<JobSpec, Failure> {
+    if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, name, .. } = &mut spec {
+        let there = state.judged_sets.get(name).map_or(0, |set| set.next_seq);
+        *until = if *until == 0 { there } else { (*until).min(there) };
+    }
+    Ok(spec)
+}
+
+/// Writes the rows of the judgements that no version has yet as a file of lines: its path, and what it is.
+async fn write_judgements(context: &Context, dataset: &str, until: u64) -> Result<(String, String), Failure> {
+    let from = context.state.judged_sets.get(dataset).map_or(0, |set| set.made_until);
+    let unsaved = |message: String| Failure::new(FailureCode::NotSaved, message).hint(HintCode::TryAgain);
+    let records = judged::judgements(&context.store, dataset, from, until);
+    let records = records.map_err(|error| unsaved(error.to_string()))?;
+    let path = context.folder().join("judgements.jsonl");
+    let text: String = records.iter().map(judged::lines).collect();
+    tokio::fs::write(&path, text).await.map_err(|error| unsaved(format!("{}: {error}", path.display())))?;
+    let said = format!("judgements {from} to {} on {}", until.saturating_sub(1), judged::versions(&records).join(", "));
+    Ok((path.display().to_string(), said))
 }
 
 fn run(context: Context) -> Work {
@@ -61,18 +84,21 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
             let licence = PRESETS.iter().find(|p| p.name == name).map_or("", |p| p.licence);
             (path.display().to_string(), format!("preset:{name}"), licence.to_owned())
         }
+        DatasetSource::Judgements { until } => {
+            let (path, said) = write_judgements(&context, name, *until).await?;
+            (path, said, String::new())
+        }
+    };
+    let format = match source {
+        DatasetSource::Judgements { .. } => RowFormat::Preference,
+        _ => *format,
     };
     let first_row_id = context.state.dataset(name).map_or(0, |d| d.next_row_id);
     context.progress("phase.import", 0, 0).await;
     let paths = Paths::none().read(&path).write(&context.places.blobs);
     let mut line = context.child(Program::Daemon("data"), paths).await?;
-    let task = ImportTask {
-        path,
-        source: said,
-        format: *format,
-        folder: context.places.blobs.display().to_string(),
-        first_row_id,
-    };
+    let task =
+        ImportTask { path, source: said, format, folder: context.places.blobs.display().to_string(), first_row_id };
     line.send(&ToWorker::Import(task)).await?;
     match context.next(&mut line).await? {
         FromWorker::Imported { report, segments } => {
@@ -81,7 +107,7 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
                 let message = "the importer's counts do not add up";
                 return Err(Failure::new(FailureCode::BadFrame, message).hint(HintCode::ReportBug).into());
             }
-            Ok(Produced::Dataset { report, segments, first_row_id, licence })
+            Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: None })
         }
         other => Err(unexpected(&other)),
     }

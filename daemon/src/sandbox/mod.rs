@@ -271,6 +271,9 @@ impl Paths {
             below(variable("XDG_CONFIG_HOME"), "pip"),
             below(variable("XDG_CACHE_HOME"), "pip"),
         ];
+        // A folder of wheels, for machines without an index.
+        let wheels = variable("PIP_FIND_LINKS").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        self.read.extend(wheels);
         let named = ["PIP_CONFIG_FILE", "PIP_CACHE_DIR", "PIP_CERT", "SSL_CERT_FILE"];
         self.read.extend(settings.into_iter().flatten());
         self.read.extend(named.into_iter().filter_map(variable).map(PathBuf::from));

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::{Failure, FailureCode};
-use hone_protocol::generate::{Prompt, Wish};
+use hone_protocol::generate::{Format, Prompt, TokenChance, Wish};
 use hone_protocol::hello::{HEADER_BYTES, Hello, Kind, MAGIC};
 use hone_protocol::request::{Answer, ChatEnd, Down, Request, StreamPart, Up};
 use hone_protocol::{PROTOCOL, VERSION};
@@ -25,6 +26,7 @@ use crate::dispatcher::Events;
 use crate::dispatcher::event::Event;
 use crate::http::desk::{AnswerStep, Answering, Ask, Caller, Desk, Piece};
 use crate::hub::Hub;
+use crate::machine;
 use crate::state::OWNER;
 use crate::store::Store;
 use crate::workers::process::Spawner;
@@ -80,18 +82,7 @@ pub async fn serve(stream: Stream, room: Arc<Room>) {
 fn check_peer(stream: &Stream) -> Option<String> {
     let uid = stream.peer_creds().ok()?.euid()?;
     let own = rustix::process::geteuid().as_raw();
-    (uid == own).then(|| user_name(own))
-}
-
-/// The name of a user, or `uid-N` when the system has none.
-fn user_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("uid-{uid}"))
+    (uid == own).then(|| machine::user_name(own))
 }
 
 async fn greet(
@@ -266,7 +257,8 @@ type Wished = oneshot::Receiver<Result<Answer, Failure>>;
 impl Asked {
     async fn wish(&self, once: Option<String>, request: Request) -> Wished {
         let (reply, answer) = oneshot::channel();
-        self.room.events.post(Event::Request { person: self.person.clone(), once, request, reply }).await;
+        let (person, request) = (self.person.clone(), Box::new(request));
+        self.room.events.post(Event::Request { person, once, request, reply }).await;
         answer
     }
 
@@ -275,7 +267,7 @@ impl Asked {
             (Some(wished), _) => {
                 wished.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))
             }
-            (None, Request::Chat { service, messages, sampling, tokens_max }) => {
+            (None, Request::Chat { service, messages, sampling, tokens_max, typical_p, stop, format, chances }) => {
                 if messages.is_empty() {
                     return self.say(Err(Failure::field("messages", "messages is empty"))).await;
                 }
@@ -283,9 +275,17 @@ impl Asked {
                     service,
                     prompts: vec![Prompt::chat(messages)],
                     answers: 1,
-                    wish: Wish { sampling, ..Wish::default() },
+                    wish: Wish {
+                        sampling,
+                        typical_p: typical_p.unwrap_or(1.0),
+                        stop: stop.unwrap_or_default(),
+                        format: format.unwrap_or(Format::Text),
+                        chances,
+                        ..Wish::default()
+                    },
                     tokens_max: Some(tokens_max),
                     user: self.person.clone(),
+                    metadata: Vec::new(),
                 };
                 self.chat(ask).await
             }
@@ -293,7 +293,8 @@ impl Asked {
                 let parts = |part| self.outbox.send(Down::Part { id: self.id, part });
                 reads::follow(&self.room, job, from_seq, parts).await
             }
-            (None, request) => reads::answer(&self.room, request).await,
+            (None, Request::CountTokens { service, messages }) => self.count_tokens(&service, messages).await,
+            (None, request) => reads::answer(&self.room, &self.person, request).await,
         };
         self.say(answer).await;
     }
@@ -304,15 +305,14 @@ impl Asked {
 
     async fn chat(&self, ask: Ask) -> Result<Answer, Failure> {
         ask.wish.check()?;
-        let owner = self.room.hub.state().application(OWNER)?.clone();
-        let caller = Caller { application: owner.id, application_name: owner.name.clone(), key: None };
+        let caller = self.owner()?;
         let started = tokio::time::Instant::now();
         let mut answer = self.room.desk.begin(&caller, ask).await?;
         let mut written = 0;
         let finish = loop {
             match answer.next().await {
                 AnswerStep::Echo { .. } => {}
-                AnswerStep::Piece(Piece { text, tokens, .. }) => {
+                AnswerStep::Piece(Piece { text, tokens, chances, .. }) => {
                     answer.allow(tokens).await;
                     let part = StreamPart::Text { text, tokens };
                     if self.outbox.send(Down::Part { id: self.id, part }).await.is_err() {
@@ -320,9 +320,11 @@ impl Asked {
                     }
                     written = tokens;
                     answer.delivered(tokens);
+                    self.tell_chances(chances).await;
                 }
-                AnswerStep::Ended { finish, tokens, .. } => {
+                AnswerStep::Ended { finish, tokens, end, .. } => {
                     written = written.max(tokens);
+                    self.tell_chances(end).await;
                     break finish;
                 }
                 AnswerStep::Failed(failure) => {
@@ -331,6 +333,7 @@ impl Asked {
                 }
             }
         };
+        let version = answer.opening().version_reference.clone();
         let row = answer.close(hone_protocol::application::Outcome::Complete, written).await?;
         Ok(Answer::Chat(ChatEnd {
             finish: finish.word().to_owned(),
@@ -339,6 +342,30 @@ impl Asked {
             completion_tokens: row.completion_tokens,
             first_token_ms: row.first_token_ms.unwrap_or(0),
             total_ms: started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
+            version,
+            amount: row.amount,
         }))
+    }
+
+    /// Who pays for what is asked over the socket.
+    fn owner(&self) -> Result<Caller, Failure> {
+        let owner = self.room.hub.state().application(OWNER)?.clone();
+        Ok(Caller { application: owner.id, application_name: owner.name.clone(), key: None })
+    }
+
+    /// A client that went away is noticed at the next piece.
+    async fn tell_chances(&self, chances: Vec<TokenChance>) {
+        if !chances.is_empty() {
+            let _ = self.outbox.send(Down::Part { id: self.id, part: StreamPart::Chances(chances) }).await;
+        }
+    }
+
+    async fn count_tokens(&self, service: &str, messages: Vec<ChatMessage>) -> Result<Answer, Failure> {
+        if messages.is_empty() {
+            return Err(Failure::field("messages", "messages is empty"));
+        }
+        let (tokens, _) = self.room.desk.spell(&self.owner()?, service, Prompt::chat(messages)).await?;
+        let context_tokens = self.room.hub.state().service(service)?.context_tokens;
+        Ok(Answer::Counted { tokens: tokens.len() as u64, context_tokens })
     }
 }

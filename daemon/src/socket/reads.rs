@@ -5,12 +5,13 @@ use std::future::Future;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use hone_protocol::application::{BillLine, LedgerRow, Usage};
+use hone_protocol::application::LedgerRow;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
+use hone_protocol::note::NoteRecord;
 use hone_protocol::request::{
     Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
 };
@@ -20,14 +21,15 @@ use hone_protocol::worker::Select;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
-use crate::dispatcher::{ledger_prefix, metric_key, sample_key};
+use crate::dispatcher::{batch_key, batch_prefix, ledger_prefix, metric_key, sample_key};
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
+use crate::judged;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
-use crate::{clock, machine};
+use crate::{clock, invoice, machine, stats, usage};
 
 /// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
 const AUDIT_LOOKED_THROUGH: usize = 20_000;
@@ -37,7 +39,7 @@ fn unreadable(error: StoreError) -> Failure {
 }
 
 /// Answers a read.
-pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer, Failure> {
+pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> Result<Answer, Failure> {
     let state = room.hub.state();
     match request {
         Request::Status => Ok(Answer::Status(Box::new(status(room, &state)))),
@@ -70,10 +72,18 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
         Request::Checkpoints { job } => {
             Ok(Answer::Checkpoints(jobs::kept::list(&room.options.places, state.job(job)?)))
         }
+        Request::BatchRows { job, failed, from_row, count } => {
+            state.job(job)?;
+            let (from, to) = (batch_key(job, failed, from_row), after(&batch_prefix(job, failed)));
+            let count = count.min(ROWS_MAX) as usize;
+            let pairs = room.store.range(Table::BatchRows, &from, &to, false, count).map_err(unreadable)?;
+            codec::read_all(Table::BatchRows, &pairs).map(Answer::BatchRows).map_err(unreadable)
+        }
         Request::PlanTrain { spec } => {
             let places = Arc::new(room.options.places.clone());
             let (store, spawner, events) = (room.store.clone(), room.spawner.clone(), room.events.clone());
-            jobs::plan_without_starting(state, places, store, spawner, events, *spec).await.map(Answer::Plan)
+            let desk = room.desk.clone();
+            jobs::plan_without_starting(state, places, store, spawner, events, desk, *spec).await.map(Answer::Plan)
         }
         Request::Services => {
             Ok(Answer::Services(state.services.keys().filter_map(|id| state.service_view(*id)).collect()))
@@ -82,7 +92,19 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             Ok(Answer::Applications(state.applications.keys().filter_map(|id| state.application_view(*id)).collect()))
         }
         Request::Ledger { application, count } => ledger(room, &state, &application, count),
-        Request::Bill { application, month } => bill(room, &state, &application, &month),
+        Request::Bill { application, month } => invoice::bill(&room.store, &state, &application, &month),
+        Request::Invoice { application, month } => {
+            invoice::invoice(&room.store, &state, &application, &month).map(|made| Answer::Invoice(Box::new(made)))
+        }
+        Request::Usage(query) => {
+            let store = room.store.clone();
+            usage::aside(move || usage::page(&store, &state, &query)).await.map(Answer::Usage)
+        }
+        Request::Stats { span } => {
+            let store = room.store.clone();
+            usage::aside(move || stats::read(&store, &state, span, clock::now_ms())).await.map(Answer::Stats)
+        }
+        Request::Pools => Ok(Answer::Pools(state.pools.values().map(|pool| (**pool).clone()).collect())),
         Request::Evaluations => Ok(Answer::Evaluations {
             suites: state.suites.values().map(|s| (**s).clone()).collect(),
             evaluations: state.evaluations.values().rev().map(|e| (**e).clone()).collect(),
@@ -94,8 +116,32 @@ pub(super) async fn answer(room: &Arc<Room>, request: Request) -> Result<Answer,
             let window = pairs.get(offset as usize..).unwrap_or_default();
             codec::read_all(Table::EvaluationRows, window).map(Answer::EvaluationRows).map_err(unreadable)
         }
+        Request::Judgements { dataset, count } => judgements(room, &state, &dataset, count),
+        Request::Notes { kind } => {
+            let prefix = judged::note_key(person, kind, "");
+            let pairs = room.store.prefix(Table::Notes, &prefix).map_err(unreadable)?;
+            let notes: Vec<NoteRecord> = codec::read_all(Table::Notes, &pairs).map_err(unreadable)?;
+            let mut heads: Vec<_> = notes.into_iter().map(|note| note.head).collect();
+            heads.sort_by_key(|head| std::cmp::Reverse(head.at_ms));
+            heads.truncate(ROWS_MAX as usize);
+            Ok(Answer::Notes(heads))
+        }
+        Request::Note { kind, name } => {
+            let key = judged::note_key(person, kind, &name);
+            let value = room.store.get(Table::Notes, &key).map_err(unreadable)?;
+            let value = value.ok_or_else(|| Failure::not_found(kind.word(), &name))?;
+            codec::read(Table::Notes, &key, &value).map(|note| Answer::Note(Box::new(note))).map_err(unreadable)
+        }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+fn judgements(room: &Room, state: &State, dataset: &str, count: u32) -> Result<Answer, Failure> {
+    let set = state.judged_sets.get(dataset).ok_or_else(|| Failure::not_found("judgements for", dataset))?;
+    let (from, to) = (judged::judgement_key(dataset, 0), judged::judgement_key(dataset, set.next_seq));
+    let pairs = room.store.range(Table::Judgements, &from, &to, true, count.min(ROWS_MAX) as usize);
+    let judgements = codec::read_all(Table::Judgements, &pairs.map_err(unreadable)?).map_err(unreadable)?;
+    Ok(Answer::Judgements { set: (**set).clone(), judgements })
 }
 
 /// What touched a model or a version.
@@ -236,34 +282,6 @@ fn ledger(room: &Room, state: &State, application: &str, count: u32) -> Result<A
     rows.sort_by_key(|row| std::cmp::Reverse(row.id));
     rows.truncate(count);
     Ok(Answer::Ledger(rows))
-}
-
-fn bill(room: &Room, state: &State, application: &str, month: &str) -> Result<Answer, Failure> {
-    let application = state.application(application)?.id;
-    let today = clock::day(clock::now_ms(), &state.fixed.zone);
-    let month = if month.is_empty() { today.get(..7).unwrap_or_default() } else { month };
-    let plain =
-        month.len() == 7 && month.bytes().enumerate().all(|(i, b)| if i == 4 { b == b'-' } else { b.is_ascii_digit() });
-    if !plain {
-        return Err(Failure::field("month", format!("{month:?} is not of the form YYYY-MM")));
-    }
-    let prefix = key(&[application.bytes(), month.as_bytes()]);
-    let mut lines = Vec::new();
-    let mut total = Usage::default();
-    for (key, value) in room.store.prefix(Table::UsageDays, &prefix).map_err(unreadable)? {
-        let usage: Usage = codec::read(Table::UsageDays, &key, &value).map_err(unreadable)?;
-        let day = String::from_utf8_lossy(key.get(16..26).unwrap_or_default()).into_owned();
-        let service = key.get(26..42).and_then(|k| k.try_into().ok()).map(hone_protocol::id::ServiceId::from_bytes);
-        let service = service.and_then(|id| state.services.get(&id)).map_or("?".to_owned(), |s| s.name.clone());
-        total.requests += usage.requests;
-        total.prompt_tokens += usage.prompt_tokens;
-        total.cached_tokens += usage.cached_tokens;
-        total.completion_tokens += usage.completion_tokens;
-        total.amount = total.amount + usage.amount;
-        lines.push(BillLine { day, service, usage, rounded: usage.amount.rounded() });
-    }
-    let rounded = total.amount.rounded();
-    Ok(Answer::Bill { lines, total, rounded, currency: state.fixed.currency.clone() })
 }
 
 /// Sends the durable events of a job from `from_seq` on, until it has ended and all are sent.

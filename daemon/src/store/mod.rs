@@ -6,16 +6,18 @@
 //! the caller answers "not saved" and the daemon ends, because a page that failed to sync must not be trusted.
 
 pub mod codec;
+mod migrate;
 mod tables;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use redb::{Database, Durability, ReadableDatabase};
 
 pub use tables::Table;
 
-/// The number of this layout. A newer store is refused; older ones are migrated (none exist yet).
-pub const SCHEMA: u32 = 1;
+/// The number of this layout. A newer store is refused; older ones are brought to it in one commit.
+pub const SCHEMA: u32 = 2;
 
 /// Why the store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +127,7 @@ impl Store {
                 writes.put(Table::Meta, *b"schema", SCHEMA.to_le_bytes().to_vec());
                 store.commit(&writes)?;
             }
+            Some(found) if found < SCHEMA => migrate::from(&store, found)?,
             Some(found) if found > SCHEMA => {
                 return Err(StoreError::Newer { path: path.display().to_string(), found });
             }
@@ -212,6 +215,28 @@ impl Store {
         read().map_err(|e| StoreError::Read(e.to_string()))
     }
 
+    /// Shows pairs whose key is in `from..to`, in order or backwards, until `look` has seen enough. For what is too much to
+    /// hold at once.
+    pub fn visit<E: From<StoreError>>(
+        &self,
+        table: Table,
+        (from, to): (&[u8], &[u8]),
+        backwards: bool,
+        mut look: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        let unread = |error: redb::Error| StoreError::Read(error.to_string());
+        let txn = self.database.begin_read().map_err(|e| unread(e.into()))?;
+        let open = txn.open_table(table.definition()).map_err(|e| unread(e.into()))?;
+        let mut pairs = open.range(from..to).map_err(|e| unread(e.into()))?;
+        while let Some(pair) = if backwards { pairs.next_back() } else { pairs.next() } {
+            let (key, value) = pair.map_err(|e| unread(e.into()))?;
+            if look(key.value(), value.value())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Every pair whose key begins with `prefix`.
     pub fn prefix(&self, table: Table, prefix: &[u8]) -> Result<Vec<Pair>, StoreError> {
         self.range(table, prefix, &after(prefix), false, usize::MAX)
@@ -278,7 +303,7 @@ mod tests {
         store.commit(&writes).unwrap();
         drop(store);
         let error = Store::open(&folder.path().join("store.redb")).err().unwrap().to_string();
-        assert!(error.contains("layout 9") && error.contains('1'), "{error}");
+        assert!(error.contains("layout 9") && error.contains(&SCHEMA.to_string()), "{error}");
     }
 
     #[test]

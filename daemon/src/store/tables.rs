@@ -45,6 +45,10 @@ tables! {
     Evaluations = "evaluations";
     /// evaluation id, row id (u64 BE) → EvaluationRow.
     EvaluationRows = "evaluation_rows";
+    /// job id, 0 for answered and 1 for failed, row (u64 BE) → BatchRow.
+    BatchRows = "batch_rows";
+    /// file id → FileRecord.
+    Files = "files";
     /// service id → ServiceRecord.
     Services = "services";
     /// application id → ApplicationRecord.
@@ -57,8 +61,25 @@ tables! {
     Ledger = "ledger";
     /// ledger id → application id: rows that are open.
     OpenRows = "open_rows";
-    /// application id, day (10 bytes), service id → Usage.
-    UsageDays = "usage_days";
+    /// application id, day (10 bytes), service id, price (27 bytes) → Usage: sums of closed rows.
+    Sums = "sums";
+    /// application id, day, service id, key id or zeros, part (16 bytes), user → Usage: the same rows by key and user. What has
+    /// the same key but for its part is added up by whoever reads.
+    UserSums = "user_sums";
+    /// application id, compute id → ComputeRow.
+    Compute = "compute";
+    /// application id, day, price (18 bytes), kind → ComputeUsage.
+    ComputeSums = "compute_sums";
+    /// name → PoolRecord.
+    Pools = "pools";
+    /// service id → ServiceRecord of a service that was removed: the ledger keeps its name.
+    FormerServices = "former_services";
+    /// dataset name → JudgedSet.
+    JudgedSets = "judged_sets";
+    /// dataset name, 0, seq (u64 BE) → JudgementRecord.
+    Judgements = "judgements";
+    /// person, 0, kind, 0, name → NoteRecord.
+    Notes = "notes";
     /// seq (u64 BE) → AuditRow.
     Audit = "audit";
     /// SHA-256 of person and idempotency text → time, payload hash, answer.

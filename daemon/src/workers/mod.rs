@@ -5,3 +5,4 @@ pub mod line;
 pub mod memory;
 pub mod process;
 pub mod serving;
+pub mod turns;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::line::{Line, LineReader, SILENCE_MS};
 use super::process::{Process, Program, Spawner};
+use super::turns::Turns;
 use crate::config::Places;
 use crate::dispatcher::Events;
 use crate::dispatcher::effect::ServingStart;
@@ -38,6 +39,8 @@ pub struct Serving {
     adapters: Mutex<HashMap<VersionId, u32>>,
     next_request: AtomicU64,
     next_adapter: AtomicU32,
+    /// Who goes first.
+    pub turns: Arc<Turns>,
     stop: Notify,
 }
 
@@ -88,6 +91,7 @@ impl Serving {
         let last = matches!(
             message,
             FromWorker::Ended { .. }
+                | FromWorker::Embedded { left: 0, .. }
                 | FromWorker::Refused { .. }
                 | FromWorker::Scored { .. }
                 | FromWorker::Spelled { .. }
@@ -159,6 +163,7 @@ impl Keeper {
             adapters: Mutex::default(),
             next_request: AtomicU64::new(1),
             next_adapter: AtomicU32::new(1),
+            turns: Arc::default(),
             stop: Notify::new(),
         });
         if let Some(before) = lock(&self.table.table).insert(start.base, serving.clone()) {
@@ -287,6 +292,7 @@ impl Keeper {
                 | FromWorker::Echoed { request, .. }
                 | FromWorker::Spelled { request, .. }
                 | FromWorker::Tokenizer { request, .. }
+                | FromWorker::Embedded { request, .. }
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };

@@ -27,7 +27,7 @@ struct Options {
     model: PathBuf,
     rounds: usize,
     threads: usize,
-    /// Only the plain loop with so many sequences: one figure, for the bench of the whole endpoint.
+    /// Only the plain loop with so many sequences: two figures, for the bench of the whole endpoint.
     ceiling: Option<usize>,
     prompt: usize,
     answer: usize,
@@ -73,14 +73,14 @@ fn default_model() -> PathBuf {
 }
 
 /// Output tokens per second of a plain loop: all prompts in one batch, then a batch of one token per
-/// sequence for each further token of the answer.
+/// sequence for each further token of the answer. With the prompts, and without.
 fn ceiling(
     context: &mut Context,
     batch: &mut Batch,
     sequences: usize,
     prompt: usize,
     answer: usize,
-) -> Result<f64, Box<dyn Error>> {
+) -> Result<(f64, f64), Box<dyn Error>> {
     context.clear();
     let started = Instant::now();
     batch.clear();
@@ -90,6 +90,9 @@ fn ceiling(
         }
     }
     context.decode(batch)?;
+    // Reading waits for what is computed aside.
+    context.logits(prompt - 1).ok_or("no logits")?;
+    let prompted = Instant::now();
     for step in 0..answer - 1 {
         batch.clear();
         for slot in 0..sequences {
@@ -98,7 +101,8 @@ fn ceiling(
         context.decode(batch)?;
     }
     context.logits(0).ok_or("no logits")?;
-    Ok((sequences * answer) as f64 / started.elapsed().as_secs_f64())
+    let whole = (sequences * answer) as f64 / started.elapsed().as_secs_f64();
+    Ok((whole, (sequences * (answer - 1)) as f64 / prompted.elapsed().as_secs_f64()))
 }
 
 /// Prompts that share nothing: a fresh scope and a fresh first token each.
@@ -229,13 +233,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         outputs_max: SLOTS as u32,
         threads: options.threads,
         kv_type: KvType::F16,
+        embeds: false,
     };
     let pool = ThreadPool::new(options.threads);
     let mut context = Context::new(&model, None, pool, wanted)?;
     let mut batch = Batch::default();
     if let Some(sequences) = options.ceiling {
         ceiling(&mut context, &mut batch, sequences, options.prompt, 8)?;
-        println!("{:.2}", ceiling(&mut context, &mut batch, sequences, options.prompt, options.answer)?);
+        let (whole, decode) = ceiling(&mut context, &mut batch, sequences, options.prompt, options.answer)?;
+        println!("{whole:.2} {decode:.2}");
         return Ok(());
     }
     let started = Instant::now();
@@ -261,7 +267,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for clients in CLIENTS {
         let (mut top, mut own) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            top.push(ceiling(&mut context, &mut batch, clients, PROMPT_TOKENS, ANSWER_TOKENS)?);
+            top.push(ceiling(&mut context, &mut batch, clients, PROMPT_TOKENS, ANSWER_TOKENS)?.0);
             own.push(ours(&mut engine, &mut requests, clients)?);
         }
         let pairs: Vec<f64> = own.iter().zip(&top).map(|(o, t)| o / t).collect();

@@ -66,6 +66,7 @@ fn model(file: &Path, logits: Option<&Path>) -> Result<Value> {
         outputs_max: 1,
         threads: physical_cores(),
         kv_type: KvType::F16,
+        embeds: false,
     };
     let mut context = Context::new(&model, None, None, params)?;
     let mut batch = Batch::default();

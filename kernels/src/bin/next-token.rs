@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
         outputs_max: longest,
         threads: std::thread::available_parallelism()?.get(),
         kv_type: KvType::F16,
+        embeds: false,
     };
     let mut context = Context::new(&model, adapter, None, params)?;
     let mut out = BufWriter::new(File::create(out)?);

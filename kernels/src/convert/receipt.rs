@@ -91,6 +91,7 @@ fn open(side: Side<'_>, longest: usize, threads: usize) -> Result<Context, Conve
         outputs_max: chunk,
         threads,
         kv_type: KvType::F16,
+        embeds: false,
     };
     Ok(Context::new(&model, adapter, None, params)?)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::gguf::Value;
 
 use super::json::Json;
-use super::{FolderError, refused};
+use super::{FolderError, refused, sentence};
 
 /// What a folder calls itself, and what it is.
 const ARCHITECTURES: &[(&str, Family)] = &[
@@ -352,16 +352,7 @@ impl Model {
                 return refused("config.json: position_embedding_type", format!("{other:?} is not absolute"));
             }
         }
-        let pooling = match Json::find(folder, "1_Pooling/config.json")? {
-            Some(pooling) if pooling.flag("pooling_mode_mean_tokens") == Some(true) => 1,
-            Some(pooling) if pooling.flag("pooling_mode_cls_token") == Some(true) => 2,
-            Some(_) => {
-                return refused("1_Pooling/config.json", "only the mean of the tokens or the first one is known");
-            }
-            // Without sentence-transformers' file nobody says how; the mean is what most models were trained with.
-            None => 1,
-        };
-        self.key("pooling_type", Value::U32(pooling));
+        self.key("pooling_type", Value::U32(sentence::pooling(folder)?));
         let kinds = self.config.count_or_none("type_vocab_size")?.unwrap_or(1);
         self.keys.push(("tokenizer.ggml.token_type_count".to_owned(), Value::U32(kinds)));
         Ok(())

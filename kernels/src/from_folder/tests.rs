@@ -1,6 +1,8 @@
 //! A small folder, made here, and what becomes of it: values in their places, the vocabulary, what is around it, and
 //! everything that is refused. Whole models against transformers are `tests/prove/convert.py`'s work.
 
+mod encoder;
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -280,6 +280,10 @@ fn word_pieces(tokenizer: &Json, kind: &Json) -> Result<Vocabulary, FolderError>
             "llama.cpp lowers letters, drops accents and splits at Chinese characters; this tokenizer does not";
         return refused("tokenizer.json: normalizer", problem);
     }
+    let cut = tokenizer.get("pre_tokenizer").and_then(|cut| cut.get("type")).and_then(Json5::as_str).unwrap_or("none");
+    if cut != "BertPreTokenizer" {
+        return refused("tokenizer.json: pre_tokenizer", format!("{cut:?} cuts other words than BertPreTokenizer"));
+    }
     if kind.text("continuing_subword_prefix").unwrap_or("##") != "##" {
         return refused("tokenizer.json: model.continuing_subword_prefix", "only ## is known");
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::constraint::Constraint;
+use super::embed::{EmbedRequest, Embedder, context_params};
 use super::lane::{CHUNK_TOKENS_MIN, Lane, Placed};
 use super::llama::{Adapter, Context, ContextParams, KvType, Model, ThreadPool};
 use super::request::{EngineError, EngineEvent, GenRequest, Refusal, STOP_BYTES_MAX, STOP_STRINGS_MAX, ScoreRequest};
@@ -19,6 +20,7 @@ use super::sampling::Sampler;
 use super::slot::{Generation, Job, Work};
 use super::text::TextStream;
 use super::threads::{Governor, physical_cores};
+use crate::inspect::Pooling;
 use crate::vocab::Vocab;
 
 /// Most slots of one context.
@@ -34,8 +36,10 @@ const GRAPH_TOKENS_MAX: u32 = 512;
 /// Rows of logits for scoring in one step, beyond those of running streams. Each costs 4 bytes per
 /// vocabulary entry.
 const SCORE_OUTPUTS: u32 = 64;
+/// So many times longer may a chunk of a prompt take when no stream waits for it: small ones cost a fifth of the speed.
+const ALONE: f64 = 4.0;
 /// Tokens of the warm-up batch.
-const WARM_UP_TOKENS: usize = 64;
+const WARM_UP_TOKENS: usize = 16;
 
 /// How an engine is set up.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub struct EngineParams {
     pub contexts_max: usize,
     /// Most requests that wait for a slot; further ones are refused.
     pub waiting_max: usize,
+    /// Whether the model is an encoder, which makes embeddings and nothing else.
+    pub is_encoder: bool,
+    /// How the vectors of tokens become one; `None` where the file does not say, which means their mean.
+    pub pooling: Option<Pooling>,
 }
 
 impl EngineParams {
@@ -72,15 +80,19 @@ impl EngineParams {
             chunk_budget_ms: 200,
             contexts_max: 4,
             waiting_max: 1024,
+            is_encoder: false,
+            pooling: None,
         }
     }
 
     fn check(&self) -> Result<(), EngineError> {
+        // An encoder's context is not more than the longest input.
+        let context_min = if self.is_encoder { 1 } else { CONTEXT_TOKENS_MIN };
         let fields = [
             ("slots", 1, SLOTS_MAX as u64, self.slots as u64),
             (
                 "context_tokens_per_slot",
-                u64::from(CONTEXT_TOKENS_MIN),
+                u64::from(context_min),
                 u64::from(CONTEXT_TOKENS_MAX),
                 u64::from(self.context_tokens_per_slot),
             ),
@@ -134,6 +146,8 @@ pub struct Engine {
     governor: Governor,
     adapters: HashMap<String, Arc<Adapter>>,
     lanes: Vec<Lane>,
+    /// An encoder's own; that of a decoder is made when embeddings are first asked for.
+    embedder: Option<Embedder>,
     /// Adapter whose lane takes no new requests, so that it can make room.
     draining: Option<Option<String>>,
     waiting: VecDeque<Job>,
@@ -144,7 +158,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the model, makes the context of the bare model and warms it up.
+    /// Loads the model, makes its first context and warms it up.
     ///
     /// A context longer than the model was trained for is shortened to that.
     pub fn load(mut params: EngineParams) -> Result<Self, EngineError> {
@@ -162,6 +176,7 @@ impl Engine {
             model,
             adapters: HashMap::new(),
             lanes: Vec::new(),
+            embedder: None,
             draining: None,
             waiting: VecDeque::new(),
             ready: Vec::new(),
@@ -169,6 +184,12 @@ impl Engine {
             stats: EngineStats::default(),
             params,
         };
+        if engine.params.is_encoder {
+            engine.slot_tokens = engine.params.context_tokens_per_slot as usize;
+            engine.embedder = Some(engine.new_embedder()?);
+            engine.warm_up_embedder();
+            return Ok(engine);
+        }
         let mut lane = engine.new_lane(None, 0.0)?;
         lane.warm_up(WARM_UP_TOKENS)?;
         engine.slot_tokens = lane.slot_tokens();
@@ -275,7 +296,39 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a request for vectors; its events come from later steps.
+    pub fn submit_embed(&mut self, request: EmbedRequest) -> Result<(), Refusal> {
+        if request.inputs.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        let tokens_max = self.context_tokens_per_slot();
+        for (index, input) in request.inputs.iter().enumerate() {
+            match input.len() {
+                0 => return Err(Refusal::EmptyInput { index }),
+                tokens if tokens > tokens_max => return Err(Refusal::InputTooLong { index, tokens, tokens_max }),
+                _ => self.check_tokens(input)?,
+            }
+        }
+        self.check_room(request.id)?;
+        if self.embedder.is_none() {
+            let made = self.new_embedder().map_err(|error| Refusal::NoContext { detail: error.to_string() })?;
+            self.embedder = Some(made);
+        }
+        let busy = self.lanes.iter().filter(|lane| lane.is_busy()).map(|lane| lane.clock_s).min_by(f64::total_cmp);
+        if let Some(embedder) = &mut self.embedder {
+            // As for lanes: time that was not used does not come back.
+            if let Some(least) = busy.filter(|_| !embedder.is_busy()) {
+                embedder.clock_s = embedder.clock_s.max(least);
+            }
+            embedder.take(request);
+        }
+        Ok(())
+    }
+
     fn check_common(&self, id: u64, adapter: &Option<String>, tokens: &[i32]) -> Result<(), Refusal> {
+        if self.params.is_encoder {
+            return Err(Refusal::Encoder);
+        }
         if let Some(name) = adapter
             && !self.adapters.contains_key(name)
         {
@@ -284,16 +337,27 @@ impl Engine {
         if tokens.is_empty() {
             return Err(Refusal::Empty);
         }
+        self.check_tokens(tokens)?;
+        self.check_room(id)
+    }
+
+    fn check_tokens(&self, tokens: &[i32]) -> Result<(), Refusal> {
         let vocab_size = self.vocab.size();
         let outside = |t: &i32| usize::try_from(*t).map_or(true, |t| t >= vocab_size);
-        if let Some(index) = tokens.iter().position(outside) {
-            return Err(Refusal::Token { index, token: tokens[index], vocab_size });
+        match tokens.iter().position(outside) {
+            Some(index) => Err(Refusal::Token { index, token: tokens[index], vocab_size }),
+            None => Ok(()),
         }
-        if self.waiting.iter().any(|j| j.id == id) || self.lanes.iter().any(|l| l.holds(id)) {
+    }
+
+    fn check_room(&self, id: u64) -> Result<(), Refusal> {
+        let embeds = self.embedder.as_ref().is_some_and(|embedder| embedder.holds(id));
+        if embeds || self.waiting.iter().any(|j| j.id == id) || self.lanes.iter().any(|l| l.holds(id)) {
             return Err(Refusal::IdInUse { id });
         }
-        if self.waiting.len() >= self.params.waiting_max {
-            return Err(Refusal::QueueFull { waiting: self.waiting.len() });
+        let waiting = self.waiting.len() + self.embedder.as_ref().map_or(0, Embedder::waiting);
+        if waiting >= self.params.waiting_max {
+            return Err(Refusal::QueueFull { waiting });
         }
         Ok(())
     }
@@ -312,6 +376,9 @@ impl Engine {
         if let Some(at) = self.waiting.iter().position(|j| j.id == id) {
             return self.waiting.remove(at).map(|job| job.cancelled(None));
         }
+        if self.embedder.as_mut().is_some_and(|embedder| embedder.cancel(id)) {
+            return Some(EngineEvent::Failed { id, error: "it was cancelled".into(), completion_tokens: 0 });
+        }
         self.lanes.iter_mut().find_map(|lane| lane.cancel(id))
     }
 
@@ -323,11 +390,17 @@ impl Engine {
         let next = (0..self.lanes.len())
             .filter(|&i| self.lanes[i].is_busy())
             .min_by(|&a, &b| self.lanes[a].clock_s.total_cmp(&self.lanes[b].clock_s));
+        let clock_s = next.map_or(f64::INFINITY, |next| self.lanes[next].clock_s);
+        if self.embedder.as_ref().is_some_and(|embedder| embedder.is_busy() && embedder.clock_s < clock_s) {
+            self.step_embedder(out);
+            return self.is_busy();
+        }
         let Some(next) = next else {
             self.governor.pause();
             return !self.waiting.is_empty();
         };
-        let budget_s = f64::from(self.params.chunk_budget_ms) / 1e3;
+        let nobody_waits = !self.lanes.iter().any(Lane::has_streams);
+        let budget_s = f64::from(self.params.chunk_budget_ms) / 1e3 * if nobody_waits { ALONE } else { 1.0 };
         let lane = &mut self.lanes[next];
         let stepped = lane.step(&self.vocab, budget_s, out);
         lane.clock_s += stepped.elapsed_s;
@@ -336,13 +409,35 @@ impl Engine {
         self.stats.prompt_tokens += stepped.prompt_tokens;
         self.stats.sampled_tokens += stepped.sampled_tokens;
         self.stats.longest_step_ms = self.stats.longest_step_ms.max(stepped.elapsed_s * 1e3);
+        self.follow_governor();
+        self.is_busy()
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.waiting.is_empty()
+            || self.lanes.iter().any(Lane::is_busy)
+            || self.embedder.as_ref().is_some_and(Embedder::is_busy)
+    }
+
+    fn step_embedder(&mut self, out: &mut Vec<EngineEvent>) {
+        let Some(embedder) = &mut self.embedder else { return };
+        let started = Instant::now();
+        let tokens = embedder.step(out);
+        let elapsed_s = started.elapsed().as_secs_f64();
+        embedder.clock_s += elapsed_s;
+        self.stats.steps += 1;
+        self.stats.prompt_tokens += tokens as u64;
+        self.stats.longest_step_ms = self.stats.longest_step_ms.max(elapsed_s * 1e3);
+        self.follow_governor();
+    }
+
+    /// Computes with as many threads from now on as the governor says.
+    fn follow_governor(&mut self) {
         if self.governor.after_step() {
             let threads = self.governor.threads();
-            for lane in &mut self.lanes {
-                lane.set_threads(threads);
-            }
+            self.lanes.iter_mut().for_each(|lane| lane.set_threads(threads));
+            self.embedder.iter_mut().for_each(|embedder| embedder.set_threads(threads));
         }
-        !self.waiting.is_empty() || self.lanes.iter().any(Lane::is_busy)
     }
 
     /// Gives slots to waiting requests, in order of arrival within each adapter.
@@ -438,9 +533,25 @@ impl Engine {
                 outputs_max: slots + SCORE_OUTPUTS,
                 threads: self.governor.threads(),
                 kv_type: self.params.kv_type,
+                embeds: false,
             },
         )?;
         Ok(Lane::new(adapter, context, self.model.can_cut_sequences(), rate.max(CHUNK_TOKENS_MIN as f64)))
+    }
+
+    fn new_embedder(&self) -> Result<Embedder, EngineError> {
+        let sizes = context_params(&self.params, self.slot_tokens as u32, self.governor.threads());
+        let context = Context::new(&self.model, None, self.pool.clone(), sizes)?;
+        Ok(Embedder::new(context, &self.params))
+    }
+
+    /// As for a lane: pages of the weights are touched and buffers made before the first request.
+    fn warm_up_embedder(&mut self) {
+        if let Some(embedder) = &mut self.embedder {
+            let tokens = WARM_UP_TOKENS.min(self.slot_tokens);
+            embedder.take(EmbedRequest { id: 0, inputs: vec![vec![0; tokens]] });
+            embedder.step(&mut Vec::new());
+        }
     }
 
     /// Tokens that the slots of the bare model hold.
@@ -452,8 +563,9 @@ impl Engine {
     /// What the engine is doing and has done.
     pub fn stats(&self) -> EngineStats {
         EngineStats {
-            running: self.lanes.iter().map(Lane::running).sum(),
-            waiting: self.waiting.len(),
+            running: self.lanes.iter().map(Lane::running).sum::<usize>()
+                + self.embedder.as_ref().map_or(0, Embedder::running),
+            waiting: self.waiting.len() + self.embedder.as_ref().map_or(0, Embedder::waiting),
             contexts: self.lanes.len(),
             slots: self.params.slots,
             context_tokens_per_slot: self.context_tokens_per_slot(),

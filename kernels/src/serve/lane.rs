@@ -92,6 +92,11 @@ impl Lane {
         self.slots.iter().filter(|s| s.active.is_some()).count()
     }
 
+    /// Whether an answer is being written, which waits while a prompt is computed.
+    pub(super) fn has_streams(&self) -> bool {
+        self.slots.iter().any(|s| s.active.as_ref().is_some_and(|a| a.pending.is_some()))
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.slots.iter().any(|s| s.active.is_some())
     }

@@ -22,6 +22,7 @@ pub use batch::Batch;
 use model::MODEL_CHANGES;
 pub use model::Model;
 
+use super::untouched;
 use crate::ggml::BackendError;
 
 /// Why a llama.cpp object could not be made or used.
@@ -265,6 +266,9 @@ pub struct ContextParams {
     pub threads: usize,
     /// Number format of the cache.
     pub kv_type: KvType,
+    /// Vectors of tokens are wanted instead of logits. The slots then share one stretch of `tokens_per_slot`, and attention
+    /// has its plain form, which rounds nothing to F16 on the way.
+    pub embeds: bool,
 }
 
 /// A context: the key/value cache and compute buffers of one model with at most one adapter.
@@ -290,7 +294,8 @@ impl Context {
         pool: Option<Arc<ThreadPool>>,
         mut wanted: ContextParams,
     ) -> Result<Self, LlamaError> {
-        let total = wanted.slots.saturating_mul(wanted.tokens_per_slot);
+        let stretches = if wanted.embeds { 1 } else { wanted.slots };
+        let total = stretches.saturating_mul(wanted.tokens_per_slot);
         let refused = |detail: String| LlamaError::Context { context_tokens: total, slots: wanted.slots, detail };
         // SAFETY: no arguments.
         let slots_max = unsafe { sys::llama_max_parallel_sequences() };
@@ -303,10 +308,12 @@ impl Context {
         let params = raw_context_params(&wanted, total);
         let turn = MODEL_CHANGES.lock().unwrap_or_else(|e| e.into_inner());
         forget_last_error();
+        let before = untouched::anonymous();
         // SAFETY: the model is alive; the call may write its trained context, hence the lock.
         let ptr = unsafe { sys::llama_init_from_model(model.ptr.as_ptr(), params) };
         drop(turn);
         let ptr = NonNull::new(ptr).ok_or_else(|| refused(last_error()))?;
+        untouched::give_back(&before, model.cache_bytes(total, wanted.kv_type));
         // SAFETY: the context was just made. llama.cpp may have rounded these.
         unsafe {
             wanted.tokens_per_slot = sys::llama_n_ctx_seq(ptr.as_ptr());
@@ -422,6 +429,22 @@ impl Context {
         Some(unsafe { std::slice::from_raw_parts(ptr, self.model.vocab_size()) })
     }
 
+    /// The vector of entry `index` of the last batch, as wide as the model; `None` if the last decode failed or this is no
+    /// context of vectors.
+    pub fn token_vector(&mut self, index: usize) -> Option<&[f32]> {
+        if !self.params.embeds || !self.outputs.get(index).copied().unwrap_or(false) {
+            return None;
+        }
+        let i = i32::try_from(index).ok()?;
+        // SAFETY: entry `index` asked for an output and the decode succeeded; the context was made without pooling.
+        let ptr = unsafe { sys::llama_get_embeddings_ith(self.ptr.as_ptr(), i) };
+        if ptr.is_null() {
+            return None;
+        }
+        // SAFETY: llama.cpp returns a row of so many floats, valid until the next decode, which needs `&mut self`.
+        Some(unsafe { std::slice::from_raw_parts(ptr, self.model.vector_width()) })
+    }
+
     /// Forgets the positions of a slot from `from` on. False if the model cannot cut there.
     pub fn cut(&mut self, slot: u32, from: usize) -> bool {
         let (Some(seq), Ok(p0)) = (self.seq(slot), i32::try_from(from)) else {
@@ -494,7 +517,13 @@ fn raw_context_params(wanted: &ContextParams, total: u32) -> sys::llama_context_
     params.type_k = kv;
     params.type_v = kv;
     params.no_perf = true;
-    params.kv_unified = false;
+    params.kv_unified = wanted.embeds;
+    params.embeddings = wanted.embeds;
+    if wanted.embeds {
+        // Pooling is ours.
+        params.pooling_type = sys::LLAMA_POOLING_TYPE_NONE;
+        params.flash_attn_type = sys::LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    }
     params
 }
 

@@ -3,11 +3,12 @@
 //!
 //! `llama` owns the C objects, `request` says what can be asked and what comes back, `sampling` picks
 //! tokens, `constraint` says which may come, `grammar` and `schema` what that rests on, `text` turns tokens into text that may be shown, `slot` is one sequence, `lane` is one
-//! context with its slots, `engine` decides what is computed next.
+//! context with its slots, `embed` makes vectors of texts, `engine` decides what is computed next.
 //!
 //! What never lives here: frames, sockets, prices, chat templates.
 
 pub mod constraint;
+pub mod embed;
 pub mod engine;
 pub mod grammar;
 pub mod lane;
@@ -19,11 +20,13 @@ pub mod schema;
 pub mod slot;
 pub mod text;
 pub mod threads;
+mod untouched;
 
 #[cfg(test)]
 mod tests;
 
 pub use constraint::Limit;
+pub use embed::EmbedRequest;
 pub use engine::{Engine, EngineParams, EngineStats};
 pub use llama::{KvType, LlamaError};
 pub use request::{EngineError, EngineEvent, Finish, GenRequest, Refusal, ScoreRequest};

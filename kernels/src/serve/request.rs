@@ -114,6 +114,31 @@ pub enum Refusal {
         /// Entries of `tokens`.
         tokens: usize,
     },
+    /// An encoder was asked to write.
+    #[error("this model is an encoder: it makes embeddings and writes no text")]
+    Encoder,
+    /// An input for embedding that does not fit.
+    #[error("input[{index}] has {tokens} tokens and {tokens_max} are allowed")]
+    InputTooLong {
+        /// Which input.
+        index: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Most tokens of one input.
+        tokens_max: usize,
+    },
+    /// An input for embedding without tokens.
+    #[error("input[{index}] has no tokens")]
+    EmptyInput {
+        /// Which input.
+        index: usize,
+    },
+    /// There is no room for a context of embeddings.
+    #[error("embeddings need a context of their own, which could not be made: {detail}")]
+    NoContext {
+        /// The engine's words.
+        detail: String,
+    },
     /// No adapter by that name was added.
     #[error("no adapter {name:?} was added to this engine")]
     UnknownAdapter {
@@ -165,8 +190,8 @@ pub enum EngineError {
 pub enum Finish {
     /// The model ended its turn.
     End,
-    /// A stop string was complete.
-    StopString,
+    /// A stop string was complete: which of the request's.
+    StopString(usize),
     /// `max_tokens` were sampled.
     MaxTokens,
     /// The slot's context is full.
@@ -244,6 +269,24 @@ pub enum EngineEvent {
         nll_sum: f64,
         /// How many tokens were scored.
         count: u32,
+    },
+    /// The first inputs of an `EmbedRequest` are being computed.
+    EmbedStarted {
+        /// The request.
+        id: u64,
+        /// Tokens of all its inputs.
+        tokens: u32,
+    },
+    /// The vector of one input of an `EmbedRequest`.
+    Embedded {
+        /// The request.
+        id: u64,
+        /// Which input.
+        index: u32,
+        /// Its vector, of length 1.
+        vector: Vec<f32>,
+        /// Inputs that are still to come.
+        left: u32,
     },
     /// The request cannot be finished; nothing more comes for it.
     Failed {

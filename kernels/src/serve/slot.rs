@@ -187,8 +187,8 @@ impl Active {
         if let Some(emission) = pushed.emission {
             out.push(wanted.piece(id, emission));
         }
-        if pushed.stopped {
-            return Sampled::Ended(Finish::StopString);
+        if let Some(stop) = pushed.stopped {
+            return Sampled::Ended(Finish::StopString(stop));
         }
         if wanted.text.tokens_pushed() >= wanted.max_tokens {
             return Sampled::Ended(Finish::MaxTokens);
@@ -234,13 +234,12 @@ impl Active {
                 out.push(EngineEvent::Scored { id, nll_sum: *nll_sum, count: *count })
             }
             Work::Generate(wanted) => {
-                if finish != Finish::StopString
-                    && let Some(emission) = wanted.text.flush()
-                {
+                let at_stop = matches!(finish, Finish::StopString(_));
+                if !at_stop && let Some(emission) = wanted.text.flush() {
                     out.push(wanted.piece(id, emission));
                 }
                 let mut end = std::mem::take(&mut wanted.untold);
-                if finish == Finish::StopString {
+                if at_stop {
                     end.clear();
                 }
                 end.extend(wanted.end.take());

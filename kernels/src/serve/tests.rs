@@ -1,5 +1,6 @@
 //! The engine on the starter model, against a plain sequential decode of the same model.
 
+mod embeddings;
 mod structured;
 
 use std::path::PathBuf;
@@ -125,6 +126,7 @@ impl Plain {
             outputs_max: 512,
             threads: 1,
             kv_type: KvType::F16,
+            embeds: false,
         };
         Self { context: Context::new(model, adapter, None, wanted).unwrap(), batch: Batch::default() }
     }
@@ -230,7 +232,7 @@ fn a_stop_string_ends_the_text_before_it_and_bills_what_was_shown() {
     wanted.stop = vec!["never said".into(), stop];
     let answer = ask(&mut engine, wanted);
     assert_eq!(answer.text, expected);
-    assert_eq!(answer.finish, Some(Finish::StopString));
+    assert_eq!(answer.finish, Some(Finish::StopString(1)));
     assert_eq!(answer.completion, answer.last_total);
     assert!(answer.completion < answer.sampled);
 }
@@ -481,7 +483,7 @@ fn counts_add_up_for_random_requests() {
         let a = answer(&events, id);
         sampled += u64::from(a.sampled);
         match a.finish {
-            Some(Finish::StopString) => assert!(a.completion == a.last_total && a.completion < a.sampled),
+            Some(Finish::StopString(_)) => assert!(a.completion == a.last_total && a.completion < a.sampled),
             Some(Finish::End) => assert_eq!(a.completion + 1, a.sampled),
             Some(Finish::MaxTokens) => assert_eq!(a.completion, a.sampled),
             other => panic!("{other:?}"),

@@ -18,8 +18,8 @@ pub struct Emission {
 pub struct Pushed {
     /// Text to show, if any.
     pub emission: Option<Emission>,
-    /// Whether a stop string is complete; no more tokens may be pushed.
-    pub stopped: bool,
+    /// Which stop string is complete; no more tokens may be pushed then.
+    pub stopped: Option<usize>,
 }
 
 /// The text of one generation.
@@ -37,9 +37,9 @@ pub struct TextStream {
 }
 
 impl TextStream {
-    /// A stream that ends before the first of `stops` (empty ones are ignored).
+    /// A stream that ends before the first of `stops`, none of which may be empty.
     pub fn new(stops: &[String]) -> Self {
-        let stops = stops.iter().filter(|s| !s.is_empty()).map(|s| s.as_bytes().to_vec()).collect();
+        let stops = stops.iter().map(|s| s.as_bytes().to_vec()).collect();
         Self { stops, ..Self::default() }
     }
 
@@ -47,12 +47,12 @@ impl TextStream {
     pub fn push(&mut self, piece: &[u8]) -> Pushed {
         self.bytes.extend_from_slice(piece);
         self.ends.push(self.bytes.len());
-        if let Some(at) = self.find_stop() {
-            return Pushed { emission: self.emit_to(at), stopped: true };
+        if let Some((at, stop)) = self.find_stop() {
+            return Pushed { emission: self.emit_to(at), stopped: Some(stop) };
         }
         let upto = self.bytes.len() - self.held_back_for_stop();
         let upto = self.emitted + whole_characters(&self.bytes[self.emitted..upto]);
-        Pushed { emission: self.emit_to(upto), stopped: false }
+        Pushed { emission: self.emit_to(upto), stopped: None }
     }
 
     /// Ends the stream: what was held back is emitted. Not to be called after a stop string or a
@@ -89,15 +89,16 @@ impl TextStream {
         Some(Emission { text, tokens_total: self.counted as u32 })
     }
 
-    /// Where the first complete stop string starts. What was emitted cannot be part of one, because
+    /// Where the first complete stop string starts, and which it is. What was emitted cannot be part of one, because
     /// the beginning of a stop string is held back.
-    fn find_stop(&self) -> Option<usize> {
+    fn find_stop(&self) -> Option<(usize, usize)> {
         let fresh = &self.bytes[self.emitted..];
         self.stops
             .iter()
-            .filter_map(|stop| fresh.windows(stop.len()).position(|w| w == stop.as_slice()))
+            .enumerate()
+            .filter_map(|(n, stop)| Some((fresh.windows(stop.len()).position(|w| w == stop.as_slice())?, n)))
             .min()
-            .map(|at| self.emitted + at)
+            .map(|(at, stop)| (self.emitted + at, stop))
     }
 
     /// Length of the longest end of the bytes that begins a stop string.
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(pieces: &[&[u8]], stops: &[&str]) -> (String, u32, bool) {
+    fn run(pieces: &[&[u8]], stops: &[&str]) -> (String, u32, Option<usize>) {
         let stops: Vec<String> = stops.iter().map(|s| (*s).to_owned()).collect();
         let mut stream = TextStream::new(&stops);
         let mut text = String::new();
@@ -143,20 +144,20 @@ mod tests {
             if let Some(e) = pushed.emission {
                 text.push_str(&e.text);
             }
-            if pushed.stopped {
-                return (text, stream.tokens_emitted(), true);
+            if pushed.stopped.is_some() {
+                return (text, stream.tokens_emitted(), pushed.stopped);
             }
         }
         if let Some(e) = stream.flush() {
             text.push_str(&e.text);
         }
-        (text, stream.tokens_emitted(), false)
+        (text, stream.tokens_emitted(), None)
     }
 
     #[test]
     fn a_stop_string_over_three_tokens_is_never_shown() {
         let (text, tokens, stopped) = run(&[b"Hello wor", b"ld\n", b"\nUs", b"er: hi"], &["\n\nUser:"]);
-        assert_eq!((text.as_str(), stopped), ("Hello world", true));
+        assert_eq!((text.as_str(), stopped), ("Hello world", Some(0)));
         // "ld\n" is not wholly shown, so only the first token counts.
         assert_eq!(tokens, 1);
     }
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn the_earliest_of_several_stop_strings_wins() {
         let (text, _, stopped) = run(&[b"one two three"], &["three", "two"]);
-        assert_eq!((text.as_str(), stopped), ("one ", true));
+        assert_eq!((text.as_str(), stopped), ("one ", Some(1)));
     }
 
     #[test]
@@ -225,7 +226,7 @@ mod tests {
                     let whole = ends.iter().filter(|&&end| end <= shown.len()).count();
                     prop_assert_eq!(e.tokens_total as usize, whole);
                 }
-                if pushed.stopped { stopped = true; break; }
+                if pushed.stopped.is_some() { stopped = true; break; }
             }
             if !stopped {
                 if let Some(e) = stream.flush() { shown.push_str(&e.text); }

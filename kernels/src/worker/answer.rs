@@ -84,7 +84,7 @@ impl Answer {
                 words.push(FromWorker::Refused { request, failure });
                 true
             }
-            EngineEvent::Scored { .. } => false,
+            EngineEvent::Scored { .. } | EngineEvent::EmbedStarted { .. } | EngineEvent::Embedded { .. } => false,
         }
     }
 
@@ -135,7 +135,8 @@ impl Answer {
 
     fn end(&mut self, vocab: &Vocab, finish: Finish, tokens: u32, end: Vec<Chance>, words: &mut Vec<FromWorker>) {
         let mut told = match finish {
-            Finish::End | Finish::StopString => worker::Finish::Stop,
+            Finish::End => worker::Finish::Stop,
+            Finish::StopString(stop) => worker::Finish::StopText(stop as u32),
             Finish::MaxTokens | Finish::ContextFull => worker::Finish::Length,
             Finish::Cancelled => worker::Finish::Cancelled,
         };
@@ -146,7 +147,7 @@ impl Answer {
             called = ear.heard_calls();
             self.say(rest, tokens, true, words);
         }
-        if let (Some(check), worker::Finish::Stop, false) = (&self.check, told, called)
+        if let (Some(check), worker::Finish::Stop | worker::Finish::StopText(_), false) = (&self.check, told, called)
             && let Err(why) = check.look(&self.text)
         {
             let message = format!("the model's answer is not of the wanted format: {why}");

@@ -91,7 +91,7 @@ impl Ear {
     /// Why the answer ended, as the client is told.
     pub(super) fn finish(&self, finish: Finish) -> Finish {
         match finish {
-            Finish::Stop if self.index > 0 => Finish::Calls,
+            Finish::Stop | Finish::StopText(_) if self.index > 0 => Finish::Calls,
             other => other,
         }
     }

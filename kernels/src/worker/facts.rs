@@ -3,13 +3,14 @@
 //! What never lives here: decisions.
 
 use hone_protocol::dataset;
+use hone_protocol::embed::Pooling;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::model::ModelFacts;
 use hone_protocol::value::Hash;
 use sha2::{Digest, Sha256};
 
 use crate::gguf::GgufError;
-use crate::inspect::{AdapterFacts, Facts, InspectError};
+use crate::inspect::{self, AdapterFacts, Facts, InspectError};
 use crate::serve::{EngineError, LlamaError, Refusal};
 use crate::template::{ChatMessage, ChatTemplate, TemplateError, TemplateFacts};
 use crate::train::{CheckpointError, TrainError};
@@ -34,6 +35,7 @@ pub(super) fn of_file(facts: &Facts) -> ModelFacts {
             has_chat_template: model.chat_template.is_some(),
             template_sha256: Hash(model.chat_template_sha256.unwrap_or_else(hash_of_nothing)),
             trainable: model.untrainable.clone().map_or(Ok(()), Err),
+            pooling: model.is_encoder.then(|| of_pooling(model.pooling)),
         },
     }
 }
@@ -54,6 +56,16 @@ fn of_adapter(adapter: &AdapterFacts) -> ModelFacts {
         has_chat_template: false,
         template_sha256: Hash(hash_of_nothing()),
         trainable: Err("an adapter is trained by training its base".into()),
+        pooling: None,
+    }
+}
+
+/// Where the file does not say, the engine takes the mean.
+fn of_pooling(pooling: Option<inspect::Pooling>) -> Pooling {
+    match pooling {
+        None | Some(inspect::Pooling::Mean) => Pooling::Mean,
+        Some(inspect::Pooling::First) => Pooling::First,
+        Some(inspect::Pooling::Last) => Pooling::Last,
     }
 }
 
@@ -158,6 +170,14 @@ pub(super) fn of_refusal(error: &Refusal) -> Failure {
             .arg("prompt_tokens", prompt_tokens)
             .arg("context_tokens", context_tokens)
             .hint(HintCode::ShortenPrompt),
+        Refusal::InputTooLong { index, tokens, tokens_max } => Failure::new(FailureCode::ContextExceeded, text)
+            .at(format!("input[{index}]"))
+            .arg("prompt_tokens", tokens)
+            .arg("context_tokens", tokens_max)
+            .hint(HintCode::ShortenPrompt),
+        Refusal::EmptyInput { index } => Failure::field(&format!("input[{index}]"), text),
+        Refusal::Encoder => Failure::new(FailureCode::InvalidRequest, text).at("model"),
+        Refusal::NoContext { .. } => Failure::new(FailureCode::DoesNotFit, text).hint(HintCode::ReduceMemory),
         Refusal::QueueFull { waiting } => {
             Failure::new(FailureCode::Overloaded, text).arg("waiting", waiting).hint(HintCode::TryAgain)
         }

@@ -136,7 +136,11 @@ impl Sampler {
                     EngineEvent::Piece { id, text, .. } => answers[id as usize].text.push_str(&text),
                     EngineEvent::Finished { id, finish, .. } => answers[id as usize].ended = finish == Finish::End,
                     EngineEvent::Failed { error, .. } => return Err(Failure::new(FailureCode::Internal, error)),
-                    EngineEvent::Started { .. } | EngineEvent::Echoed { .. } | EngineEvent::Scored { .. } => {}
+                    EngineEvent::Started { .. }
+                    | EngineEvent::Echoed { .. }
+                    | EngineEvent::Scored { .. }
+                    | EngineEvent::EmbedStarted { .. }
+                    | EngineEvent::Embedded { .. } => {}
                 }
             }
             if !more {

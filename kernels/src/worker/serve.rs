@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hone_protocol::embed::EmbedTask;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Prompt, TokenizerFacts, Wish};
 use hone_protocol::value::{Bytes, Hash};
-use hone_protocol::worker::{FromWorker, GenerateTask, ServeTask, ToWorker};
+use hone_protocol::worker::{Finish, FromWorker, GenerateTask, ServeTask, ToWorker};
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
@@ -17,7 +18,7 @@ use super::child::{Busy, Channel, resident_bytes};
 use super::talk::{self, Ready, Talk};
 use super::{facts, wrong_task};
 use crate::inspect::{self, Facts};
-use crate::serve::{Engine, EngineEvent, EngineParams, GenRequest, Sampling, ScoreRequest};
+use crate::serve::{EmbedRequest, Engine, EngineEvent, EngineParams, GenRequest, Sampling, ScoreRequest};
 use crate::template::LossOn;
 
 /// Least time between two reports of load.
@@ -46,7 +47,10 @@ struct Server<'c> {
     engine: Engine,
     talk: Result<Talk, Failure>,
     answers: HashMap<u64, Answer>,
+    /// Requests for vectors, and which of their inputs were cut.
+    embeds: HashMap<u64, Vec<bool>>,
     architecture: String,
+    is_encoder: bool,
     events: Vec<EngineEvent>,
     told: Option<(u32, u32)>,
     told_at: Instant,
@@ -66,6 +70,8 @@ impl<'c> Server<'c> {
             slots: task.slots as usize,
             context_tokens_per_slot: task.context_tokens,
             threads: (task.threads > 0).then_some(task.threads as usize),
+            is_encoder: model.is_encoder,
+            pooling: model.pooling,
             ..EngineParams::new(path)
         })
         .map_err(facts::of_engine)?;
@@ -74,7 +80,9 @@ impl<'c> Server<'c> {
             channel,
             talk,
             answers: HashMap::new(),
+            embeds: HashMap::new(),
             architecture: model.architecture.clone(),
+            is_encoder: model.is_encoder,
             engine,
             events: Vec::new(),
             told: None,
@@ -108,6 +116,7 @@ impl<'c> Server<'c> {
     fn take(&mut self, message: ToWorker) -> Result<(), Failure> {
         let (request, result) = match message {
             ToWorker::Generate(task) => (task.request, self.generate(task)),
+            ToWorker::Embed(task) => (task.request, self.embed(task)),
             ToWorker::Spell { request, prompt } => (request, self.spell(request, &prompt)),
             ToWorker::AboutTokenizer { request } => {
                 let facts = Box::new(self.tokenizer());
@@ -128,7 +137,13 @@ impl<'c> Server<'c> {
                 // An unknown request has ended already and said so.
                 if let Some(event) = self.engine.cancel(request) {
                     let mut words = Vec::new();
-                    self.tell(event, &mut words);
+                    match self.embeds.remove(&request) {
+                        Some(_) => {
+                            let (finish, end) = (Finish::Cancelled, Vec::new());
+                            words.push(FromWorker::Ended { request, finish, tokens: 0, end });
+                        }
+                        None => self.tell(event, &mut words),
+                    }
                     self.channel.send_all(&words);
                 }
                 return Ok(());
@@ -148,6 +163,11 @@ impl<'c> Server<'c> {
                 words.push(FromWorker::Scored { request: *id, loss_sum: *nll_sum, tokens: u64::from(*count) });
                 return;
             }
+            EngineEvent::EmbedStarted { id, tokens } => {
+                words.push(FromWorker::Began { request: *id, prompt_tokens: *tokens, cached_tokens: 0 });
+                return;
+            }
+            EngineEvent::Embedded { .. } => return self.tell_vector(event, words),
             EngineEvent::Started { id, .. }
             | EngineEvent::Echoed { id, .. }
             | EngineEvent::Piece { id, .. }
@@ -160,12 +180,18 @@ impl<'c> Server<'c> {
                     self.answers.remove(&id);
                 }
             }
-            // Scoring that was cancelled or failed.
-            None => words.push(FromWorker::Refused {
-                request: id,
-                failure: Failure::new(FailureCode::Internal, "this request could not be computed")
-                    .hint(HintCode::ReadLog),
-            }),
+            // Scoring or embedding that was cancelled or failed.
+            None => {
+                self.embeds.remove(&id);
+                if let EngineEvent::Failed { error, .. } = event {
+                    eprintln!("hone-worker serve: request {id}: {error}");
+                }
+                words.push(FromWorker::Refused {
+                    request: id,
+                    failure: Failure::new(FailureCode::Internal, "this request could not be computed")
+                        .hint(HintCode::ReadLog),
+                });
+            }
         }
     }
 
@@ -193,6 +219,48 @@ impl<'c> Server<'c> {
         Ok(())
     }
 
+    fn tell_vector(&mut self, event: EngineEvent, words: &mut Vec<FromWorker>) {
+        let EngineEvent::Embedded { id, index, vector, left } = event else { return };
+        let cut = self.embeds.get(&id).and_then(|cuts| cuts.get(index as usize)).copied().unwrap_or(false);
+        if left == 0 {
+            self.embeds.remove(&id);
+        }
+        words.push(FromWorker::Embedded { request: id, index, vector, cut, left });
+    }
+
+    fn embed(&mut self, task: EmbedTask) -> Result<(), Failure> {
+        let mut inputs = task.inputs.iter().map(|prompt| self.input(prompt)).collect::<Result<Vec<_>, _>>()?;
+        let most = self.engine.context_tokens_per_slot();
+        let (_, last) = self.engine.vocab().around();
+        let mut cuts = vec![false; inputs.len()];
+        for (tokens, cut) in inputs.iter_mut().zip(&mut cuts) {
+            if task.cut && tokens.len() > most {
+                // What ends the whole text ends the cut one.
+                let end = tokens.last().copied().filter(|token| Some(*token) == last);
+                tokens.truncate(most - usize::from(end.is_some()));
+                tokens.extend(end);
+                *cut = true;
+            }
+        }
+        self.engine.submit_embed(EmbedRequest { id: task.request, inputs }).map_err(|e| facts::of_refusal(&e))?;
+        self.embeds.insert(task.request, cuts);
+        Ok(())
+    }
+
+    /// The tokens of an input, with those that the model expects around it.
+    fn input(&self, prompt: &Prompt) -> Result<Vec<i32>, Failure> {
+        match prompt {
+            Prompt::Tokens(tokens) => Ok(tokens.clone()),
+            Prompt::Text { text, parse_special, add_special } => {
+                let vocab = self.engine.vocab();
+                let (first, last) = if *add_special { vocab.around() } else { (None, None) };
+                let text = vocab.tokenize(text, *parse_special).map_err(facts::of_vocab)?;
+                Ok(first.into_iter().chain(text).chain(last).collect())
+            }
+            Prompt::Chat(_) => Err(Failure::field("input", "a conversation cannot be embedded; send texts or tokens")),
+        }
+    }
+
     fn ready(&self, prompt: &Prompt, wish: &Wish) -> Result<Ready, Failure> {
         let tokens = match prompt {
             Prompt::Chat(chat) => {
@@ -213,7 +281,10 @@ impl<'c> Server<'c> {
 
     fn spell(&self, request: u64, prompt: &Prompt) -> Result<(), Failure> {
         let vocab = self.engine.vocab();
-        let tokens = self.ready(prompt, &Wish::default())?.tokens;
+        let tokens = match self.is_encoder {
+            true => self.input(prompt)?,
+            false => self.ready(prompt, &Wish::default())?.tokens,
+        };
         let known = |token: &&i32| usize::try_from(**token).is_ok_and(|t| t < vocab.size());
         if let Some(token) = tokens.iter().find(|token| !known(token)) {
             let size = vocab.size();

@@ -59,8 +59,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.source", "from", "来源"),
     (
         "field.source.about",
-        "The starter is SmolLM2-135M-Instruct, 91 MB, fetched once. A file is linked into the store; in place leaves it where it is. A hub is Hugging Face or ModelScope; a folder is converted.",
-        "starter 即 SmolLM2-135M-Instruct，91 MB，只下载一次。file 会链接进模型目录；file_in_place 则留在原处。hub 为 Hugging Face 或 ModelScope；folder 会被转换。",
+        "The starter is SmolLM2-135M-Instruct, 91 MB, fetched once; the embedder is all-MiniLM-L6-v2, 91 MB, which makes embeddings. A file is linked into the store; in place leaves it where it is. A hub is Hugging Face or ModelScope; a folder is converted.",
+        "starter 即 SmolLM2-135M-Instruct，91 MB，只下载一次；embedder 即 all-MiniLM-L6-v2，91 MB，用于嵌入。file 会链接进模型目录；file_in_place 则留在原处。hub 为 Hugging Face 或 ModelScope；folder 会被转换。",
     ),
     (
         "field.data_source.about",
@@ -70,8 +70,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.path", "path", "路径"),
     (
         "field.model_path.about",
-        "Absolute path of a GGUF file or a Hugging Face folder on the machine where the daemon runs; for a hub OWNER/NAME, with :Q4_K_M or :FILE for one file of several and modelscope: in front for ModelScope. Not needed for the starter.",
-        "守护进程所在机器上 GGUF 文件或 Hugging Face 文件夹的绝对路径；hub 填 OWNER/NAME，多个文件时加 :Q4_K_M 或 :文件名，ModelScope 前加 modelscope:。来源为 starter 时不需要。",
+        "Absolute path of a GGUF file or a Hugging Face folder on the machine where the daemon runs; for a hub OWNER/NAME, with :Q4_K_M or :FILE for one file of several and modelscope: in front for ModelScope. Not needed for the starter and the embedder.",
+        "守护进程所在机器上 GGUF 文件或 Hugging Face 文件夹的绝对路径；hub 填 OWNER/NAME，多个文件时加 :Q4_K_M 或 :文件名，ModelScope 前加 modelscope:。来源为 starter 或 embedder 时不需要。",
     ),
     (
         "field.data_path.about",
@@ -125,6 +125,14 @@ pub(super) const MESSAGES: &[Message] = &[
         "Tokens of prompt and answer together; 0 lets hone choose.",
         "提示与回答合计的词元数；0 表示由 hone 决定。",
     ),
+    ("field.keep", "stays loaded", "保持加载"),
+    (
+        "field.keep.about",
+        "While nobody asks. ready: loaded until a job or another service needs its memory, and again by the next request; pinned: always; minutes: loaded by a request and unloaded after so many minutes.",
+        "无请求时。ready：保持加载，直到任务或其他服务需要其内存，下次请求时重新加载；pinned：始终加载；minutes：由请求加载，闲置若干分钟后卸载。",
+    ),
+    ("field.keep_minutes", "minutes", "分钟"),
+    ("field.keep_minutes.about", "Unloaded after so many minutes without a request.", "无请求达到此分钟数后卸载。"),
     ("field.input_price", "input price", "输入价格"),
     (
         "field.input_price.about",
@@ -195,16 +203,12 @@ pub(super) const MESSAGES: &[Message] = &[
         "对话前给模型的说明；微调过的模型应使用训练时的那一句。",
     ),
     ("field.temperature", "temperature", "温度"),
-    (
-        "field.temperature.about",
-        "How much chance decides. 0 always takes the likeliest word; above 1.2 it rambles.",
-        "随机程度。0 总取最可能的词；高于 1.2 会胡言乱语。",
-    ),
+    ("field.temperature.about", "How much chance decides which word comes next.", "下一个词有多少由随机决定。"),
     ("field.top_p", "top-p", "top-p"),
     (
         "field.top_p.about",
-        "Keep the likeliest words whose chances add up to this. Lower is safer and duller. Change this or temperature, not both.",
-        "只保留概率之和达到此值的词。越低越稳妥、越平淡。它与温度只调一个。",
+        "Keep the likeliest words whose chances add up to this. Change this or temperature, not both.",
+        "只保留概率之和达到此值的最可能的词。它与温度只调一个。",
     ),
     ("field.top_k", "top-k", "top-k"),
     ("field.top_k.about", "Keep this many words at each step; 0 keeps all.", "每步只保留这么多候选词；0 表示全部。"),
@@ -217,14 +221,14 @@ pub(super) const MESSAGES: &[Message] = &[
     ("field.repeat", "repeat penalty", "重复惩罚"),
     (
         "field.repeat.about",
-        "Makes words of the last 64 less likely; 1 is off, above 1.3 sentences break.",
-        "降低最近 64 个词再次出现的概率；1 为关闭，高于 1.3 句子会破碎。",
+        "Makes words of the last 64 less likely; 1 is off.",
+        "降低最近 64 个词再次出现的概率；1 为关闭。",
     ),
     ("field.frequency", "frequency penalty", "频率惩罚"),
     (
         "field.frequency.about",
-        "Each time a word occurred makes it less likely; below 0 more likely.",
-        "词每出现一次，再次出现的概率就降低；负值则升高。",
+        "Each time a word occurred makes it less likely.",
+        "词每出现一次，再次出现的概率就降低。",
     ),
     ("field.presence", "presence penalty", "出现惩罚"),
     (

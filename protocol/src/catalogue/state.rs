@@ -9,6 +9,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("state.failed", "failed", "失败"),
     ("state.cancelled", "cancelled", "已取消"),
     ("state.off", "off", "已关闭"),
+    ("state.asleep", "asleep", "休眠"),
     ("state.starting", "starting", "启动中"),
     ("state.on", "on", "运行中"),
     ("state.waiting", "waiting to retry", "等待重试"),
@@ -45,4 +46,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("kind.init", "new model", "新模型"),
     ("kind.export", "export", "导出"),
     ("kind.register", "register", "登记"),
+    ("phase.batch", "asking the service", "请求服务"),
+    ("phase.batch_wait", "waiting for the service", "等待服务"),
+    ("kind.batch", "batch", "批量"),
 ];

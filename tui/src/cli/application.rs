@@ -1,5 +1,5 @@
-//! `hone app`, `hone usage`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting, keys (`key`),
-//! limits (`budget`).
+//! `hone app`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting, keys (`key`), limits (`budget`),
+//! usage (`usage`), invoices (`invoice`).
 
 use clap::{Args, Subcommand};
 use hone_protocol::application::{ApplicationView, BillLine, Budget, KeyRecord, LedgerRow, Usage};
@@ -11,6 +11,7 @@ use hone_protocol::value::Pico;
 
 use super::budget::{Limit, Pay};
 use super::context::{Context, answer, surprise};
+use super::invoice::InvoiceVerb;
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table, Tone};
 
@@ -20,6 +21,7 @@ pub(super) enum AppVerb {
     Create(Create),
     Limit(Limit),
     Pay(Pay),
+    Invoice(InvoiceVerb),
     List(List),
     Show(Show),
 }
@@ -30,6 +32,7 @@ impl AppVerb {
             AppVerb::Create(verb) => verb.run(context),
             AppVerb::Limit(verb) => verb.run(context),
             AppVerb::Pay(verb) => verb.run(context),
+            AppVerb::Invoice(verb) => verb.run(context),
             AppVerb::List(verb) => verb.run(context),
             AppVerb::Show(verb) => verb.run(context),
         }
@@ -91,25 +94,6 @@ impl Show {
     }
 }
 
-/// Show what each application has used, of all time.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone usage --json")]
-pub(super) struct UsageTable {}
-
-impl UsageTable {
-    pub(super) fn run(self, context: &Context) -> Outcome {
-        let mut link = context.link()?;
-        let applications = all(&mut link)?;
-        if context.json {
-            let usage = |a: &ApplicationView| (a.record.name.clone(), a.usage);
-            let by_name: std::collections::BTreeMap<String, Usage> = applications.iter().map(usage).collect();
-            return print::json(&by_name);
-        }
-        let status = answer!(link.ask(Request::Status)?, Status);
-        print::out(&usage_table(context.language, &applications, &status.currency).render(print::colour()))
-    }
-}
-
 /// Print metered requests, newest first; with --json, one row a line.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hone ledger --app shop --count 20")]
@@ -166,7 +150,7 @@ impl Bill {
     }
 }
 
-fn is_month(text: &str) -> bool {
+pub(super) fn is_month(text: &str) -> bool {
     let digits = |part: &str, length| part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
     text.split_once('-')
         .is_some_and(|(year, month)| digits(year, 4) && digits(month, 2) && ("01"..="12").contains(&month))
@@ -285,6 +269,7 @@ fn details(language: Language, application: &ApplicationView, now_ms: i64, colou
             ("cli.col.prompt_cached", format!("{} ({})", usage.prompt_tokens, usage.cached_tokens)),
             ("cli.col.completion_tokens", usage.completion_tokens.to_string()),
             ("cli.col.amount", money(usage.amount)),
+            ("cli.col.compute_amount", money(application.compute.amount)),
             ("cli.col.limits", limits_text(language, application)),
             ("cli.col.budget", budget_text(language, application)),
             ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
@@ -308,29 +293,8 @@ fn details(language: Language, application: &ApplicationView, now_ms: i64, colou
     text
 }
 
-fn usage_cells(usage: &Usage) -> [Cell; 4] {
+pub(super) fn usage_cells(usage: &Usage) -> [Cell; 4] {
     [usage.requests, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens].map(Cell::number)
-}
-
-fn usage_table(language: Language, applications: &[ApplicationView], currency: &str) -> Table {
-    let keys = [
-        "cli.col.application",
-        "cli.col.requests",
-        "cli.col.prompt_tokens",
-        "cli.col.cached_tokens",
-        "cli.col.completion_tokens",
-        "cli.col.amount",
-        "cli.col.currency",
-    ];
-    let mut table = Table::new(language, &keys);
-    for application in applications {
-        let mut row = vec![Cell::from(application.record.name.as_str())];
-        row.extend(usage_cells(&application.usage));
-        row.push(Cell::number(money(application.usage.amount)));
-        row.push(currency.into());
-        table.row(row);
-    }
-    table
 }
 
 fn ledger_table(
@@ -433,7 +397,6 @@ mod tests {
         let applications = [application.clone()];
         insta::assert_snapshot!("app-list", table(Language::En, &applications, crate::sample::NOW_MS).render(false));
         insta::assert_snapshot!("app-show", details(Language::En, &application, crate::sample::NOW_MS, false));
-        insta::assert_snapshot!("usage", usage_table(Language::En, &applications, "USD").render(false));
         let row = LedgerRow {
             id: LedgerId::from_bytes([7; 16]),
             application: application.record.id,
@@ -450,7 +413,9 @@ mod tests {
             price: Price::default(),
             amount: Pico(5),
             user: String::new(),
+            metadata: Vec::new(),
             first_token_ms: Some(80),
+            total_ms: Some(900),
         };
         insta::assert_snapshot!("ledger", ledger_table(Language::En, &[row], &applications, &[]).render(false));
         let line = BillLine {

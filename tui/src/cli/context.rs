@@ -23,6 +23,8 @@ pub(super) struct Context {
     pub language: Language,
     /// The idempotency key, as typed.
     pub once: Option<String>,
+    /// Who pays for jobs; none for the owner.
+    pub payer: Option<String>,
 }
 
 impl Context {

@@ -50,9 +50,15 @@ impl Verb {
 /// What the daemon may use; counts from its start on.
 #[derive(Debug, Args)]
 struct DaemonArgs {
-    /// Loopback address of the HTTP endpoint; port 0 takes a free one; may be given several times.
+    /// Address of the HTTP endpoint; port 0 takes a free one; may be given several times.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Vec<String>,
+    /// The same address again, when it is one that other machines can reach: a consent.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    expose: Vec<String>,
+    /// Host name under which clients may call, besides localhost; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    host_name: Vec<String>,
     /// Cores that jobs and services may use [default: all].
     #[arg(long, value_name = "N")]
     cores: Option<u32>,
@@ -64,7 +70,11 @@ struct DaemonArgs {
 impl DaemonArgs {
     /// As flags, which are the same for `hone daemon run` and for `honed`.
     fn flags(&self) -> Vec<String> {
-        let mut flags: Vec<String> = self.http.iter().flat_map(|a| ["--http".to_owned(), a.clone()]).collect();
+        let lists = [("--http", &self.http), ("--expose", &self.expose), ("--host-name", &self.host_name)];
+        let mut flags: Vec<String> = lists
+            .iter()
+            .flat_map(|(flag, values)| values.iter().flat_map(|v| [(*flag).to_owned(), v.clone()]))
+            .collect();
         let numbers = [("--cores", self.cores.map(u64::from)), ("--memory-mib", self.memory_mib)];
         for (flag, number) in numbers {
             flags.extend(number.iter().flat_map(|n| [flag.to_owned(), n.to_string()]));

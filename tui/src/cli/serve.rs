@@ -8,6 +8,7 @@ use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::model::{HubSource, ModelSource, ModelView};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::Price;
+use hone_protocol::snippet::{Call, Endpoint, Tool, snippet};
 use serde_json::json;
 
 use super::context::{Context, answer, surprise};
@@ -32,8 +33,8 @@ const LABEL: &str = "hone serve";
     after_help = "Example:\n  hone serve starter\n  hone serve ./my.Q4_K_M.gguf --name my\n  hone serve hf:Qwen/Qwen3-0.6B-GGUF:Q8_0"
 )]
 pub(super) struct Serve {
-    /// `starter`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or a version that is there: NAME,
-    /// NAME@NUMBER, NAME:ALIAS.
+    /// `starter`, `embedder`, the path of a GGUF file or a Hugging Face folder, `hf:OWNER/NAME`, or a version that is there:
+    /// NAME, NAME@NUMBER, NAME:ALIAS.
     source: String,
     /// Name of the service, and of the model when it is imported [default: from the source].
     #[arg(long)]
@@ -48,7 +49,7 @@ impl Serve {
         let mut link = context.link()?;
         let (model_name, version) = self.version(context, &mut link)?;
         let service = model::name_or(self.name.clone(), model_name)?;
-        publish(context, &mut link, &service, &version)?;
+        let is_encoder = publish(context, &mut link, &service, &version)?;
         allow(context, &mut link, &service)?;
         let key = if self.no_key {
             None
@@ -62,33 +63,34 @@ impl Serve {
             Some(key::key_of(link.ask(request)?)?)
         };
         let status = answer!(link.ask(Request::Status)?, Status);
-        let address = status.http.iter().find(|a| a.starts_with("http")).or(status.http.first()).ok_or_else(|| {
+        let endpoint = Endpoint::of(&status.http).ok_or_else(|| {
             Failure::new(FailureCode::ServiceUnavailable, "the daemon listens on no HTTP address")
                 .at("honed")
                 .hint(HintCode::ReadLog)
         })?;
-        let secret = key.as_ref().map_or("$HONE_KEY", |(_, secret)| secret.as_str());
-        let endpoint = Endpoint::from_listener(address);
+        let call =
+            Call { secret: key.as_ref().map(|(_, secret)| secret.as_str()), ..Call::first(&service, is_encoder) };
+        let text = |tool| snippet(tool, &endpoint, &call).unwrap_or_default();
         if context.json {
             return print::json(&json!({
                 "service": service, "version": version, "application": APPLICATION, "base_url": endpoint.base_url,
                 "key": key.as_ref().map(|(id, _)| id), "secret": key.as_ref().map(|(_, secret)| secret),
-                "curl": curl(&endpoint, &service, secret), "python": python(&endpoint, &service, secret),
+                "curl": text(Tool::Curl), "python": text(Tool::Python),
             }));
         }
         if let Some((id, _)) = &key {
             context.say("cli.key_once", &[("key", &id.to_string())]);
         }
         context.say("cli.serve_curl", &[]);
-        print::out(&format!("{}\n", curl(&endpoint, &service, secret)))?;
+        print::out(&format!("{}\n", text(Tool::Curl)))?;
         context.say("cli.serve_python", &[]);
-        print::out(&format!("{}\n", python(&endpoint, &service, secret)))
+        print::out(&format!("{}\n", text(Tool::Python)))
     }
 
     /// The name of the model and the reference of the version to serve, imported if it is not there.
     fn version(&self, context: &Context, link: &mut Link) -> Result<(String, String), print::End> {
         let models = model::all(link)?;
-        let is_reference = self.source != "starter"
+        let is_reference = !["starter", "embedder"].contains(&self.source.as_str())
             && !HubSource::is_meant(&self.source)
             && !std::path::Path::new(&self.source).exists();
         if is_reference {
@@ -122,7 +124,7 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
         ModelSource::Starter => written == "starter" || written.starts_with(STARTER_ORIGIN),
         ModelSource::Path { path, .. } => written == path,
         ModelSource::Folder { path, .. } => written == path,
-        ModelSource::Pip { .. } => false,
+        ModelSource::Pip { package, member, .. } => written == format!("pip:{package}:{member}"),
         ModelSource::Hub(source) => {
             let (repo, file) = (format!("{}:{}@", source.hub.word(), source.repo), source.file.to_lowercase());
             source.revision.is_empty() && written.starts_with(&repo) && written.to_lowercase().contains(&file)
@@ -134,8 +136,8 @@ fn imported(models: &[ModelView], source: &ModelSource) -> Option<(String, Strin
     })
 }
 
-/// Publishes the version, unless the service has it already, and waits until it answers.
-fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Result<(), print::End> {
+/// Publishes the version, unless the service has it already, and waits until it answers. Says whether it makes embeddings.
+fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Result<bool, print::End> {
     let services = answer!(link.ask(Request::Services)?, Services);
     let old = services.into_iter().find(|s| s.record.name == name);
     let view = match old {
@@ -148,6 +150,7 @@ fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Res
                 slots: record.map_or(0, |r| r.slots),
                 context_tokens: record.map_or(0, |r| r.context_tokens),
                 price: record.map_or(Price::default(), |r| r.price),
+                keep: None,
             };
             let view = *answer!(context.change(link, "publish", request)?, Service);
             if view.record.wanted {
@@ -158,8 +161,7 @@ fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Res
             }
         }
     };
-    service::wait_until_on(context, view)?;
-    Ok(())
+    Ok(service::wait_until_on(context, view)?.is_encoder)
 }
 
 /// Lets application `quick` call the service, beside what it could call before.
@@ -180,80 +182,9 @@ fn allow(context: &Context, link: &mut Link, service: &str) -> Result<(), print:
     }
 }
 
-/// How a client reaches the daemon's HTTP.
-#[derive(Debug, PartialEq, Eq)]
-struct Endpoint {
-    base_url: String,
-    /// For a listener on a Unix socket.
-    unix_socket: Option<String>,
-}
-
-impl Endpoint {
-    /// From an address as the daemon's status has it: `127.0.0.1:7878`, `http://…`, or the path of a socket.
-    fn from_listener(address: &str) -> Endpoint {
-        let path = address.strip_prefix("unix:").unwrap_or(address);
-        if path.starts_with('/') {
-            return Endpoint { base_url: "http://localhost/v1".into(), unix_socket: Some(path.to_owned()) };
-        }
-        let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        Endpoint { base_url: format!("http://{address}/v1"), unix_socket: None }
-    }
-}
-
-fn curl(endpoint: &Endpoint, service: &str, secret: &str) -> String {
-    let socket = endpoint.unix_socket.as_ref().map_or_else(String::new, |path| format!(" --unix-socket '{path}'"));
-    let body = json!({ "model": service, "messages": [{ "role": "user", "content": "Hello!" }] });
-    // Double quotes around the header, so that the shell puts $HONE_KEY in.
-    format!(
-        "curl -s{socket} {}/chat/completions -H \"Authorization: Bearer {secret}\" -H 'Content-Type: application/json' -d '{body}'",
-        endpoint.base_url
-    )
-}
-
-fn python(endpoint: &Endpoint, service: &str, secret: &str) -> String {
-    let key = if secret == "$HONE_KEY" { "os.environ['HONE_KEY']".to_owned() } else { format!("'{secret}'") };
-    let client = match &endpoint.unix_socket {
-        None => format!("openai.OpenAI(base_url='{}', api_key={key})", endpoint.base_url),
-        Some(path) => format!(
-            "openai.OpenAI(base_url='{}', api_key={key}, http_client=httpx.Client(transport=httpx.HTTPTransport(uds='{path}')))",
-            endpoint.base_url
-        ),
-    };
-    let imports = match &endpoint.unix_socket {
-        None => "import openai, os",
-        Some(_) => "import httpx, openai, os",
-    };
-    format!(
-        "{imports}\nclient = {client}\nanswer = client.chat.completions.create(model='{service}', messages=[{{'role': 'user', 'content': 'Hello!'}}])\nprint(answer.choices[0].message.content)"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints() {
-        for address in ["127.0.0.1:7878", "http://127.0.0.1:7878", "http://127.0.0.1:7878/"] {
-            assert_eq!(Endpoint::from_listener(address).base_url, "http://127.0.0.1:7878/v1", "{address}");
-        }
-        for address in ["unix:/s/run/http.sock", "/s/run/http.sock"] {
-            assert_eq!(Endpoint::from_listener(address).unix_socket.as_deref(), Some("/s/run/http.sock"));
-        }
-    }
-
-    #[test]
-    fn printed_lines() {
-        let tcp = Endpoint::from_listener("127.0.0.1:7878");
-        let unix = Endpoint::from_listener("unix:/s/run/http.sock");
-        let lines = [
-            curl(&tcp, "starter", "hone-abc"),
-            curl(&unix, "starter", "$HONE_KEY"),
-            python(&tcp, "starter", "hone-abc"),
-            python(&unix, "starter", "$HONE_KEY"),
-        ];
-        insta::assert_snapshot!("serve", lines.join("\n\n"));
-    }
 
     #[test]
     fn the_same_source_is_imported_once() {

@@ -4,15 +4,18 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use hone_protocol::catalogue::Language;
+use hone_protocol::catalogue::{self, Language};
 use hone_protocol::dataset::ChatMessage;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::request::{ChatEnd, Request, StreamPart};
-use hone_protocol::service::{Price, ServiceState, ServiceView};
+use hone_protocol::request::{Answer, ChatEnd, Request, StreamPart};
+use hone_protocol::service::{Keep, Price, ServiceState, ServiceView};
 use hone_protocol::worker::Sampling;
 
 use super::context::{Context, answer};
+use super::howto::Howto;
+use super::service_bench::Bench;
+use super::stats::StatsVerb;
 use super::watch::{self, Fact};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
@@ -29,6 +32,10 @@ pub(super) enum Verb {
     Start(Start),
     Stop(Stop),
     Call(Call),
+    Howto(Howto),
+    Stats(StatsVerb),
+    Delete(Delete),
+    Bench(Bench),
 }
 
 impl Verb {
@@ -39,6 +46,10 @@ impl Verb {
             Verb::Start(verb) => verb.run(context),
             Verb::Stop(verb) => verb.run(context),
             Verb::Call(verb) => verb.run(context),
+            Verb::Howto(verb) => verb.run(context),
+            Verb::Stats(verb) => verb.run(context),
+            Verb::Delete(verb) => verb.run(context),
+            Verb::Bench(verb) => verb.run(context),
         }
     }
 }
@@ -88,9 +99,26 @@ pub(super) struct Publish {
     /// Price of a million completion tokens.
     #[arg(long, value_name = "PRICE", value_parser = micros)]
     price_out: Option<u64>,
+    /// While nobody asks: ready (loaded until its memory is needed), pinned (always loaded), or so many minutes.
+    #[arg(long, value_name = "ready|pinned|MINUTES", value_parser = keep)]
+    keep: Option<Keep>,
     /// Do not wait until it answers.
     #[arg(long)]
     detach: bool,
+}
+
+/// Reads `--keep`.
+fn keep(text: &str) -> Result<Keep, String> {
+    match text {
+        "ready" => Ok(Keep::Ready),
+        "pinned" => Ok(Keep::Pinned),
+        minutes => minutes
+            .parse()
+            .ok()
+            .filter(|minutes| *minutes > 0)
+            .map(Keep::Minutes)
+            .ok_or_else(|| "type ready, pinned, or a number of minutes from 1".to_owned()),
+    }
 }
 
 impl Publish {
@@ -109,6 +137,7 @@ impl Publish {
                 cached_micros: self.price_cached.or(old_price.cached_micros),
                 output_micros: self.price_out.or(old_price.output_micros),
             },
+            keep: self.keep,
         };
         let view = answer!(context.change(&mut link, "publish", request)?, Service);
         let view = if self.detach { *view } else { wait_until_on(context, *view)? };
@@ -149,6 +178,26 @@ impl Stop {
         let request = Request::SetService { name: self.name, wanted: false };
         let view = answer!(context.change(&mut context.link()?, "stop", request)?, Service);
         show(context, &view)
+    }
+}
+
+/// Delete a service for good. Refused while it is on or something uses it; the ledger keeps its name.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone service delete desk")]
+pub(super) struct Delete {
+    /// Name of the service.
+    name: String,
+}
+
+impl Delete {
+    fn run(self, context: &Context) -> Outcome {
+        let request = Request::DeleteService { name: self.name.clone() };
+        let done: Answer = context.change(&mut context.link()?, "delete", request)?;
+        if context.json {
+            return print::json(&done);
+        }
+        context.say("cli.service_deleted", &[("service", &self.name)]);
+        Ok(())
     }
 }
 
@@ -245,8 +294,16 @@ pub(super) fn chat(
     messages: Vec<ChatMessage>,
     args: &SamplingArgs,
 ) -> Result<(String, ChatEnd), print::End> {
-    let request =
-        Request::Chat { service: service.to_owned(), messages, sampling: args.sampling()?, tokens_max: args.tokens };
+    let request = Request::Chat {
+        service: service.to_owned(),
+        messages,
+        sampling: args.sampling()?,
+        tokens_max: args.tokens,
+        typical_p: None,
+        stop: None,
+        format: None,
+        chances: None,
+    };
     let mut whole = String::new();
     let answer = link.ask_streaming_while(request, |part| {
         let StreamPart::Text { text, .. } = part else { return Ok(()) };
@@ -291,7 +348,7 @@ pub(super) fn wait_until_on(context: &Context, view: ServiceView) -> Result<Serv
         };
         let Some(view) = view else { return Err(Failure::not_found("service", &name)) };
         match &view.state {
-            ServiceState::On => Ok(Some(view.clone())),
+            ServiceState::On | ServiceState::Asleep => Ok(Some(view.clone())),
             ServiceState::Starting => Ok(None),
             ServiceState::Waiting { failure, .. } => {
                 if told.as_ref() != Some(&failure.message_en) {
@@ -318,7 +375,7 @@ fn show(context: &Context, view: &ServiceView) -> Outcome {
 }
 
 /// A decimal number of units as micro-units, exactly.
-fn micros(text: &str) -> Result<u64, String> {
+pub(super) fn micros(text: &str) -> Result<u64, String> {
     let wrong = || "a price is a decimal number like 0.15, with at most six digits behind the point".to_owned();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
@@ -330,12 +387,18 @@ fn micros(text: &str) -> Result<u64, String> {
     units.checked_mul(1_000_000).and_then(|m| m.checked_add(micros)).ok_or_else(wrong)
 }
 
+/// Catalogue key of what a service is for.
+fn kind(view: &ServiceView) -> &'static str {
+    if view.is_encoder { "services.embeddings" } else { "services.chat" }
+}
+
 fn table(language: Language, services: &[ServiceView]) -> Table {
     let mut table = Table::new(
         language,
         &[
             "cli.col.service",
             "cli.col.version",
+            "cli.col.kind",
             "cli.col.state",
             "cli.col.active",
             "cli.col.waiting",
@@ -350,6 +413,7 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
         table.row(vec![
             view.record.name.as_str().into(),
             view.version_reference.as_str().into(),
+            catalogue::text(language, kind(view)).into(),
             print::service_state(language, &view.state),
             Cell::number(view.active),
             Cell::number(view.waiting),
@@ -365,6 +429,8 @@ fn table(language: Language, services: &[ServiceView]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use hone_protocol::value::Pico;
+
     use super::*;
 
     #[test]
@@ -389,6 +455,8 @@ mod tests {
             completion_tokens: 11,
             first_token_ms,
             total_ms,
+            version: "desk@1".into(),
+            amount: Pico(0),
         };
         assert_eq!(chat_args(&end(500, 1500))[4].1, "10.0");
         assert_eq!(chat_args(&end(0, 1100))[4].1, "9.1");
@@ -403,7 +471,8 @@ mod tests {
         let mut failed = on.clone();
         failed.record.price = Price::default();
         failed.state = ServiceState::Failed { failure: Failure::new(FailureCode::WorkerDied, "signal 9") };
-        insta::assert_snapshot!("service-list", table(Language::En, &[on.clone(), failed]).render(false));
+        let encoder = ServiceView { is_encoder: true, ..on.clone() };
+        insta::assert_snapshot!("service-list", table(Language::En, &[on.clone(), failed, encoder]).render(false));
         insta::assert_snapshot!("service-list-zh", table(Language::Zh, &[on]).render(false));
     }
 }

@@ -127,11 +127,20 @@ pub(super) struct Plan {
 impl Plan {
     fn run(self, context: &Context) -> Outcome {
         let (mut link, spec) = self.run.spec(context)?;
+        let threads = spec.params.threads;
         let plan = answer!(link.ask(Request::PlanTrain { spec: Box::new(spec) })?, Plan);
         if context.json {
             return print::json(&plan);
         }
-        print::out(&plan_text(context.language, &plan))
+        let pools = answer!(link.ask(Request::Pools)?, Pools);
+        let status = answer!(link.ask(Request::Status)?, Status);
+        let mut text = plan_text(context.language, &plan);
+        let price = pools.first().map(|pool| pool.price).unwrap_or_default();
+        if let Some(cost) = price.of_plan(&plan, threads, status.machine.cores) {
+            let cost = format!("{} {}", cost.rounded(), status.currency);
+            text.push_str(&print::pairs(context.language, &[("cli.col.about_cost", cost)]));
+        }
+        print::out(&text)
     }
 }
 

@@ -212,6 +212,21 @@ fn control_c_stops_an_answer_first_and_leaves_at_the_second_press() {
 }
 
 #[test]
+fn nobody_talks_to_a_service_of_embeddings() {
+    let mut facts = sample::filled();
+    let mut service = sample::service();
+    service.record.name = "vectors".into();
+    service.is_encoder = true;
+    facts.services.push(service);
+    let mut bench = Bench::new(Language::En, facts);
+    bench.app.open(Place::Chat("vectors".into()));
+    bench.typed("hello");
+    bench.key(KeyEvent::from(KeyCode::Enter));
+    assert!(bench.asks().iter().all(|(_, request)| !matches!(request, Request::Chat { .. })));
+    assert!(bench.picture((100, 30)).contains("vectors makes embeddings and does not talk"));
+}
+
+#[test]
 fn the_real_cursor_stands_where_text_is_typed() {
     let mut bench = Bench::new(Language::Zh, sample::filled());
     bench.app.open(Place::Chat("desk".into()));

@@ -2,6 +2,7 @@
 //! import form. Never here: more rows than are shown.
 
 mod rows;
+mod through;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::dataset::{
@@ -41,6 +42,8 @@ enum Level {
     Rows,
     OneRow,
     Form,
+    /// The form that sends a dataset through a service.
+    Through,
 }
 
 type RowsKey = (String, u64);
@@ -143,6 +146,10 @@ impl Datasets {
     }
 
     fn submit(&mut self, desk: &mut Desk<'_>) {
+        if self.level == Level::Through {
+            let spec = through::spec(&self.form);
+            return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+        }
         let path = self.form.value("path").to_owned();
         let source = if self.form.value("source") == "preset" {
             DatasetSource::Preset { name: PRESET.to_owned() }
@@ -162,7 +169,7 @@ impl Datasets {
             _ => RowFormat::Detect,
         };
         let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
     }
 
     /// The versions whose template a row can be rendered with.
@@ -255,12 +262,13 @@ impl Screen for Datasets {
             Level::Rows => vec![name],
             Level::OneRow => vec![name, self.current_row().map(|r| format!("#{}", r.row_id)).unwrap_or_default()],
             Level::Form => vec![view.t("datasets.import").to_owned()],
+            Level::Through => vec![view.t("datasets.through").to_owned()],
         }
     }
 
     fn context(&self) -> Context {
         let typing = match self.level {
-            Level::Form => self.form.is_editing(),
+            Level::Form | Level::Through => self.form.is_editing(),
             Level::List => self.list.filtering,
             _ => false,
         };
@@ -268,12 +276,12 @@ impl Screen for Datasets {
     }
 
     fn takes_digits(&self) -> bool {
-        self.level == Level::Form && self.form.takes_digits()
+        self.in_form() && self.form.takes_digits()
     }
 
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
         match self.level {
-            Level::Form => form_offers("form.go"),
+            Level::Form | Level::Through => form_offers("form.go"),
             Level::Rows => {
                 let mut offers = vec![offer(Action::Down, "hint_row.choose"), offer(Action::Out, "act.out")];
                 if self.current_row().is_some() {
@@ -302,6 +310,9 @@ impl Screen for Datasets {
                 if self.selected(view).is_some() {
                     offers.push(offer(Action::Enter, "datasets.rows_of"));
                     offers.push(offer(Action::Run, "datasets.train_on"));
+                    if !view.mirror.services().is_empty() {
+                        offers.push(offer(Action::Try, "datasets.through"));
+                    }
                     offers.push(offer(Action::Copy, "models.copy_name"));
                 }
                 offers.push(offer(Action::New, "datasets.import"));
@@ -315,7 +326,7 @@ impl Screen for Datasets {
 
     fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
         match self.level {
-            Level::Form => match action {
+            Level::Form | Level::Through => match action {
                 Action::Out => self.level = Level::List,
                 action => match self.form.act(action, &desk.view) {
                     FormReply::No => return false,
@@ -341,6 +352,10 @@ impl Screen for Datasets {
                         desk.open(Place::NewRun { base: String::new(), dataset: d.record.name.clone() });
                     }
                     (Action::Copy, Some(d)) => desk.copy(d.record.name.clone()),
+                    (Action::Try, Some(d)) if !desk.view.mirror.services().is_empty() => {
+                        self.form = through::form(&desk.view, &d.record.name);
+                        self.level = Level::Through;
+                    }
                     _ => return false,
                 }
             }
@@ -350,7 +365,7 @@ impl Screen for Datasets {
 
     fn key(&mut self, key: KeyEvent, _: &mut Desk<'_>) {
         match self.level {
-            Level::Form => {
+            Level::Form | Level::Through => {
                 self.form.key(key);
             }
             _ => self.list.type_key(key),
@@ -358,7 +373,7 @@ impl Screen for Datasets {
     }
 
     fn paste(&mut self, text: &str, _: &mut Desk<'_>) -> bool {
-        let typing = self.level == Level::Form && self.form.is_editing();
+        let typing = self.in_form() && self.form.is_editing();
         if typing {
             self.form.paste(text);
         }
@@ -439,7 +454,7 @@ impl Screen for Datasets {
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         match self.level {
-            Level::Form => {
+            Level::Form | Level::Through => {
                 let mut more = Page::new();
                 more.blank().text(view.t("form.r_goes"), Token::Accent);
                 self.form.draw(canvas, area, view, more);
@@ -482,6 +497,10 @@ impl Screen for Datasets {
 }
 
 impl Datasets {
+    fn in_form(&self) -> bool {
+        matches!(self.level, Level::Form | Level::Through)
+    }
+
     fn rows_key(&self) -> Option<RowsKey> {
         self.rows.asked().cloned()
     }

@@ -1,42 +1,30 @@
-//! How a service is called from outside: curl, Python and the OpenAI client, with the real address and name filled in.
-//! Never here: a secret; keys are shown once, when they are made.
+//! How a service is called from outside, as a sheet: what `hone_protocol::snippet` writes, with the address that is
+//! listened on. Never here: a secret; keys are shown once, when they are made.
+
+use hone_protocol::snippet::{self, Call, Endpoint, KEY_VARIABLE, Tool};
 
 use super::View;
 use crate::theme::Token;
 use crate::widgets::canvas::{Piece, piece};
 
-/// Where the text stands for a key.
-pub(super) const KEY_VARIABLE: &str = "HONE_KEY";
+/// Where the endpoint listens, or what stands for it while nothing does.
+pub(super) fn endpoint(view: &View<'_>) -> Endpoint {
+    Endpoint::of(&view.mirror.http()).unwrap_or_else(|| Endpoint::from_listener("127.0.0.1:PORT"))
+}
 
-/// Base address of the endpoint, or what stands for it while nothing listens.
-pub(super) fn base_address(view: &View<'_>) -> String {
-    let mut addresses = view.mirror.http();
-    addresses.sort_by_key(|a| !a.starts_with("http"));
-    match addresses.into_iter().next() {
-        Some(address) => address,
-        None => "http://127.0.0.1:PORT".to_owned(),
-    }
+/// Base address of the endpoint, with `/v1`.
+pub(super) fn base_url(view: &View<'_>) -> String {
+    endpoint(view).base_url
 }
 
 /// A curl line that works once the key is in the environment.
 pub(super) fn curl(view: &View<'_>, service: &str) -> String {
-    format!(
-        "curl {}/v1/chat/completions \\\n  -H \"Authorization: Bearer ${KEY_VARIABLE}\" \\\n  \
-         -H 'Content-Type: application/json' \\\n  -d '{{\"model\": \"{service}\", \"stream\": true,\n       \
-         \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'",
-        base_address(view)
-    )
+    snippet::snippet(Tool::Curl, &endpoint(view), &Call::first(service, is_encoder(view, service))).unwrap_or_default()
 }
 
-/// The same with the official Python client.
-pub(super) fn python(view: &View<'_>, service: &str) -> String {
-    format!(
-        "import os\nfrom openai import OpenAI\n\nclient = OpenAI(base_url=\"{}/v1\", api_key=os.environ[\"{KEY_VARIABLE}\"])\n\
-         for part in client.chat.completions.create(\n    model=\"{service}\", stream=True,\n    \
-         messages=[{{\"role\": \"user\", \"content\": \"Hello\"}}],\n):\n    if part.choices:\n        \
-         print(part.choices[0].delta.content or \"\", end=\"\", flush=True)",
-        base_address(view)
-    )
+/// Whether a service makes embeddings and no chats.
+fn is_encoder(view: &View<'_>, service: &str) -> bool {
+    view.mirror.services().iter().any(|s| s.is_encoder && s.record.name == service)
 }
 
 /// The same from the command line of hone, which needs no key.
@@ -53,9 +41,13 @@ pub(super) fn lines(view: &View<'_>, service: &str) -> Vec<Piece> {
         lines.extend(body.lines().map(|l| piece(format!("  {l}"), Token::Text)));
         lines.push(piece("", Token::Text));
     };
-    section("curl", &curl(view, service));
-    section("Python (openai)", &python(view, service));
-    section(view.t("howto.command"), &command(service));
+    let is_encoder = is_encoder(view, service);
+    if !is_encoder {
+        section(view.t("howto.command"), &command(service));
+    }
+    for (tool, text) in snippet::all(&endpoint(view), &Call::first(service, is_encoder)) {
+        section(tool.title(), &text);
+    }
     if view.mirror.http().is_empty() {
         lines.push(piece(view.t("howto.no_listener"), Token::Warn));
     }
@@ -72,10 +64,12 @@ mod tests {
         let mut mirror = Mirror::default();
         mirror.replace(crate::screens::sample::filled());
         let view = View::plain(&mirror);
-        for text in [curl(&view, "desk"), python(&view, "desk")] {
-            assert!(text.contains("http://127.0.0.1:8080/v1"), "{text}");
-            assert!(text.contains("desk") && text.contains(KEY_VARIABLE));
+        let text: Vec<String> = lines(&view, "desk").iter().map(|line| line.text.clone()).collect();
+        let text = text.join("\n");
+        for tool in Tool::ALL {
+            assert!(text.contains(tool.title()), "{text}");
         }
+        assert!(text.contains("http://127.0.0.1:8080/v1") && text.contains(KEY_VARIABLE), "{text}");
         // What stands between the quotes of -d is JSON.
         let curl = curl(&view, "desk");
         let body = curl.split("-d '").nth(1).unwrap().trim_end_matches('\'');

@@ -2,6 +2,7 @@
 //! Never here: what a job makes.
 
 use crossterm::event::{KeyCode, KeyEvent};
+use hone_protocol::batch::BatchSpec;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
@@ -30,7 +31,7 @@ pub(super) fn offers(job: &JobView) -> Vec<Offer> {
     let is_training = matches!(job.record.spec, JobSpec::Train(_));
     match job.shown {
         ShownState::Running | ShownState::Queued => {
-            if is_training {
+            if is_training || matches!(job.record.spec, JobSpec::Batch(_)) {
                 offers.push(offer(Action::Pause, "jobs.pause"));
             }
             offers.push(offer(Action::Stop, "jobs.stop"));
@@ -269,6 +270,7 @@ fn made(view: &View<'_>, job: &JobView) -> Option<Place> {
             JobState::Succeeded(JobResult::Model(id)),
         ) => view.mirror.version(*id).map(|v| Place::Model(v.reference.clone())),
         (JobSpec::ImportDataset { name, .. }, JobState::Succeeded(_)) => Some(Place::Dataset(name.clone())),
+        (JobSpec::Batch(BatchSpec::Dataset(batch)), JobState::Succeeded(_)) => Some(Place::Dataset(batch.name.clone())),
         (JobSpec::Evaluate(_), JobState::Succeeded(_)) => Some(Place::Area(crate::action::Area::Evaluation)),
         _ => None,
     }
@@ -432,6 +434,15 @@ fn detail(view: &View<'_>, job: &JobView, page: &mut Page, glyphs: &crate::glyph
     page.line(vec![job_state(view, job, glyphs), piece(format!("  {}", job_progress(view, job)), Token::Muted)]);
     if let Some(share) = job_share(job) {
         page.meter(share, number::percent(share));
+    }
+    if let (JobSpec::Batch(spec), Some(counts)) = (&job.record.spec, &job.record.batch) {
+        let (from, to) = spec.ends();
+        page.fact(view.t("batch.from"), from);
+        page.fact(view.t("batch.to"), to);
+        page.fact(view.t("batch.payer"), spec.payer().to_owned());
+        page.fact(view.t("batch.answered"), format!("{} / {}", counts.answered, counts.rows));
+        page.fact(view.t("batch.failed"), counts.failed.to_string());
+        page.fact(view.t("batch.tokens"), format!("{} + {}", counts.prompt_tokens, counts.completion_tokens));
     }
     match &job.record.state {
         JobState::Failed(failure) => {

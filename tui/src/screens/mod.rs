@@ -37,6 +37,7 @@ use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form::Both;
 use hone_protocol::id::JobId;
+use hone_protocol::note::NoteKind;
 use hone_protocol::request::{Answer, Request, StreamPart};
 use hone_protocol::train::TrainSpec;
 use ratatui::layout::Rect;
@@ -166,12 +167,24 @@ pub(crate) enum Errand {
     Compared(u8),
     /// What a run would do.
     Plan,
-    /// A chat answer.
-    Chat,
+    /// A chat answer, by its column in the playground.
+    Chat(u8),
+    /// How many tokens a talk has.
+    Count,
+    /// The judgements for a dataset, in numbers.
+    Judged,
+    /// Names of kept things.
+    Notes(NoteKind),
+    /// A kept thing.
+    Note(NoteKind),
+    /// Something was kept; only a failure is told.
+    Saved(NoteKind),
     /// Ledger rows.
     Ledger,
-    /// A month's bill.
-    Bill,
+    /// What was used.
+    Usage,
+    /// How services did.
+    Stats,
     /// Results of an evaluation.
     Results,
     /// What touched a version.
@@ -209,6 +222,10 @@ pub(crate) enum Deed {
     Limits,
     /// A key was made.
     Key,
+    /// A service was removed.
+    DeleteService,
+    /// A payment was entered.
+    Pay,
     /// A key was revoked.
     Revoke,
     /// A job was cancelled.
@@ -217,6 +234,12 @@ pub(crate) enum Deed {
     Pause,
     /// A job goes on.
     Resume,
+    /// Answers were judged.
+    Judge,
+    /// A judgement was taken back.
+    Unjudge,
+    /// A kept thing was dropped.
+    DropNote,
 }
 
 impl Deed {
@@ -234,10 +257,15 @@ impl Deed {
             Deed::Application => "done.application",
             Deed::Limits => "done.limits",
             Deed::Key => "done.key",
+            Deed::DeleteService => "done.delete_service",
+            Deed::Pay => "done.pay",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",
             Deed::Pause => "done.pause",
             Deed::Resume => "done.resume",
+            Deed::Judge => "done.judge",
+            Deed::Unjudge => "done.unjudge",
+            Deed::DropNote => "done.drop_note",
         }
     }
 }

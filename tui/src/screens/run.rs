@@ -480,6 +480,7 @@ impl RunView {
             training::plan_facts(view, plan, page);
         }
         if let JobSpec::Train(spec) = &job.record.spec {
+            training::cost_facts(view, job.plan.as_ref(), spec.params.threads, job.record.compute, page);
             page.blank();
             page.fact(view.t("col.base"), spec.base.clone());
             page.fact(view.t("word.dataset"), spec.dataset.clone());

@@ -1,7 +1,7 @@
 //! Services, applications, keys and ledger rows as list rows and pages. Never here: keys, forms or requests.
 
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Outcome, Usage};
-use hone_protocol::service::{ServiceState, ServiceView};
+use hone_protocol::service::{Keep, ServiceState, ServiceView};
 
 use super::View;
 use super::howto;
@@ -27,7 +27,7 @@ pub(super) fn service_row(view: &View<'_>, service: &ServiceView, glyphs: &crate
         cells: vec![
             piece(cell(&service.record.name), Token::Text),
             service_state(view, service, glyphs),
-            piece(cell(&service.version_reference), Token::Muted),
+            piece(served(view, service), Token::Muted),
             piece(number::grouped(service.requests), Token::Text),
             piece(
                 if service.memory_bytes == 0 { "-".into() } else { number::bytes(service.memory_bytes) },
@@ -35,6 +35,12 @@ pub(super) fn service_row(view: &View<'_>, service: &ServiceView, glyphs: &crate
             ),
         ],
     }
+}
+
+/// What a service serves; of one that does not chat, that too.
+fn served(view: &View<'_>, service: &ServiceView) -> String {
+    let version = cell(&service.version_reference);
+    if service.is_encoder { format!("{version} {}", view.t("services.embeddings")) } else { version }
 }
 
 /// An application in the list.
@@ -155,12 +161,20 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     }
     page.blank();
     page.fact_as(view.t("word.version"), service.version_reference.clone(), Token::Accent);
-    page.fact(view.t("services.address"), format!("{}/v1", howto::base_address(view)));
+    let kind = if service.is_encoder { "services.embeddings" } else { "services.chat" };
+    page.fact(view.t("col.kind"), view.t(kind).to_owned());
+    page.fact(view.t("services.address"), howto::base_url(view));
     page.fact(view.t("field.slots"), service.record.slots.to_string());
     page.fact(
         view.t("field.context"),
         view.fill("models.tokens", &[("n", &number::grouped(u64::from(service.record.context_tokens)))]),
     );
+    let keep = match service.record.keep.unwrap_or_default() {
+        Keep::Ready => "ready".to_owned(),
+        Keep::Pinned => "pinned".to_owned(),
+        Keep::Minutes(minutes) => format!("{minutes} min"),
+    };
+    page.fact(view.t("field.keep"), keep);
     page.fact(
         view.t("col.memory"),
         if service.memory_bytes == 0 { "-".into() } else { number::bytes(service.memory_bytes) },
@@ -177,7 +191,6 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     page.blank().heading(view.t("services.price"));
     page.fact(view.t("col.prompt"), price_text(view, service.record.price.input_micros));
     page.fact(view.t("col.answer"), price_text(view, service.record.price.output_micros));
-    page.blank().text(view.t("services.i_shows"), Token::Muted);
 }
 
 /// Sums over ledger rows.
@@ -204,6 +217,9 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());
+    if application.compute.rows > 0 {
+        page.fact(view.t("services.computing"), application.compute.amount.rounded());
+    }
     page.blank().heading(view.t("col.keys"));
     for key in &application.keys {
         page.fact(&short_key(key), format!("{}  {}", cell(&key.label), key_state(view, key)));

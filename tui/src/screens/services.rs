@@ -2,21 +2,22 @@
 //! a request, or a secret after it was shown.
 
 mod forms;
+#[cfg(test)]
+mod pictures;
+mod usage;
 
 use crossterm::event::KeyEvent;
-use hone_protocol::application::{ApplicationView, KeyRecord, LedgerRow, Usage};
+use hone_protocol::application::{ApplicationView, Budget, KeyRecord};
 use hone_protocol::failure::Failure;
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::service::ServiceView;
+use hone_protocol::service::{Keep, ServiceState, ServiceView};
+use hone_protocol::snippet::KEY_VARIABLE;
 use ratatui::layout::Rect;
 
-use super::howto::{self, KEY_VARIABLE};
+use super::howto;
 use super::models::form_offers;
 use super::panes::{draw_empty, draw_tabs, panes};
-use super::service_pages::{
-    application_page, application_row, key_row, ledger_row, service_page, service_row, short_key, usage_facts,
-};
-use super::window::Window;
+use super::service_pages::{application_page, application_row, key_row, service_page, service_row, short_key};
 use super::{Class, Deed, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
 use crate::keymap::Context;
@@ -27,9 +28,8 @@ use crate::widgets::form::{Form, FormReply};
 use crate::widgets::list::{Column, Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
+use usage::UsagePane;
 
-/// Ledger rows that are shown.
-const LEDGER_ROWS: u32 = 200;
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Tab {
     #[default]
@@ -51,10 +51,8 @@ enum FormKind {
     Publish,
     Application,
     Key,
+    Pay,
 }
-
-/// What a month's bill sums up to: total, amount rounded, currency.
-type BillSum = (Usage, String, String);
 
 /// The area.
 #[derive(Default)]
@@ -62,8 +60,7 @@ pub(crate) struct Services {
     tab: Tab,
     lists: [Listing; 4],
     form: Option<(FormKind, Form)>,
-    ledger: Window<u64, Vec<LedgerRow>>,
-    bill: Window<(String, u64), BillSum>,
+    usage: UsagePane,
 }
 
 fn keys<'a>(view: &View<'a>) -> Vec<(&'a ApplicationView, &'a KeyRecord)> {
@@ -81,9 +78,7 @@ impl Services {
             Tab::Services => view.mirror.services().iter().map(|s| service_row(view, s, glyphs)).collect(),
             Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
-            Tab::Usage => {
-                self.ledger.get().map(|rows| rows.iter().map(|r| ledger_row(view, r)).collect()).unwrap_or_default()
-            }
+            Tab::Usage => self.usage.rows(view),
         };
         self.lists[self.tab as usize].passing(rows)
     }
@@ -141,6 +136,14 @@ impl Services {
                 Some(s) if s.record.wanted == (action == Action::Stop) => Self::switch(s, desk),
                 _ => return false,
             },
+            (Tab::Usage, Action::Left | Action::Right) => self.usage.turn(action == Action::Right),
+            (Tab::Services, Action::Delete) => match self.service(&view) {
+                Some(s) if !s.record.wanted => delete(desk, s),
+                _ => return false,
+            },
+            (Tab::Applications, Action::Add) if self.application(&view).is_some_and(is_prepaid) => {
+                self.pay_form(&view);
+            }
             (Tab::Services, Action::Try) => match self.service(&view) {
                 Some(s) => desk.open(Place::Chat(s.record.name.clone())),
                 None => return false,
@@ -160,11 +163,20 @@ impl Services {
             (Tab::Services, Action::Edit) => match self.service(&view) {
                 Some(s) => {
                     let (name, version) = (s.record.name.clone(), s.version_reference.clone());
+                    let keep = s.record.keep.unwrap_or_default();
                     self.publish_form(&view, &version);
                     if let Some((_, form)) = &mut self.form {
                         form.set("name", name);
                         form.set("slots", s.record.slots.to_string());
                         form.set("context", s.record.context_tokens.to_string());
+                        match keep {
+                            Keep::Ready => {}
+                            Keep::Pinned => form.set("keep", "pinned"),
+                            Keep::Minutes(minutes) => {
+                                form.set("keep", "minutes");
+                                form.set("minutes", minutes.to_string());
+                            }
+                        }
                     }
                 }
                 None => return false,
@@ -213,15 +225,7 @@ impl Services {
                 c("col.state", 10),
                 c("col.made", 10),
             ],
-            Tab::Usage => vec![
-                c("col.when", 10),
-                c("word.service", 0),
-                c("word.application", 12),
-                c("col.prompt", 8).right(),
-                c("col.answer", 8).right(),
-                c("col.cost", 12).right().from(76),
-                c("col.outcome", 14).from(90),
-            ],
+            Tab::Usage => self.usage.columns(view),
         }
     }
 
@@ -243,7 +247,17 @@ impl Services {
         match self.tab {
             Tab::Services => {
                 if let Some(service) = self.service(view) {
-                    service_page(view, service, &mut page, canvas);
+                    // Where there is little room, a service that is well is told of by its figures.
+                    if view.class < Class::M && service.state == ServiceState::On {
+                        self.usage.stats_page(view, &service.record.name, &mut page);
+                        page.blank();
+                        service_page(view, service, &mut page, canvas);
+                    } else {
+                        service_page(view, service, &mut page, canvas);
+                        page.blank();
+                        self.usage.stats_page(view, &service.record.name, &mut page);
+                    }
+                    page.blank().text(view.t("services.i_shows"), Token::Muted);
                 }
             }
             Tab::Applications => {
@@ -268,32 +282,8 @@ impl Services {
                 }
             }
             Tab::Usage => {
-                page.heading(view.t("services.this_month"));
-                match (self.bill.get(), &self.bill.problem) {
-                    (_, Some(problem)) => {
-                        page.text(format!("! {problem}"), Token::Warn);
-                    }
-                    (Some((usage, rounded, currency)), None) => {
-                        usage_facts(view, usage, &mut page);
-                        page.fact(view.t("col.cost"), format!("{rounded} {currency}"));
-                    }
-                    (None, None) => {
-                        page.text(view.t("datasets.loading"), Token::Muted);
-                    }
-                }
-                page.blank().heading(view.t("services.by_application"));
-                for application in view.mirror.applications() {
-                    let usage = &application.usage;
-                    let said = view.fill(
-                        "services.usage_line",
-                        &[
-                            ("requests", &number::grouped(usage.requests)),
-                            ("tokens", &number::grouped(usage.prompt_tokens + usage.completion_tokens)),
-                            ("cost", &usage.amount.rounded()),
-                        ],
-                    );
-                    page.fact(&application.record.name, said);
-                }
+                let selected = self.selected_key(view);
+                page = self.usage.page(view, selected.as_deref(), canvas);
             }
         }
         page
@@ -307,6 +297,21 @@ fn how_to(desk: &mut Desk<'_>, service: &str) {
     let copy = Some(howto::curl(view, service));
     let sheet = Sheet { title, lines: howto::lines(view, service), copy, scroll: 0 };
     desk.push(Layer::Sheet(sheet));
+}
+
+/// Whether payments of it can be entered.
+fn is_prepaid(application: &ApplicationView) -> bool {
+    matches!(application.record.budget, Some(Budget::Prepaid { .. }))
+}
+
+/// Asks before a service is removed: its name has to be typed.
+fn delete(desk: &mut Desk<'_>, service: &ServiceView) {
+    let name = service.record.name.clone();
+    let title = desk.view.fill("ask.delete_service", &[("name", &name)]);
+    let body = vec![desk.view.t("ask.delete_service_body").to_owned()];
+    let request = Request::DeleteService { name: name.clone() };
+    let wish = Wish::Ask { errand: Errand::Act(Deed::DeleteService), request };
+    desk.push(Layer::ask_name(title, body, name, vec![wish]));
 }
 
 fn revoke(desk: &mut Desk<'_>, application: &ApplicationView, key: &KeyRecord) {
@@ -324,6 +329,7 @@ impl Screen for Services {
             FormKind::Publish => "services.publish",
             FormKind::Application => "services.application",
             FormKind::Key => "services.key",
+            FormKind::Pay => "services.pay",
         });
         let tab = Some(TABS[self.tab as usize].1).filter(|_| self.tab != Tab::Services);
         tab.into_iter().chain(form).map(|k| view.t(k).to_owned()).collect()
@@ -356,6 +362,9 @@ impl Screen for Services {
                         false => offer(Action::Run, "services.start"),
                     });
                     offers.push(offer(Action::Edit, "services.edit"));
+                    if !service.record.wanted {
+                        offers.push(offer(Action::Delete, "services.delete"));
+                    }
                 }
                 offers.push(offer(Action::New, "services.publish"));
                 if self.service(view).is_some() {
@@ -366,7 +375,9 @@ impl Screen for Services {
                 if self.application(view).is_some() {
                     offers.push(offer(Action::Enter, "services.key"));
                     offers.push(offer(Action::Edit, "services.edit"));
-                    offers.push(offer(Action::Add, "services.key"));
+                    let adds =
+                        if self.application(view).is_some_and(is_prepaid) { "services.pay" } else { "services.key" };
+                    offers.push(offer(Action::Add, adds));
                 }
                 offers.push(offer(Action::New, "services.application"));
             }
@@ -376,7 +387,10 @@ impl Screen for Services {
                     offers.push(offer(Action::Delete, "services.revoke"));
                 }
             }
-            Tab::Usage => {}
+            Tab::Usage => {
+                offers.push(offer(Action::Right, "services.period_next"));
+                offers.push(offer(Action::Left, "services.period_next"));
+            }
         }
         offers.push(offer(Action::NextTab, "hint_row.tabs"));
         offers.push(offer(Action::PreviousTab, "hint_row.tabs_back"));
@@ -457,32 +471,17 @@ impl Screen for Services {
     }
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
-        if self.tab != Tab::Usage || desk.view.away {
-            return;
-        }
-        // Another request was metered: the sums of the applications say so.
-        let metered: u64 =
-            desk.view.mirror.applications().iter().map(|a| a.usage.requests + a.usage.completion_tokens).sum();
-        if !self.ledger.is_waiting() && self.ledger.want(metered) {
-            desk.ask(Errand::Ledger, Request::Ledger { application: String::new(), count: LEDGER_ROWS });
-        }
-        let busiest = desk.view.mirror.applications().iter().max_by_key(|a| a.usage.requests);
-        if let Some(name) = busiest.map(|a| a.record.name.clone())
-            && !self.bill.is_waiting()
-            && self.bill.want((name.clone(), metered))
-        {
-            desk.ask(Errand::Bill, Request::Bill { application: name, month: String::new() });
+        match self.tab {
+            _ if desk.view.away => {}
+            Tab::Usage => self.usage.needs(desk),
+            Tab::Services => self.usage.needs_stats(desk),
+            _ => {}
         }
     }
 
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
+        let Some(answer) = self.usage.answer(errand, answer, desk) else { return };
         match (errand, answer) {
-            (Errand::Ledger, Ok(Answer::Ledger(rows))) => self.ledger.take(rows),
-            (Errand::Ledger, Err(failure)) => self.ledger.fail(desk.view.failure(&failure)),
-            (Errand::Bill, Ok(Answer::Bill { total, rounded, currency, .. })) => {
-                self.bill.take((total, rounded, currency))
-            }
-            (Errand::Bill, Err(failure)) => self.bill.fail(desk.view.failure(&failure)),
             (Errand::Act(Deed::Key), Ok(Answer::Key { secret, .. })) => {
                 self.form = None;
                 let view = &desk.view;
@@ -498,6 +497,7 @@ impl Screen for Services {
                 let title = view.t("key.title").to_owned();
                 desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(secret), scroll: 0 }));
             }
+            (Errand::Act(Deed::Pay), Ok(_)) => self.form = None,
             (Errand::Act(Deed::Application), Ok(_)) => {
                 let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
                 self.lists[Tab::Applications as usize].select(name);
@@ -517,8 +517,7 @@ impl Screen for Services {
     }
 
     fn forget(&mut self) {
-        self.ledger.forget();
-        self.bill.forget();
+        self.usage.forget();
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -546,7 +545,7 @@ impl Screen for Services {
         let columns = self.columns(view);
         self.list().draw(canvas, list, &columns, &rows, true);
         if rows.is_empty() && !self.list().is_filtered() {
-            let said = self.ledger.problem.clone().unwrap_or_else(|| view.t("services.no_usage").to_owned());
+            let said = self.usage.problem().unwrap_or_else(|| view.t("services.no_usage").to_owned());
             let room =
                 Rect { x: list.x + 3, y: list.y + 2, width: list.width - 4, height: list.height.saturating_sub(2) };
             Page::new().text(said, Token::Muted).draw_top(canvas, room);

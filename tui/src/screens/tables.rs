@@ -30,6 +30,10 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             let (from, to) = conversion.ends();
             format!("{to} < {from}")
         }
+        JobSpec::Batch(spec) => {
+            let (from, to) = spec.ends();
+            format!("{to} < {from}")
+        }
     };
     one_line(&text)
 }
@@ -42,6 +46,7 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Train(_) => "kind.train",
         JobSpec::Evaluate(_) => "kind.evaluate",
         JobSpec::Register(_) => "kind.register",
+        JobSpec::Batch(_) => "kind.batch",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",
@@ -89,7 +94,8 @@ pub(crate) fn job_progress(view: &View<'_>, job: &JobView) -> String {
                 .remaining_ms
                 .map(|ms| view.fill("jobs.left", &[("t", &number::duration(view.language, ms))]))
                 .unwrap_or_default();
-            [phase, share, left].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("  ")
+            let rate = job.tokens_per_s.map(|rate| format!("{rate:.0} tok/s")).unwrap_or_default();
+            [phase, share, left, rate].into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join("  ")
         }
         ShownState::Queued => one_line(&job.waits_for),
         ShownState::Failed => match &job.record.state {
@@ -123,6 +129,7 @@ pub(crate) fn job_line(view: &View<'_>, job: &JobView, glyphs: &Glyphs) -> Vec<P
 pub(crate) fn service_state(view: &View<'_>, service: &ServiceView, glyphs: &Glyphs) -> Piece {
     let (sign, word, token) = match &service.state {
         ServiceState::Off => ("-", "state.off", Token::Waiting),
+        ServiceState::Asleep => ("-", "state.asleep", Token::Waiting),
         ServiceState::Starting => (".", "state.starting", Token::Running),
         ServiceState::On => (glyphs.ok, "state.on", Token::Ok),
         ServiceState::Waiting { .. } => ("!", "state.waiting", Token::Warn),
@@ -168,6 +175,11 @@ pub(crate) fn dataset_names(view: &View<'_>) -> Vec<String> {
 /// Names of all services.
 pub(crate) fn service_names(view: &View<'_>) -> Vec<String> {
     view.mirror.services().iter().map(|s| s.record.name.clone()).collect()
+}
+
+/// Names of the services that answer a conversation.
+pub(crate) fn chat_names(view: &View<'_>) -> Vec<String> {
+    view.mirror.services().iter().filter(|s| !s.is_encoder).map(|s| s.record.name.clone()).collect()
 }
 
 /// Names of all applications.

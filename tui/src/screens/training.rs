@@ -7,6 +7,7 @@ use hone_protocol::id::JobId;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{TrainPlan, TrainResult, TrainSpec};
+use hone_protocol::usage::ComputeUsage;
 use ratatui::layout::Rect;
 
 use super::compare::{CompareView, RUNS_MAX};
@@ -117,7 +118,7 @@ impl Training {
                 FormReply::Start => {
                     if let Some(spec) = self.draft.spec() {
                         let spec = JobSpec::Train(Box::new(spec));
-                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
                     }
                 }
             },
@@ -185,6 +186,7 @@ impl Training {
             return;
         };
         plan_facts(view, plan, page);
+        cost_facts(view, Some(plan), spec.map_or(0, |spec| spec.params.threads), None, page);
     }
 
     fn draw_form(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -226,6 +228,23 @@ impl Training {
             },
             n => view.fill("form.to_fix", &[("n", &n.to_string())]),
         }
+    }
+}
+
+/// What a run may cost where computing has a price, and what it did cost once an attempt has ended.
+pub(super) fn cost_facts(
+    view: &View<'_>,
+    plan: Option<&TrainPlan>,
+    threads: u32,
+    compute: Option<ComputeUsage>,
+    page: &mut Page,
+) {
+    let (Some(facts), Some(pool)) = (view.mirror.facts(), view.mirror.pools().first()) else { return };
+    if let Some(cost) = plan.and_then(|plan| pool.price.of_plan(plan, threads, facts.machine.cores)) {
+        page.fact(view.t("plan.cost"), format!("{} {}", cost.rounded(), facts.currency));
+    }
+    if let Some(compute) = compute.filter(|_| pool.price.is_set()) {
+        page.fact(view.t("run.cost"), format!("{} {}", compute.amount.rounded(), facts.currency));
     }
 }
 
@@ -511,6 +530,7 @@ pub(super) fn summary(view: &View<'_>, job: &JobView, page: &mut Page, glyphs: &
         page.fact(view.t("col.loss"), format!("{:.3}", result.loss.value()));
         page.fact(view.t("training.speed"), format!("{:.0} {}", result.tokens_per_s, view.t("unit.tokens_per_s")));
         actuals(view, job.plan.as_ref(), result, page);
+        cost_facts(view, job.plan.as_ref(), p.threads, job.record.compute, page);
         if let Some(version) = result.version.and_then(|id| view.mirror.version(id)) {
             page.fact_as(view.t("word.version"), version.reference.clone(), Token::Accent);
         }

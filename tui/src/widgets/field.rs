@@ -31,6 +31,10 @@ pub(crate) enum Rule {
     OneOf,
     /// One of the options, or empty.
     OneOfOrEmpty,
+    /// A whole number, or empty.
+    WholeOrEmpty,
+    /// A JSON object.
+    Schema,
 }
 
 /// One field.
@@ -112,6 +116,12 @@ impl FormField {
         self
     }
 
+    /// With what too low and too high do; both are catalogue keys.
+    pub(crate) fn ends(mut self, too_low: &'static str, too_high: &'static str) -> FormField {
+        (self.too_low, self.too_high) = (both(too_low), both(too_high));
+        self
+    }
+
     /// With a rule.
     pub(crate) fn rule(mut self, rule: Rule) -> FormField {
         self.rule = rule;
@@ -174,7 +184,12 @@ impl FormField {
             }
             FieldKind::Text => match self.rule {
                 Rule::Free => None,
-                Rule::NameOrEmpty | Rule::OneOfOrEmpty if value.is_empty() => None,
+                Rule::NameOrEmpty | Rule::OneOfOrEmpty | Rule::WholeOrEmpty if value.is_empty() => None,
+                Rule::WholeOrEmpty => value.parse::<u64>().is_err().then(|| view.t("form.whole").to_owned()),
+                Rule::Schema => {
+                    let object = serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(value).is_ok();
+                    (!object).then(|| view.t("form.schema").to_owned())
+                }
                 Rule::Name | Rule::NameOrEmpty => (!is_name(value)).then(|| view.t("form.name").to_owned()),
                 Rule::OneOf if value.is_empty() => Some(view.t("form.required").to_owned()),
                 Rule::OneOf | Rule::OneOfOrEmpty => {

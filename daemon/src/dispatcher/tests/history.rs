@@ -59,6 +59,7 @@ fn a_versions_history_is_what_jobs_and_the_audit_log_say_of_it() {
             slots: 1,
             context_tokens: 512,
             price: Price::default(),
+            keep: None,
         },
     )
     .unwrap();

@@ -70,7 +70,7 @@ fn what_is_in_the_trash_cannot_be_used_and_comes_back_with_its_base() {
     desk.ask("the adapter goes into the trash", trash("desk@1")).unwrap();
     desk.ask("then its base can", trash("starter@1")).unwrap();
     desk.start("the daemon starts again");
-    desk.ask("nobody trains from it", Request::Submit { spec: train() }).unwrap_err();
+    desk.ask("nobody trains from it", Request::Submit { spec: train(), payer: None }).unwrap_err();
     desk.ask("nobody publishes it", publish("other")).unwrap_err();
     desk.ask("its service does not start", Request::SetService { name: "desk".into(), wanted: true }).unwrap_err();
     desk.ask("an adapter comes out after its base", restore("desk@1")).unwrap_err();
@@ -95,7 +95,7 @@ fn files_go_when_their_time_is_over_or_by_wish_and_never_a_persons_own() {
     assert_eq!(desk.ask("", purge(&["starter@1"])).unwrap_err().message_en, "starter@1 is used by adapter desk@1");
     let later = |desk: &mut Desk, id: VersionId| {
         let versions = Arc::make_mut(&mut desk.decider().state.versions);
-        Arc::make_mut(versions.get_mut(&id).unwrap()).trashed_at_ms = Some(clock::now_ms() - TRASH_KEPT_MS);
+        Arc::make_mut(versions.get_mut(&id).unwrap()).trashed_at_ms = Some(NOON_MS - TRASH_KEPT_MS);
     };
     later(&mut desk, adapter);
     later(&mut desk, base);

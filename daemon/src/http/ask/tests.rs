@@ -242,7 +242,7 @@ fn values_that_ask_for_nothing_pass_and_unknown_fields_are_reported() {
         "reasoning_effort": "low", "a b\r\nx": 1, "store": false,
     }))
     .unwrap();
-    assert_eq!(ignored_header(&request.ignored).unwrap(), "metadata,reasoning_effort,a?b??x,store");
+    assert_eq!(ignored_header(&request.ignored).unwrap(), "reasoning_effort,a?b??x,store");
     let many: Vec<String> = (0..20).map(|i| format!("f{i}")).collect();
     assert!(ignored_header(&many).unwrap().ends_with("f15,+4"));
     assert_eq!(ignored_header(&[]), None);

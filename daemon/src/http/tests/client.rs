@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::super::{Limits, Listeners, run};
+use super::super::{Hosts, Limits, Listeners, run};
 use super::fake::{Fake, KEY, PATIENCE};
 
 /// A running endpoint.
@@ -29,8 +29,12 @@ impl Server {
     pub(super) fn on(listener: TcpListener, desk: &Fake, limits: Limits) -> Server {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let listeners =
-            Listeners { tcp: vec![listener], hosts: vec!["models.example".to_owned()], limits, ..Listeners::default() };
+        let listeners = Listeners {
+            tcp: vec![listener],
+            hosts: Hosts { names: vec!["models.example".to_owned()], addresses: false },
+            limits,
+            ..Listeners::default()
+        };
         let ended = tokio::spawn(run(listeners, desk.clone(), stopped));
         Server { address, stop, ended }
     }

@@ -1,18 +1,27 @@
 //! A desk that answers by script and writes down what is asked of it. No ledger, no worker.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hone_protocol::application::{LedgerRow, Outcome, amount};
+use hone_protocol::application::{LedgerRow, Outcome, Usage, amount};
+use hone_protocol::batch::{BatchRow, FileBatch, FileRecord};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenizerFacts};
-use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::job::JobView;
 use hone_protocol::service::Price;
+use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
 use tokio::sync::{Semaphore, watch};
 
-use super::super::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, Opening, Piece};
+use crate::dispatcher::Allowance;
+
+use super::super::archive::Archive;
+use super::super::desk::{
+    AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece, Vector,
+};
 
 /// The one good key.
 pub(super) const KEY: &str = "hone_test_key";
@@ -75,6 +84,19 @@ impl Fake {
         }
     }
 
+    fn opening(&self, service: &str) -> Opening {
+        let mut id = [0; 16];
+        // Unix milliseconds of September 2026, as a UUIDv7 has them.
+        id[..6].copy_from_slice(&1_790_000_123_456_u64.to_be_bytes()[2..]);
+        id[15] = u8::try_from(self.asks.lock().unwrap().len()).unwrap();
+        Opening {
+            ledger: LedgerId::from_bytes(id),
+            version_reference: format!("{service}-model@3"),
+            service: service.to_owned(),
+            allowance: Allowance::default(),
+        }
+    }
+
     /// Lets one waiting step go on.
     pub(super) fn open_gate(&self) {
         self.gate.add_permits(1);
@@ -117,6 +139,49 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// The scripted desk keeps no files; what files and batches do is tested on the real one.
+impl Archive for Fake {
+    fn folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
+
+    fn files(&self, _: &Caller) -> Vec<Arc<FileRecord>> {
+        Vec::new()
+    }
+
+    async fn add_file(&self, _: FileRecord) -> Result<(), Failure> {
+        Err(no_files())
+    }
+
+    async fn remove_file(&self, _: &Caller, _: FileId) -> Result<(), Failure> {
+        Err(no_files())
+    }
+
+    fn batches(&self, _: &Caller) -> Vec<JobView> {
+        Vec::new()
+    }
+
+    async fn submit(&self, _: &Caller, _: FileBatch) -> Result<JobView, Failure> {
+        Err(no_files())
+    }
+
+    async fn cancel(&self, _: &Caller, _: JobId) -> Result<JobView, Failure> {
+        Err(no_files())
+    }
+
+    fn rows(&self, _: JobId, _: bool, _: u64, _: usize) -> Result<Vec<BatchRow>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn let_rows_go(&self, _: JobId, _: bool) -> Result<(), Failure> {
+        Err(no_files())
+    }
+}
+
+fn no_files() -> Failure {
+    Failure::new(FailureCode::Unsupported, "the scripted desk keeps no files")
+}
+
 impl Desk for Fake {
     type Answering = FakeAnswering;
 
@@ -139,6 +204,7 @@ impl Desk for Fake {
             version_reference: format!("{name}-model@3"),
             context_tokens: 2048,
             wanted: true,
+            is_encoder: name == "vectors",
         };
         self.scripts.keys().map(callable).collect()
     }
@@ -167,6 +233,36 @@ impl Desk for Fake {
         })
     }
 
+    async fn embed(&self, _: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+        let script = self.scripts[&ask.service].clone();
+        self.note(format!("embed {} {:?}", ask.service, ask.inputs));
+        if let Some(failure) = script.begin {
+            return Err(failure);
+        }
+        let opening = self.opening(&ask.service);
+        let vector = |index| Vector { values: vec![0.6, -0.8, index as f32 / 3.0], was_cut: ask.cut && index == 1 };
+        let vectors = (0..ask.inputs.len()).map(vector).collect();
+        Ok(Embedded { row: row(opening.ledger, Outcome::Complete, 0), opening, vectors })
+    }
+
+    async fn usage(&self, query: UsageQuery) -> Result<UsagePage, Failure> {
+        self.note(format!("usage of {:?} by {:?} from {:?}", query.application, query.by, query.from));
+        Ok(UsagePage {
+            from: query.from,
+            to: query.to,
+            zone: "UTC".into(),
+            currency: "EUR".into(),
+            lines: Vec::new(),
+            next: None,
+            total: Usage::default(),
+            compute: None,
+        })
+    }
+
+    fn metrics(&self) -> String {
+        "hone_jobs 0\n".into()
+    }
+
     async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {
         let script = self.scripts[&ask.service].clone();
         self.note(format!("begin {}", ask.service));
@@ -179,16 +275,8 @@ impl Desk for Fake {
         if let Some(failure) = script.begin {
             return Err(failure);
         }
-        let mut id = [0; 16];
-        // Unix milliseconds of September 2026, as a UUIDv7 has them.
-        id[..6].copy_from_slice(&1_790_000_123_456_u64.to_be_bytes()[2..]);
-        id[15] = u8::try_from(self.asks.lock().unwrap().len()).unwrap();
         Ok(FakeAnswering {
-            opening: Opening {
-                ledger: LedgerId::from_bytes(id),
-                version_reference: format!("{}-model@3", ask.service),
-                service: ask.service,
-            },
+            opening: self.opening(&ask.service),
             steps: script.steps.into(),
             close: script.close,
             close_at_gate: script.close_at_gate,
@@ -277,28 +365,34 @@ impl Answering for FakeAnswering {
             self.desk.note("close fails".to_owned());
             return Err(failure);
         }
-        let price = Price { input_micros: Some(1), cached_micros: None, output_micros: Some(2) };
-        let row = LedgerRow {
-            id: self.opening.ledger,
-            application: ApplicationId::from_bytes([7; 16]),
-            key: None,
-            service: ServiceId::from_bytes([1; 16]),
-            version: VersionId::from_bytes([2; 16]),
-            opened_at_ms: 0,
-            day: "2026-09-21".to_owned(),
-            closed_at_ms: Some(1),
-            outcome,
-            prompt_tokens: 11,
-            cached_tokens: 4,
-            completion_tokens: tokens,
-            price,
-            amount: amount(&price, 11, 4, tokens),
-            user: String::new(),
-            first_token_ms: None,
-        };
+        let row = row(self.opening.ledger, outcome, tokens);
         self.desk.rows.lock().unwrap().push(row.clone());
         self.desk.note(format!("closed {outcome:?} {tokens}"));
         Ok(row)
+    }
+}
+
+fn row(id: LedgerId, outcome: Outcome, tokens: u64) -> LedgerRow {
+    let price = Price { input_micros: Some(1), cached_micros: None, output_micros: Some(2) };
+    LedgerRow {
+        id,
+        application: ApplicationId::from_bytes([7; 16]),
+        key: None,
+        service: ServiceId::from_bytes([1; 16]),
+        version: VersionId::from_bytes([2; 16]),
+        opened_at_ms: 0,
+        day: "2026-09-21".to_owned(),
+        closed_at_ms: Some(1),
+        outcome,
+        prompt_tokens: 11,
+        cached_tokens: 4,
+        completion_tokens: tokens,
+        price,
+        amount: amount(&price, 11, 4, tokens),
+        user: String::new(),
+        metadata: Vec::new(),
+        first_token_ms: None,
+        total_ms: None,
     }
 }
 

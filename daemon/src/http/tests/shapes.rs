@@ -178,6 +178,12 @@ async fn answers_have_the_whole_shape() {
         ("detokenize", post_to("/detokenize", r#"{"model":"base","tokens":[104,105]}"#)),
         ("tokenizer_info", get("/tokenizer_info?model=base")),
         ("tokenizer_info_of_what", get("/tokenizer_info")),
+        ("embeddings", post_to("/v1/embeddings", r#"{"model":"base","input":["a","b"],"truncate":true,"surprise":1}"#)),
+        (
+            "embeddings_base64",
+            post_to("/v1/embeddings", r#"{"model":"base","input":[7,8],"encoding_format":"base64"}"#),
+        ),
+        ("embeddings_too_long", post_to("/v1/embeddings", r#"{"model":"long","input":"a"}"#)),
     ] {
         let reply = server.ask(&request).await;
         // Ids count up within a desk; each shape is taken from what stands there.
@@ -302,6 +308,10 @@ fn every_route_and_field_stands_in_the_docs_of_both_languages() {
         "response_format",
         "logit_bias",
         "typical_p",
+        "input",
+        "encoding_format",
+        "dimensions",
+        "truncate",
         "top_logprobs",
         "tool_choice",
         "parallel_tool_calls",

@@ -7,7 +7,7 @@ use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::form::FieldKind;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobSpec, RegisterSpec};
-use hone_protocol::model::{Hub, HubSource, ModelSource, VersionView, Weights, WeightsAs};
+use hone_protocol::model::{EMBEDDER_NAME, Hub, HubSource, ModelSource, VersionView, Weights, WeightsAs};
 use hone_protocol::request::Request;
 use hone_protocol::train::{KeptCheckpoint, Register};
 
@@ -18,7 +18,7 @@ use crate::widgets::form::{Form, FormField, Rule, Stride};
 
 /// Name that the starter is imported under.
 pub(in crate::screens) const STARTER: &str = "starter";
-const SOURCES: &[&str] = &["starter", "file", "file_in_place", "hub", "folder"];
+const SOURCES: &[&str] = &["starter", "file", "file_in_place", "hub", "folder", "embedder"];
 
 /// Words of all formats; the first is for merging only.
 static FORMATS: LazyLock<Vec<&'static str>> = LazyLock::new(|| WeightsFormat::ALL.iter().map(|f| f.word()).collect());
@@ -196,7 +196,12 @@ impl Models {
         let receipt_rows = || Some(text("receipt_rows")).filter(|rows| !rows.is_empty());
         let spec = match *kind {
             FormKind::Import => match source(form.value("source"), text("path")) {
-                Ok(source) => JobSpec::ImportModel { source, name: text("name") },
+                Ok(source) => {
+                    // The name that the form began with is that of another model.
+                    let own = if form.value("source") == "embedder" { EMBEDDER_NAME } else { STARTER };
+                    let name = Some(text("name")).filter(|name| name != STARTER).unwrap_or_else(|| own.to_owned());
+                    JobSpec::ImportModel { source, name }
+                }
                 Err(problem) => return refuse(form, problem, desk),
             },
             FormKind::Alias => {
@@ -232,7 +237,7 @@ impl Models {
                 JobSpec::Register(RegisterSpec { run, step: form.number("step"), register })
             }
         };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
     }
 }
 
@@ -253,6 +258,7 @@ fn fixed_version(section: &'static str, version: &VersionView) -> FormField {
 fn source(word: &str, path: String) -> Result<ModelSource, &'static str> {
     match word {
         "starter" => Ok(ModelSource::Starter),
+        "embedder" => Ok(ModelSource::embedder()),
         "hub" => HubSource::parse(path.trim(), Hub::Huggingface).map(ModelSource::Hub).ok_or("form.repository"),
         _ if !path.starts_with('/') => Err("form.absolute"),
         "folder" => Ok(ModelSource::Folder { path, weights: WeightsAs::AsStored }),
@@ -278,13 +284,14 @@ mod tests {
     fn every_choice_of_the_import_form_is_a_source() {
         let of = |word: &str, path: &str| source(word, path.to_owned());
         assert!(matches!(of("starter", ""), Ok(ModelSource::Starter)));
+        assert_eq!(of("embedder", ""), Ok(ModelSource::embedder()));
         assert!(matches!(of("file", "/m.gguf"), Ok(ModelSource::Path { in_place: false, .. })));
         assert!(matches!(of("file_in_place", "/m.gguf"), Ok(ModelSource::Path { in_place: true, .. })));
         assert!(matches!(of("folder", "/m"), Ok(ModelSource::Folder { .. })));
         assert!(matches!(of("hub", " modelscope:a/b:Q8_0 "), Ok(ModelSource::Hub(hub)) if hub.hub == Hub::Modelscope));
         assert_eq!(of("hub", "/m.gguf"), Err("form.repository"));
         assert_eq!(of("folder", "m"), Err("form.absolute"));
-        assert_eq!(SOURCES.len(), 5);
+        assert_eq!(SOURCES.len(), 6);
         assert_eq!(FORMATS[0], "same");
     }
 }

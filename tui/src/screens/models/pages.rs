@@ -70,6 +70,9 @@ pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &Version
         view.t("models.context"),
         view.fill("models.tokens", &[("n", &number::grouped(u64::from(facts.context_tokens)))]),
     );
+    if let Some(pooling) = facts.pooling {
+        page.fact(view.t("models.pooling"), pooling.word().to_owned());
+    }
     let types: Vec<String> = facts.tensor_types.iter().take(3).map(|(t, n)| format!("{t} x {n}")).collect();
     page.fact(view.t("models.types"), types.join(", "));
     page.fact(

@@ -1,10 +1,10 @@
-//! The three forms of the area: publish a version, make an application, make a key; and what each one asks for when it
+//! The forms of the area: publish a version, make an application, make a key, enter a payment; and what each one asks for when it
 //! is right. Never here: drawing, or the answers.
 
 use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
 use hone_protocol::form::FieldKind;
 use hone_protocol::request::Request;
-use hone_protocol::service::Price;
+use hone_protocol::service::{Keep, Price};
 use hone_protocol::value::Pico;
 
 use super::super::models::as_name;
@@ -53,6 +53,19 @@ impl Services {
                 Stride::Add(0.1),
                 "0",
             ),
+            FormField::text("keep", section, "field.keep", "field.keep.about").of(
+                FieldKind::Choice(&["ready", "pinned", "minutes"]),
+                Stride::Add(1.0),
+                "ready",
+            ),
+            FormField {
+                only: &[("keep", &["minutes"])],
+                ..FormField::text("minutes", section, "field.keep_minutes", "field.keep_minutes.about").of(
+                    FieldKind::Whole { low: 1, high: 100_000 },
+                    Stride::Add(5.0),
+                    "5",
+                )
+            },
         ];
         if let Some(known) = known {
             fields[4].value = price(known.input_micros, "0");
@@ -141,6 +154,27 @@ impl Services {
         ));
     }
 
+    /// The form that enters a payment of the selected application.
+    pub(super) fn pay_form(&mut self, view: &View<'_>) {
+        let Some(name) = self.application(view).map(|a| a.record.name.clone()) else { return };
+        let section = "services.pay";
+        let amount = FieldKind::Real { low: -1e9, high: 1e9 };
+        self.form = Some((
+            FormKind::Pay,
+            Form::new(vec![
+                FormField::text("application", section, "word.application", "field.pay_application.about")
+                    .rule(Rule::OneOf)
+                    .filled(name, application_names(view)),
+                FormField::text("amount", section, "field.pay_amount", "field.pay_amount.about").of(
+                    amount,
+                    Stride::Add(5.0),
+                    "10",
+                ),
+                FormField::text("note", section, "field.pay_note", "field.pay_note.about"),
+            ]),
+        ));
+    }
+
     pub(super) fn submit(&mut self, desk: &mut Desk<'_>) {
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
@@ -157,6 +191,11 @@ impl Services {
                         slots: form.number("slots").unwrap_or(0),
                         context_tokens: form.number("context").unwrap_or(0),
                         price,
+                        keep: Some(match form.value("keep") {
+                            "pinned" => Keep::Pinned,
+                            "minutes" => Keep::Minutes(form.number("minutes").unwrap_or(5)),
+                            _ => Keep::Ready,
+                        }),
                     },
                 );
             }
@@ -189,6 +228,12 @@ impl Services {
                     let request = Request::SetLimits { application: text("name"), limits, budget };
                     desk.ask(Errand::Act(Deed::Limits), request);
                 }
+            }
+            FormKind::Pay => {
+                let micros = form.number::<f64>("amount").map_or(0, |units| (units * MICROS).round() as i128);
+                let amount = Pico(micros * (Pico::PER_UNIT / MICROS as i128));
+                let request = Request::Pay { application: text("application"), amount, note: text("note") };
+                desk.ask(Errand::Act(Deed::Pay), request);
             }
             FormKind::Key => {
                 let request =

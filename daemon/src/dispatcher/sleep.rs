@@ -1,0 +1,141 @@
+//! Which wanted services are loaded. One that was idle long enough sleeps until it is asked again; idle ones make room for
+//! what else needs their memory. Never here: processes (see `serving`), and what a process holds.
+
+use std::sync::Arc;
+
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::id::{ServiceId, VersionId};
+use hone_protocol::service::{Keep, ServiceRecord};
+use tokio::sync::oneshot;
+
+use super::effect::Effect;
+use super::{Decider, Subject};
+
+const MINUTE_MS: u64 = 60_000;
+
+impl Decider {
+    /// At start: what is kept for minutes is loaded when it is first asked.
+    pub(super) fn sleep_until_asked(&mut self) {
+        let lazy = |service: &&Arc<ServiceRecord>| matches!(service.keep, Some(Keep::Minutes(_)));
+        let asleep = self.state.services.values().filter(lazy).map(|service| service.id).collect();
+        self.state.asleep = Arc::new(asleep);
+    }
+
+    /// Loads a service that somebody asks. Refused when its memory cannot be had.
+    pub(super) fn wake(&mut self, id: ServiceId, reply: oneshot::Sender<Result<(), Failure>>) {
+        if self.state.asleep.contains(&id)
+            && let Some(service) = self.state.services.get(&id).cloned()
+            && let Err(failure) = self.room_for(&service)
+        {
+            let _ = reply.send(Err(failure));
+            return;
+        }
+        self.rouse(id);
+        self.effects.push(Effect::Awake(reply));
+    }
+
+    /// A service is wanted loaded now.
+    pub(super) fn rouse(&mut self, id: ServiceId) {
+        Arc::make_mut(&mut self.state.asleep).remove(&id);
+        self.dirty.insert(Subject::Service(id));
+        self.used(id);
+    }
+
+    /// Notes that a service was used, and when to look whether it was used again.
+    pub(super) fn used(&mut self, id: ServiceId) {
+        self.used_at_ms.insert(id, self.steady_ms);
+        if let Some(Keep::Minutes(minutes)) = self.state.services.get(&id).and_then(|service| service.keep) {
+            self.effects.push(Effect::LookIdle { service: id, after_ms: u64::from(minutes) * MINUTE_MS });
+        }
+    }
+
+    /// The time of a service may be over.
+    pub(super) fn look_idle(&mut self, id: ServiceId) {
+        let Some(Keep::Minutes(minutes)) = self.state.services.get(&id).and_then(|service| service.keep) else {
+            return;
+        };
+        let idle_ms = self.steady_ms - self.used_at_ms.get(&id).copied().unwrap_or(0);
+        if !self.is_busy(id) && idle_ms >= i64::from(minutes) * MINUTE_MS as i64 {
+            self.sleep(id);
+        }
+    }
+
+    fn is_busy(&self, id: ServiceId) -> bool {
+        self.state.open_rows.values().any(|row| row.service == id)
+    }
+
+    fn sleep(&mut self, id: ServiceId) {
+        Arc::make_mut(&mut self.state.asleep).insert(id);
+        self.dirty.insert(Subject::Service(id));
+    }
+
+    /// Room for a service's process, or what is missing.
+    fn room_for(&mut self, service: &ServiceRecord) -> Result<(), Failure> {
+        let Some(version) = self.state.versions.get(&service.version) else { return Ok(()) };
+        let base = self.state.base_of(version);
+        if self.state.serving.contains_key(&base) {
+            return Ok(());
+        }
+        let needed = self.state.serve_bytes(base, service.slots, service.context_tokens);
+        if self.make_room(needed) {
+            return Ok(());
+        }
+        let free = self.state.fixed.pool_memory_bytes.saturating_sub(self.state.committed_bytes());
+        let message = format!(
+            "service {} needs {} MiB to load, the pool has {} MiB free; jobs and busy or pinned services hold the rest",
+            service.name,
+            needed >> 20,
+            free >> 20
+        );
+        Err(Failure::new(FailureCode::DoesNotFit, message).at(service.name.clone()).hint(HintCode::ReduceMemory))
+    }
+
+    /// Lets idle services sleep, the longest unused first, until so many bytes are free. None sleeps for nothing: `false`
+    /// when even all of them would not be enough.
+    pub(super) fn make_room(&mut self, needed: u64) -> bool {
+        let pool = self.state.fixed.pool_memory_bytes;
+        let fits = |committed: u64| committed.saturating_add(needed) <= pool;
+        let committed = self.state.committed_bytes();
+        if fits(committed) {
+            return true;
+        }
+        let mut idle: Vec<(i64, VersionId)> =
+            self.state.serving.keys().filter_map(|&base| Some((self.idle_since(base)?, base))).collect();
+        let reclaimable: u64 = idle.iter().map(|&(_, base)| self.state.held_bytes(base)).sum();
+        if !fits(committed.saturating_sub(reclaimable)) {
+            return false;
+        }
+        idle.sort_unstable();
+        for (_, base) in idle {
+            for id in self.services_on(base) {
+                self.sleep(id);
+            }
+            self.arrange_serving();
+            if fits(self.state.committed_bytes()) {
+                break;
+            }
+        }
+        true
+    }
+
+    fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
+        let on = |service: &&Arc<ServiceRecord>| {
+            let version = self.state.versions.get(&service.version);
+            service.wanted && version.is_some_and(|version| self.state.base_of(version) == base)
+        };
+        self.state.services.values().filter(on).map(|service| service.id).collect()
+    }
+
+    /// When a base was last asked; `None` while it is busy or pinned.
+    fn idle_since(&self, base: VersionId) -> Option<i64> {
+        let services = self.services_on(base);
+        let stays = |id: &ServiceId| {
+            let pinned = self.state.services.get(id).is_some_and(|service| service.keep == Some(Keep::Pinned));
+            pinned || self.is_busy(*id)
+        };
+        if services.iter().any(stays) {
+            return None;
+        }
+        services.iter().map(|id| self.used_at_ms.get(id).copied().unwrap_or(0)).max()
+    }
+}

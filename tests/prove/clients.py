@@ -15,7 +15,8 @@ import time
 from prove import begin, end
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hone/clients"
-PACKAGES = {"litellm": "litellm==1.106.2", "llm": "llm==0.36"}
+# litellm imports mcp without asking for it.
+PACKAGES = {"litellm": "litellm==1.106.2 mcp==2.3.0", "llm": "llm==0.36"}
 LITELLM = '''
 import json, os, sys
 import litellm
@@ -41,7 +42,7 @@ kept = note(completion(messages=talk, response_format=form, max_tokens=64, **how
 assert set(json.loads(kept.choices[0].message.content)) == {"city"}
 text = text_completion(prompt="The sky is", max_tokens=4, temperature=0, model="text-completion-openai/base", api_base=base, api_key=key)
 used.append([text.id, text.usage.prompt_tokens, text.usage.completion_tokens])
-for more, kind in (({"model": "openai/nobody"}, litellm.NotFoundError), ({"temperature": 9}, litellm.BadRequestError), ({"api_key": "wrong"}, litellm.AuthenticationError)):
+for more, kind in (({"model": "openai/nobody"}, litellm.NotFoundError), ({"temperature": 9}, litellm.BadRequestError), ({"api_key": "wrong"}, (litellm.AuthenticationError, litellm.BadRequestError))):
     try:
         completion(messages=talk, **{**how, **more})
     except kind:
@@ -53,10 +54,10 @@ print(json.dumps(used))
 
 
 def install(name):
-    folder = CACHE / PACKAGES[name].replace("==", "-")
+    folder = CACHE / PACKAGES[name].split()[0].replace("==", "-")
     if not folder.exists():
         print(f"prove: installing {PACKAGES[name]}", flush=True)
-        words = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target", f"{folder}.tmp", PACKAGES[name]]
+        words = ["install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target", f"{folder}.tmp", *PACKAGES[name].split()]
         subprocess.run([sys.executable, "-m", "pip", *words], check=True)
         pathlib.Path(f"{folder}.tmp").rename(folder)
     return folder

@@ -1,5 +1,6 @@
-//! Makes this crate's programs offer ggml's functions to backends that are loaded at run time, and tells the crate
-//! which ggml it is built from. It compiles nothing: llama-cpp-sys-2 does.
+//! Makes this crate's programs offer ggml's functions to backends that are loaded at run time, puts our own clearing of
+//! buffers in the place of ggml's (`src/ggml/clear.rs`), and tells the crate which ggml it is built from. It compiles
+//! nothing: llama-cpp-sys-2 does.
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ fn main() {
         for symbols in OFFERED {
             println!("cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol={symbols}");
         }
+        println!("cargo:rustc-link-arg=-Wl,--wrap=ggml_backend_buffer_clear");
     }
 }
 

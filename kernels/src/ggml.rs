@@ -6,6 +6,8 @@
 //! lean on, and why this module is visible inside the crate only.
 
 mod backend;
+#[cfg(target_os = "linux")]
+mod clear;
 mod device;
 mod graph;
 mod work;

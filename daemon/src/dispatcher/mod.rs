@@ -127,6 +127,8 @@ pub(crate) struct Decider {
     begins: limits::Begins,
     /// When each service was last asked, by the steady clock.
     used_at_ms: BTreeMap<ServiceId, i64>,
+    /// Services for which a look at their idleness is under way.
+    looks: BTreeSet<ServiceId>,
     /// The number of the newest serving process.
     generation: u64,
     /// Adapters that a serving process was asked to load.
@@ -163,6 +165,7 @@ impl Decider {
             sums: Sums::load(store)?,
             begins: limits::Begins::default(),
             used_at_ms: BTreeMap::new(),
+            looks: BTreeSet::new(),
             generation: 0,
             asked_adapters: BTreeSet::new(),
             progress_at: BTreeMap::new(),

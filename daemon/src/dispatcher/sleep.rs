@@ -41,22 +41,31 @@ impl Decider {
         self.used(id);
     }
 
-    /// Notes that a service was used, and when to look whether it was used again.
+    /// Notes that a service was used, and when to look whether it was used again: one look waits at a time, however many
+    /// requests there are.
     pub(super) fn used(&mut self, id: ServiceId) {
         self.used_at_ms.insert(id, self.steady_ms);
-        if let Some(Keep::Minutes(minutes)) = self.state.services.get(&id).and_then(|service| service.keep) {
+        if let Some(Keep::Minutes(minutes)) = self.state.services.get(&id).and_then(|service| service.keep)
+            && self.looks.insert(id)
+        {
             self.effects.push(Effect::LookIdle { service: id, after_ms: u64::from(minutes) * MINUTE_MS });
         }
     }
 
     /// The time of a service may be over.
     pub(super) fn look_idle(&mut self, id: ServiceId) {
+        self.looks.remove(&id);
         let Some(Keep::Minutes(minutes)) = self.state.services.get(&id).and_then(|service| service.keep) else {
             return;
         };
-        let idle_ms = self.steady_ms - self.used_at_ms.get(&id).copied().unwrap_or(0);
-        if !self.is_busy(id) && idle_ms >= i64::from(minutes) * MINUTE_MS as i64 {
+        let idle_ms = (self.steady_ms - self.used_at_ms.get(&id).copied().unwrap_or(0)).max(0) as u64;
+        let keep_ms = u64::from(minutes) * MINUTE_MS;
+        if self.is_busy(id) {
+            // Its end is a use, which looks again.
+        } else if idle_ms >= keep_ms {
             self.sleep(id);
+        } else if self.looks.insert(id) {
+            self.effects.push(Effect::LookIdle { service: id, after_ms: keep_ms - idle_ms });
         }
     }
 

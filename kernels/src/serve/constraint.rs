@@ -70,12 +70,18 @@ impl Constraint {
 
     /// Whether the answer may go on with this token.
     pub fn allows(&mut self, token: i32) -> bool {
-        if self.vocab.is_control(token) && !self.vocab.is_end(token) {
-            return false;
-        }
-        let mut one = [sys::llama_token_data { id: token, logit: 0.0, p: 0.0 }];
-        self.apply(one.as_mut_ptr(), 1);
-        one[0].logit == 0.0
+        self.first_allowed(&[token]).is_some()
+    }
+
+    /// The first of these tokens that the answer may go on with.
+    pub fn first_allowed(&mut self, tokens: &[i32]) -> Option<i32> {
+        let mut raw: Vec<_> = tokens
+            .iter()
+            .filter(|&&token| !self.vocab.is_control(token) || self.vocab.is_end(token))
+            .map(|&id| sys::llama_token_data { id, logit: 0.0, p: 0.0 })
+            .collect();
+        self.apply(raw.as_mut_ptr(), raw.len());
+        raw.iter().find(|token| token.logit == 0.0).map(|token| token.id)
     }
 
     /// Takes every token that may not come out of the candidates, by giving it the logit −∞. False when none is left.

@@ -22,7 +22,6 @@ pub use batch::Batch;
 use model::MODEL_CHANGES;
 pub use model::Model;
 
-use super::untouched;
 use crate::ggml::BackendError;
 
 /// Why a llama.cpp object could not be made or used.
@@ -308,12 +307,10 @@ impl Context {
         let params = raw_context_params(&wanted, total);
         let turn = MODEL_CHANGES.lock().unwrap_or_else(|e| e.into_inner());
         forget_last_error();
-        let before = untouched::anonymous();
         // SAFETY: the model is alive; the call may write its trained context, hence the lock.
         let ptr = unsafe { sys::llama_init_from_model(model.ptr.as_ptr(), params) };
         drop(turn);
         let ptr = NonNull::new(ptr).ok_or_else(|| refused(last_error()))?;
-        untouched::give_back(&before, model.cache_bytes(total, wanted.kv_type));
         // SAFETY: the context was just made. llama.cpp may have rounded these.
         unsafe {
             wanted.tokens_per_slot = sys::llama_n_ctx_seq(ptr.as_ptr());

@@ -20,7 +20,6 @@ pub mod schema;
 pub mod slot;
 pub mod text;
 pub mod threads;
-mod untouched;
 
 #[cfg(test)]
 mod tests;

@@ -12,13 +12,17 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::constraint::Constraint;
+use crate::train::SplitMix;
 
 /// Longest stretch of sampled tokens that penalties look back on.
 pub const PENALTY_TOKENS_MAX: u32 = 4096;
 
-/// How often a token is drawn in the hope that the grammar allows it, before the grammar is asked about all tokens.
-/// Nearly always the first one is allowed; asking about one costs a thousandth of asking about all.
-const DRAWS_BEFORE_MASK: usize = 3;
+/// So many candidates the grammar is asked about at first, after the drawn one was refused; then so many times more.
+const ASKED_FIRST: usize = 8;
+/// See `ASKED_FIRST`.
+const ASKED_MORE: usize = 8;
+/// Keeps the order of candidates apart from the draws that llama.cpp makes of the same seed.
+const ORDER_SEED: u64 = 0x686f_6e65;
 
 /// How tokens are picked. `Sampling::default()` is what an OpenAI client gets who asks for nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,20 +119,29 @@ impl Sampling {
 /// The sampler of one request.
 #[derive(Debug)]
 pub struct Sampler {
-    /// `None` for plain greedy, which needs no chain.
-    chain: Option<LlamaSampler>,
+    /// All that changes or removes candidates. `None` for plain greedy, which needs no candidates.
+    shape: Option<LlamaSampler>,
+    /// What chooses among those that are left.
+    last: LlamaSampler,
     candidates: LlamaTokenDataArray,
     constraint: Option<Constraint>,
+    /// For the order of candidates within a grammar; `None` when the likeliest goes first.
+    random: Option<SplitMix>,
 }
 
 impl Sampler {
     /// A sampler for checked parameters over a vocabulary of `vocab_size` tokens.
     pub fn new(sampling: &Sampling, vocab_size: usize, constraint: Option<Constraint>) -> Self {
-        let chain = chain(sampling, vocab_size, constraint.is_some());
+        let shape = shape(sampling, vocab_size);
+        let is_greedy = sampling.temperature <= 0.0;
+        let is_plain = is_greedy && shape.is_empty() && constraint.is_none();
+        let seed = draw_seed(sampling.seed);
         Self {
-            chain: (!chain.is_empty()).then(|| LlamaSampler::chain_simple(chain)),
+            shape: (!is_plain).then(|| LlamaSampler::chain_simple(shape)),
+            last: if is_greedy { LlamaSampler::greedy() } else { LlamaSampler::dist(seed) },
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
             constraint,
+            random: (!is_greedy).then(|| SplitMix::new(u64::from(seed) ^ ORDER_SEED)),
         }
     }
 
@@ -136,71 +149,90 @@ impl Sampler {
     /// number, which means that the weights or the computation are broken, or when the grammar allows no token.
     pub fn pick(&mut self, logits: &[f32]) -> Option<i32> {
         let best = argmax(logits)?;
-        if self.chain.is_none() {
+        if self.shape.is_none() {
             return Some(best);
         }
-        let token = match self.constraint.as_ref().is_some_and(Constraint::is_active) {
-            false => self.draw(logits, &[])?,
-            true => self.draw_within(logits)?,
-        };
+        self.fill(logits);
+        let mut token = self.choose()?;
+        if self.constraint.as_mut().is_some_and(|c| c.is_active() && !c.allows(token)) {
+            token = match self.next_allowed(token) {
+                Some(token) => token,
+                None => self.choose_from_all(logits)?,
+            };
+        }
         if let Some(constraint) = &mut self.constraint
             && !constraint.accept(token)
         {
             // What follows the trigger does not fit: the answer is plain text then.
             self.constraint = None;
         }
-        if let Some(chain) = &mut self.chain {
-            chain.accept(LlamaToken::new(token));
+        if let Some(shape) = &mut self.shape {
+            shape.accept(LlamaToken::new(token));
         }
         Some(token)
     }
 
-    /// Draws until a token is within the grammar: drawing again without the refused ones is drawing from the allowed
-    /// ones in proportion to their probabilities.
-    fn draw_within(&mut self, logits: &[f32]) -> Option<i32> {
-        let mut refused = Vec::with_capacity(DRAWS_BEFORE_MASK);
-        for _ in 0..DRAWS_BEFORE_MASK {
-            let token = self.draw(logits, &refused)?;
-            if self.constraint.as_mut()?.allows(token) {
+    /// Another candidate in the place of a refused one, drawn from those that the grammar allows in proportion to their
+    /// probabilities; the likeliest of them when greedy. `None` when it allows none that the samplers left.
+    ///
+    /// The greatest of logits with Gumbel noise is such a draw, among any of them (Maddison, Tarlow, Minka: A* Sampling,
+    /// 2014, section 2): so the candidates are put in that order, and the grammar is asked about as few as will do.
+    fn next_allowed(&mut self, refused: i32) -> Option<i32> {
+        let constraint = self.constraint.as_mut()?;
+        let candidates = self.candidates.data.iter().filter(|c| c.id().0 != refused && c.logit() > f32::NEG_INFINITY);
+        let mut order: Vec<(f32, i32)> = match &mut self.random {
+            Some(random) => candidates.map(|c| (c.logit() + gumbel(random), c.id().0)).collect(),
+            None => candidates.map(|c| (c.logit(), c.id().0)).collect(),
+        };
+        let mut rest = order.as_mut_slice();
+        let mut count = ASKED_FIRST;
+        let mut asked = Vec::new();
+        while !rest.is_empty() {
+            let greatest_first = |a: &(f32, i32), b: &(f32, i32)| b.0.total_cmp(&a.0);
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, greatest_first);
+            }
+            let (some, others) = rest.split_at_mut(count.min(rest.len()));
+            some.sort_unstable_by(greatest_first);
+            asked.clear();
+            asked.extend(some.iter().map(|&(_, token)| token));
+            if let Some(token) = constraint.first_allowed(&asked) {
                 return Some(token);
             }
-            refused.push(token);
+            rest = others;
+            count = count.saturating_mul(ASKED_MORE);
         }
-        self.fill(logits, &refused);
+        None
+    }
+
+    /// Draws with the grammar as the first of the samplers, for when they left nothing that it allows.
+    fn choose_from_all(&mut self, logits: &[f32]) -> Option<i32> {
+        self.fill(logits);
         if !self.constraint.as_mut()?.mask(&mut self.candidates.data) {
             return None;
         }
         self.choose()
     }
 
-    fn draw(&mut self, logits: &[f32], refused: &[i32]) -> Option<i32> {
-        self.fill(logits, refused);
-        self.choose()
-    }
-
-    fn fill(&mut self, logits: &[f32], refused: &[i32]) {
+    fn fill(&mut self, logits: &[f32]) {
         let candidates = &mut self.candidates;
         candidates.data.clear();
         candidates
             .data
             .extend((0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken::new(id), logit, 0.0)));
-        for &token in refused {
-            if let Some(candidate) = usize::try_from(token).ok().and_then(|at| candidates.data.get_mut(at)) {
-                candidate.set_logit(f32::NEG_INFINITY);
-            }
-        }
         candidates.selected = None;
         candidates.sorted = false;
     }
 
     fn choose(&mut self) -> Option<i32> {
-        self.chain.as_mut()?.apply(&mut self.candidates);
+        self.shape.as_mut()?.apply(&mut self.candidates);
+        self.last.apply(&mut self.candidates);
         self.candidates.selected_token().map(|token| token.0)
     }
 }
 
-/// llama.cpp's samplers in llama.cpp's order; none for plain greedy without a grammar.
-fn chain(sampling: &Sampling, vocab_size: usize, constrained: bool) -> Vec<LlamaSampler> {
+/// llama.cpp's samplers in llama.cpp's order, without the last one, which chooses.
+fn shape(sampling: &Sampling, vocab_size: usize) -> Vec<LlamaSampler> {
     let whole = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let vocab = i32::try_from(vocab_size).unwrap_or(i32::MAX);
     let mut chain = Vec::new();
@@ -219,9 +251,6 @@ fn chain(sampling: &Sampling, vocab_size: usize, constrained: bool) -> Vec<Llama
         ));
     }
     if sampling.temperature <= 0.0 {
-        if !chain.is_empty() || constrained {
-            chain.push(LlamaSampler::greedy());
-        }
         return chain;
     }
     if sampling.top_k > 0 {
@@ -237,8 +266,14 @@ fn chain(sampling: &Sampling, vocab_size: usize, constrained: bool) -> Vec<Llama
         chain.push(LlamaSampler::min_p(sampling.min_p, 1));
     }
     chain.push(LlamaSampler::temp(sampling.temperature));
-    chain.push(LlamaSampler::dist(draw_seed(sampling.seed)));
     chain
+}
+
+/// A number of the standard Gumbel distribution.
+fn gumbel(random: &mut SplitMix) -> f32 {
+    // In (0, 1), both ends out: 23 bits and a half fill a mantissa.
+    let uniform = ((random.next() >> 41) as f32 + 0.5) / (1_u32 << 23) as f32;
+    -(-uniform.ln()).ln()
 }
 
 /// How likely a token was, before any sampler.

@@ -220,6 +220,7 @@ pub(crate) fn rows_sha256(rows: &[TokenRow]) -> String {
 }
 
 /// SplitMix64 (<https://doi.org/10.1145/2714064.2660195>): a small generator whose sequence is ours to keep stable.
+#[derive(Debug)]
 pub(crate) struct SplitMix(u64);
 
 impl SplitMix {

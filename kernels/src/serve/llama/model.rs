@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use llama_cpp_sys_2 as sys;
 
-use super::{KvType, LlamaError, c_path, forget_last_error, last_error, start};
+use super::{LlamaError, c_path, forget_last_error, last_error, start};
 use crate::ggml::{self, Device, DeviceKind};
 
 /// What a card needs beside the weights for cache and graphs, as a part of them and at least: a rule of thumb, because
@@ -49,28 +49,6 @@ unsafe impl Sync for Model {}
 pub(super) static MODEL_CHANGES: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 impl Model {
-    /// Bytes of keys and values of so many tokens, at least: heads are taken to be as wide as the embedding divided by
-    /// their number.
-    pub(super) fn cache_bytes(&self, tokens: u32, kv_type: KvType) -> u64 {
-        // SAFETY: the model is alive; these read plain numbers.
-        let (layers, heads, all_heads, width) = unsafe {
-            let model = self.ptr.as_ptr();
-            (
-                sys::llama_model_n_layer(model),
-                sys::llama_model_n_head_kv(model),
-                sys::llama_model_n_head(model),
-                sys::llama_model_n_embd(model),
-            )
-        };
-        let count = |number: i32| u64::try_from(number).unwrap_or(0);
-        let values = 2 * count(layers) * count(heads) * (count(width) / count(all_heads).max(1)) * u64::from(tokens);
-        match kv_type {
-            KvType::F16 => values * 2,
-            // Blocks of 32 values are 34 bytes.
-            KvType::Q8_0 => values / 32 * 34,
-        }
-    }
-
     /// Loads a GGUF file with its weights: on the cards that [`ggml::span`] gives it, else mapped for the CPU.
     pub fn load(path: &Path) -> Result<Arc<Self>, LlamaError> {
         start();

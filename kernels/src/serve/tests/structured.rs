@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::serve::constraint::Limit;
+use crate::serve::constraint::{Constraint, Limit};
 use crate::serve::grammar::{self, CALL_TAGS, Callable, Check};
-use crate::serve::sampling::{Chance, chance};
+use crate::serve::sampling::{Chance, Sampler, chance};
 
 fn structured(engine: &mut Engine, id: u64, limit: Limit, temperature: f32, max_tokens: u32) -> Answer {
     let mut wanted = request(id, "Describe a person called Ada as JSON.", max_tokens);
@@ -64,6 +64,42 @@ fn every_schema_is_kept_to_greedily_and_by_chance() {
     let any = structured(&mut engine, 99, grammar::of_object(), 0.0, 200);
     assert!(any.text.starts_with('{'), "{}", any.text);
     assert!(any.finish != Some(Finish::End) || Check::object().look(&any.text).is_ok(), "{}", any.text);
+}
+
+#[test]
+fn draws_within_a_grammar_are_in_proportion_to_what_the_model_gives() {
+    let vocab = Vocab::load(&starter_for_tests()).unwrap();
+    let single = |text: &str| match vocab.tokenize(text, false).unwrap()[..] {
+        [token] => token,
+        _ => panic!("{text} is one token"),
+    };
+    let (yes, no, maybe, other) = (single("yes"), single("no"), single("maybe"), single("the"));
+    // Most of the probability is on what the grammar refuses, and one of the allowed is far behind.
+    let mut logits = vec![-9.0_f32; vocab.size()];
+    for (token, logit) in [(other, 4.0), (yes, 1.0), (no, 0.0), (maybe, -2.0)] {
+        logits[token as usize] = logit;
+    }
+    let limit = Limit { grammar: "root ::= \"yes\" | \"no\" | \"maybe\"".into(), after: None };
+    let draws = 4000;
+    let mut seen = std::collections::BTreeMap::new();
+    for seed in 0..draws {
+        let constraint = Constraint::new(&limit, &vocab).unwrap();
+        let sampling = Sampling { seed: Some(seed), ..Sampling::default() };
+        let token = Sampler::new(&sampling, vocab.size(), Some(constraint)).pick(&logits).unwrap();
+        *seen.entry(token).or_insert(0.0) += 1.0 / f64::from(draws);
+    }
+    // Tokens that only begin one of the words share what is left, each with a logit of -9.
+    let sum = 1.0_f64.exp() + 1.0 + (-2.0_f64).exp();
+    for (token, logit) in [(yes, 1.0_f64), (no, 0.0), (maybe, -2.0)] {
+        let (got, wanted) = (seen[&token], logit.exp() / sum);
+        assert!((got - wanted).abs() < 0.02, "{token}: {got} instead of {wanted}");
+    }
+    assert!(!seen.contains_key(&other));
+    // Greedily it is the likeliest of the allowed, also where the samplers left only what is refused.
+    for sampling in [Sampling::greedy(), Sampling { top_k: 1, seed: Some(1), ..Sampling::default() }] {
+        let constraint = Constraint::new(&limit, &vocab).unwrap();
+        assert_eq!(Sampler::new(&sampling, vocab.size(), Some(constraint)).pick(&logits), Some(yes));
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Measures the whole endpoint (HTTP, metering, worker, engine) in its default layout against the engine's own plain
 //! loop and against llama.cpp's server of the same engine. They take turns, so that all see the same moods of the machine.
 //!
-//! Arguments: the path of llama-server (see `tests/peers/llama_server.py`), and `--rounds N`. Prints tables with the raw
-//! samples and, as its last line, one line of JSON. Never here: what the engine alone does (`bench-serve-engine`).
+//! Arguments: the path of llama-server (see `tests/peers/llama_server.py`), `--rounds N`, and `--only PART,PART` of
+//! engine, memory, peer, formats, stalls, adapters, start. Prints tables with the raw samples and, as its last line, one
+//! line of JSON. Never here: what the engine alone does (`bench-serve-engine`).
 
 mod client;
 mod peers;
@@ -17,6 +18,17 @@ use serde_json::{Map, Value, json};
 const CLIENTS: [usize; 3] = [1, 4, 16];
 /// Long prompts that arrive while a stream is watched.
 const ARRIVALS: usize = 4;
+
+/// What is measured, in this order.
+const PARTS: [(&str, fn(&mut Bench)); 7] = [
+    ("engine", Bench::against_the_engine),
+    ("memory", Bench::memory),
+    ("peer", Bench::against_llama_server),
+    ("formats", Bench::formats),
+    ("stalls", Bench::stalls),
+    ("adapters", Bench::adapters),
+    ("start", Bench::start),
+];
 
 /// Figures and ratios as they are found.
 #[derive(Default)]
@@ -47,9 +59,12 @@ struct Bench {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1);
-    let llama = args.next().expect("the first argument is the path of llama-server: `make bench-serve` gives it");
-    let rounds = args.skip_while(|arg| arg != "--rounds").nth(1).map_or(5, |n| n.parse().expect("a number of rounds"));
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let llama =
+        args.first().expect("the first argument is the path of llama-server: `make bench-serve` gives it").clone();
+    let option = |name: &str| args.iter().skip_while(|arg| *arg != name).nth(1);
+    let rounds = option("--rounds").map_or(5, |n| n.parse().expect("a number of rounds"));
+    let only = option("--only").cloned();
     let daemon = Daemon::start();
     let mut client = daemon.connect();
     client.import_starter();
@@ -65,13 +80,11 @@ fn main() {
     let mut bench = Bench { daemon, client, server, author: Author::default(), llama, rounds, found: Found::default() };
     println!("greedy, {} tokens out, medians of {rounds} interleaved rounds, {}", client::ANSWER_TOKENS, cores());
     bench.ask(Load::Short, 1);
-    bench.against_the_engine();
-    bench.memory();
-    bench.against_llama_server();
-    bench.formats();
-    bench.stalls();
-    bench.adapters();
-    bench.start();
+    for (name, part) in PARTS {
+        if only.as_ref().is_none_or(|only| only.split(',').any(|wanted| wanted == name)) {
+            part(&mut bench);
+        }
+    }
     println!("{}", json!({"bench": "serve", "figures": bench.found.figures, "ratios": bench.found.ratios}));
 }
 

@@ -14,8 +14,7 @@ mod columns;
 mod dropout;
 #[cfg(target_arch = "x86_64")]
 mod glu;
-#[cfg(target_arch = "x86_64")]
-mod math;
+pub(crate) mod math;
 mod nibbles;
 #[cfg(target_arch = "x86_64")]
 mod norm;

@@ -3,7 +3,7 @@
 /// e^x to about 2 units in the last place, without branches so that the loop above becomes vector code. x = n ln 2 + r
 /// with |r| <= ln 2 / 2, a polynomial for e^r (Cephes `expf`), and n put into the exponent.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     /// Adding and subtracting it rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 0.693_359_4;
@@ -38,19 +38,19 @@ fn fold_lanes(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> 
 
 /// The sum.
 #[inline(always)]
-pub(super) fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     fold_lanes(values, 0.0, |sum, value| sum + value)
 }
 
 /// The largest; NaN counts for nothing.
 #[inline(always)]
-pub(super) fn largest(values: &[f32]) -> f32 {
+pub(crate) fn largest(values: &[f32]) -> f32 {
     fold_lanes(values, f32::NEG_INFINITY, |largest, value| if value > largest { value } else { largest })
 }
 
 /// The sum of products, in four vectors so that no addition waits for the one before.
 #[inline(always)]
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 32];
     let (whole_a, rest_a) = a.as_chunks::<32>();
     let (whole_b, rest_b) = b.as_chunks::<32>();

@@ -402,12 +402,11 @@ impl Lane {
         }
     }
 
-    /// Runs one batch of `tokens` tokens through slot 0 and forgets it: pages of the weights are
-    /// touched, buffers are made, and the speed is known before the first request.
+    /// Runs one token and then a batch of `tokens` through slot 0 and forgets them: pages of the weights are touched,
+    /// buffers are made, and the speed is known before the first request.
     pub(super) fn warm_up(&mut self, tokens: usize) -> Result<f64, LlamaError> {
-        let count = tokens.min(self.slot_tokens()).max(1);
         let mut rate = 0.0;
-        for _ in 0..2 {
+        for count in [1, tokens.clamp(1, self.slot_tokens())] {
             self.batch.clear();
             for position in 0..count {
                 self.batch.add(0, position, 0, position + 1 == count);

@@ -12,6 +12,7 @@ use llama_cpp_2::token::data_array::LlamaTokenDataArray;
 use llama_cpp_2::token::logit_bias::LlamaLogitBias;
 
 use super::constraint::Constraint;
+use crate::cpu::math::exp;
 use crate::train::SplitMix;
 
 /// Longest stretch of sampled tokens that penalties look back on.
@@ -21,8 +22,6 @@ pub const PENALTY_TOKENS_MAX: u32 = 4096;
 const ASKED_FIRST: usize = 8;
 /// See `ASKED_FIRST`.
 const ASKED_MORE: usize = 8;
-/// Keeps the order of candidates apart from the draws that llama.cpp makes of the same seed.
-const ORDER_SEED: u64 = 0x686f_6e65;
 
 /// How tokens are picked. `Sampling::default()` is what an OpenAI client gets who asks for nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,6 +109,12 @@ impl Sampling {
         Ok(())
     }
 
+    /// Whether nothing but biases and the temperature shape the draw.
+    fn is_plain(&self) -> bool {
+        let keeps_all = self.top_k == 0 && self.typical_p >= 1.0 && self.top_p >= 1.0 && self.min_p <= 0.0;
+        !self.penalises() && (keeps_all || self.temperature <= 0.0)
+    }
+
     fn penalises(&self) -> bool {
         self.penalty_tokens > 0
             && (self.repeat_penalty != 1.0 || self.frequency_penalty != 0.0 || self.presence_penalty != 0.0)
@@ -119,42 +124,55 @@ impl Sampling {
 /// The sampler of one request.
 #[derive(Debug)]
 pub struct Sampler {
-    /// All that changes or removes candidates. `None` for plain greedy, which needs no candidates.
-    shape: Option<LlamaSampler>,
+    temperature: f32,
+    bias: Vec<(i32, f32)>,
+    /// Whether llama.cpp's samplers are not needed, which walk over all candidates several times.
+    is_plain: bool,
+    /// All that changes or removes candidates.
+    shape: LlamaSampler,
     /// What chooses among those that are left.
     last: LlamaSampler,
     candidates: LlamaTokenDataArray,
     constraint: Option<Constraint>,
-    /// For the order of candidates within a grammar; `None` when the likeliest goes first.
-    random: Option<SplitMix>,
+    /// For plain draws, and for the order of candidates within a grammar.
+    random: SplitMix,
+    /// Logits with the biases added.
+    biased: Vec<f32>,
 }
 
 impl Sampler {
     /// A sampler for checked parameters over a vocabulary of `vocab_size` tokens.
     pub fn new(sampling: &Sampling, vocab_size: usize, constraint: Option<Constraint>) -> Self {
-        let shape = shape(sampling, vocab_size);
-        let is_greedy = sampling.temperature <= 0.0;
-        let is_plain = is_greedy && shape.is_empty() && constraint.is_none();
         let seed = draw_seed(sampling.seed);
+        let last = if sampling.temperature <= 0.0 { LlamaSampler::greedy() } else { LlamaSampler::dist(seed) };
         Self {
-            shape: (!is_plain).then(|| LlamaSampler::chain_simple(shape)),
-            last: if is_greedy { LlamaSampler::greedy() } else { LlamaSampler::dist(seed) },
+            temperature: sampling.temperature,
+            bias: sampling.bias.clone(),
+            is_plain: sampling.is_plain(),
+            shape: LlamaSampler::chain_simple(shape(sampling, vocab_size)),
+            last,
             candidates: LlamaTokenDataArray::new(Vec::new(), false),
             constraint,
-            random: (!is_greedy).then(|| SplitMix::new(u64::from(seed) ^ ORDER_SEED)),
+            random: SplitMix::new(u64::from(seed)),
+            biased: Vec::new(),
         }
     }
 
     /// Picks a token and remembers it for the penalties and the grammar. `None` when the logits hold no finite
     /// number, which means that the weights or the computation are broken, or when the grammar allows no token.
     pub fn pick(&mut self, logits: &[f32]) -> Option<i32> {
-        let best = argmax(logits)?;
-        if self.shape.is_none() {
-            return Some(best);
-        }
-        self.fill(logits);
-        let mut token = self.choose()?;
+        let mut token = match self.is_plain {
+            true => self.pick_plainly(logits)?,
+            false => {
+                argmax(logits)?;
+                self.choose(logits)?
+            }
+        };
         if self.constraint.as_mut().is_some_and(|c| c.is_active() && !c.allows(token)) {
+            if self.is_plain {
+                self.fill(logits);
+                self.shape.apply(&mut self.candidates);
+            }
             token = match self.next_allowed(token) {
                 Some(token) => token,
                 None => self.choose_from_all(logits)?,
@@ -166,10 +184,33 @@ impl Sampler {
             // What follows the trigger does not fit: the answer is plain text then.
             self.constraint = None;
         }
-        if let Some(shape) = &mut self.shape {
-            shape.accept(LlamaToken::new(token));
+        if !self.is_plain {
+            self.shape.accept(LlamaToken::new(token));
         }
         Some(token)
+    }
+
+    /// The likeliest token, or a draw from all of them.
+    fn pick_plainly(&mut self, logits: &[f32]) -> Option<i32> {
+        let row = match self.bias.is_empty() {
+            true => logits,
+            false => {
+                self.biased.clear();
+                self.biased.extend_from_slice(logits);
+                for &(token, bias) in &self.bias {
+                    if let Some(logit) = usize::try_from(token).ok().and_then(|at| self.biased.get_mut(at)) {
+                        *logit += bias;
+                    }
+                }
+                &self.biased
+            }
+        };
+        let best = argmax(row)?;
+        if self.temperature <= 0.0 {
+            return Some(best);
+        }
+        let part = (self.random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        draw(row, best, self.temperature, part)
     }
 
     /// Another candidate in the place of a refused one, drawn from those that the grammar allows in proportion to their
@@ -180,10 +221,10 @@ impl Sampler {
     fn next_allowed(&mut self, refused: i32) -> Option<i32> {
         let constraint = self.constraint.as_mut()?;
         let candidates = self.candidates.data.iter().filter(|c| c.id().0 != refused && c.logit() > f32::NEG_INFINITY);
-        let mut order: Vec<(f32, i32)> = match &mut self.random {
-            Some(random) => candidates.map(|c| (c.logit() + gumbel(random), c.id().0)).collect(),
-            None => candidates.map(|c| (c.logit(), c.id().0)).collect(),
-        };
+        let mut order: Vec<(f32, i32)> = candidates.map(|c| (c.logit(), c.id().0)).collect();
+        if self.temperature > 0.0 {
+            order.iter_mut().for_each(|(logit, _)| *logit += gumbel(&mut self.random));
+        }
         let mut rest = order.as_mut_slice();
         let mut count = ASKED_FIRST;
         let mut asked = Vec::new();
@@ -211,7 +252,18 @@ impl Sampler {
         if !self.constraint.as_mut()?.mask(&mut self.candidates.data) {
             return None;
         }
-        self.choose()
+        self.choose_from_candidates()
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> Option<i32> {
+        self.fill(logits);
+        self.choose_from_candidates()
+    }
+
+    fn choose_from_candidates(&mut self) -> Option<i32> {
+        self.shape.apply(&mut self.candidates);
+        self.last.apply(&mut self.candidates);
+        self.candidates.selected_token().map(|token| token.0)
     }
 
     fn fill(&mut self, logits: &[f32]) {
@@ -222,12 +274,6 @@ impl Sampler {
             .extend((0_i32..).zip(logits).map(|(id, &logit)| LlamaTokenData::new(LlamaToken::new(id), logit, 0.0)));
         candidates.selected = None;
         candidates.sorted = false;
-    }
-
-    fn choose(&mut self) -> Option<i32> {
-        self.shape.as_mut()?.apply(&mut self.candidates);
-        self.last.apply(&mut self.candidates);
-        self.candidates.selected_token().map(|token| token.0)
     }
 }
 
@@ -274,6 +320,50 @@ fn gumbel(random: &mut SplitMix) -> f32 {
     // In (0, 1), both ends out: 23 bits and a half fill a mantissa.
     let uniform = ((random.next() >> 41) as f32 + 0.5) / (1_u32 << 23) as f32;
     -(-uniform.ln()).ln()
+}
+
+/// The token at which the probabilities that `logits` give at a temperature, added up from the first, pass `part` of
+/// their sum. `best` is the likeliest one, whose logit is finite. What has no number, or e^-87 of the best one's
+/// probability, is not drawn.
+///
+/// Two passes over what is in the cache anyway: sums of chunks as vector code, then the one chunk token by token.
+fn draw(logits: &[f32], best: i32, temperature: f32, part: f64) -> Option<i32> {
+    const CHUNK: usize = 512;
+    const LANES: usize = 16;
+    const LEAST: f32 = -87.0;
+    let top = *logits.get(usize::try_from(best).ok()?)?;
+    let scale = 1.0 / temperature;
+    // `max` takes the number where the other is NaN.
+    let weight = |logit: f32| exp(((logit - top) * scale).max(LEAST));
+    let sum_of = |chunk: &[f32]| {
+        let mut lanes = [0.0_f32; LANES];
+        let (whole, rest) = chunk.as_chunks::<LANES>();
+        for some in whole {
+            for (lane, &logit) in lanes.iter_mut().zip(some) {
+                *lane += weight(logit);
+            }
+        }
+        f64::from(rest.iter().map(|&logit| weight(logit)).sum::<f32>() + lanes.iter().sum::<f32>())
+    };
+    let sums: Vec<f64> = logits.chunks(CHUNK).map(sum_of).collect();
+    let mut left = sums.iter().sum::<f64>() * part;
+    let mut chunk = 0;
+    while chunk + 1 < sums.len() && left >= sums[chunk] {
+        left -= sums[chunk];
+        chunk += 1;
+    }
+    // Rounding may leave a little at the chunk's end: then it is the last one that may be drawn.
+    let mut drawn = best;
+    for (token, &logit) in (0_i32..).zip(logits).skip(chunk * CHUNK).take(CHUNK) {
+        if (logit - top) * scale > LEAST {
+            drawn = token;
+            left -= f64::from(weight(logit));
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    Some(drawn)
 }
 
 /// How likely a token was, before any sampler.
@@ -371,6 +461,26 @@ mod tests {
         assert_ne!(draw(7), draw(8));
         let sampling = Sampling { top_k: 1, ..Sampling::default() };
         assert_eq!(Sampler::new(&sampling, 6, None).pick(&[0.0, 1.0, 5.0, 2.0, 0.0, 0.0]), Some(2));
+    }
+
+    #[test]
+    fn plain_draws_are_in_proportion_and_leave_out_what_is_no_number_or_banned() {
+        // More than one chunk, and a rest; one in the first, the best in the last.
+        let mut logits = vec![-20.0_f32; 1100];
+        (logits[3], logits[700], logits[1099], logits[5], logits[6]) = (1.0, 2.0, 2.5, f32::NAN, 3.0);
+        let sampling = Sampling { bias: vec![(6, -200.0)], temperature: 0.5, seed: Some(1), ..Sampling::default() };
+        let mut sampler = Sampler::new(&sampling, logits.len(), None);
+        let draws = 20_000;
+        let mut seen = [0.0; 1100];
+        for _ in 0..draws {
+            seen[sampler.pick(&logits).unwrap() as usize] += 1.0 / f64::from(draws);
+        }
+        let sum = 2.0_f64.exp() + 4.0_f64.exp() + 5.0_f64.exp();
+        for (token, logit) in [(3, 2.0_f64), (700, 4.0), (1099, 5.0)] {
+            assert!((seen[token] - logit.exp() / sum).abs() < 0.01, "{token}: {}", seen[token]);
+        }
+        assert_eq!((seen[5], seen[6]), (0.0, 0.0));
+        assert_eq!((draw(&logits, 6, 1e-3, 0.5), draw(&logits, 6, 1.0, 1.0 - 1e-16)), (Some(6), Some(1099)));
     }
 
     #[test]

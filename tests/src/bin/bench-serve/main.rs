@@ -55,6 +55,8 @@ struct Bench {
     author: Author,
     llama: String,
     rounds: usize,
+    /// Services that are on.
+    services: Vec<&'static str>,
     found: Found,
 }
 
@@ -77,7 +79,16 @@ fn main() {
     let key = key["secret"].as_str().expect("a secret").to_owned();
     client.wait_for_service("base");
     let server = Server { address: daemon.http(), key };
-    let mut bench = Bench { daemon, client, server, author: Author::default(), llama, rounds, found: Found::default() };
+    let mut bench = Bench {
+        daemon,
+        client,
+        server,
+        author: Author::default(),
+        llama,
+        rounds,
+        services: vec!["base"],
+        found: Found::default(),
+    };
     println!("greedy, {} tokens out, medians of {rounds} interleaved rounds, {}", client::ANSWER_TOKENS, cores());
     bench.ask(Load::Short, 1);
     for (name, part) in PARTS {
@@ -254,6 +265,7 @@ impl Bench {
                 json!({"publish": {"name": name, "version": name, "slots": 0, "context_tokens": 0, "price": price}}),
             );
             self.client.wait_for_service(name);
+            self.services.push(name);
             burst(&self.server, &self.author.bodies(name, Load::Short, 1));
         }
         let (mut one, mut two, mut equal, mut asked) = (vec![], vec![], 0, 0);
@@ -285,7 +297,7 @@ impl Bench {
     fn start(&mut self) {
         let mut times = Vec::new();
         for _ in 0..self.rounds {
-            for name in ["base", "first", "second"] {
+            for name in &self.services {
                 self.client.ask(json!({"set_service": {"name": name, "wanted": false}}));
             }
             let begun = Instant::now();

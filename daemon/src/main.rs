@@ -52,8 +52,13 @@ fn daemon(args: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(64).enable_all().build();
+    // What passes here waits for others; each further thread is woken for nothing, and takes a core from a worker for it.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(4).min(2);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {

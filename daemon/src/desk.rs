@@ -101,9 +101,7 @@ impl ServiceDesk {
     /// The process that answers for a service, and the adapter's number in it.
     fn find(&self, state: &State, service: &ServiceRecord) -> Result<(Arc<Serving>, Option<u32>), Failure> {
         let not_now = |message: String| {
-            Failure::new(FailureCode::ServiceUnavailable, message)
-                .at(service.name.clone())
-                .arg("service", &service.name)
+            Failure::new(FailureCode::ServiceUnavailable, message).at("model").arg("service", &service.name)
         };
         let view = state.service_view(service.id).map(|v| v.state);
         match view {

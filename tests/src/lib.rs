@@ -272,6 +272,26 @@ pub struct Response {
     pub body: String,
 }
 
+/// Uploads a file of requests for a batch, as a form; its id.
+pub fn upload(address: &str, secret: &str, lines: &str) -> String {
+    let part = |name: &str, text: &str| format!("--edge\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n");
+    let file = part("name=\"file\"; filename=\"q.jsonl\"", lines);
+    let body = format!("{}{file}--edge--\r\n", part("name=\"purpose\"", "batch"));
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /v1/files HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\nContent-Length: {}\r\n\
+         Content-Type: multipart/form-data; boundary=edge\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    let file: Value = serde_json::from_str(body).unwrap();
+    file["id"].as_str().unwrap().to_owned()
+}
+
 /// Sends one request on a connection of its own.
 pub fn http(address: &str, method: &str, path: &str, key: Option<&str>, body: Option<&Value>) -> Response {
     let mut stream = TcpStream::connect(address).expect("the endpoint listens");

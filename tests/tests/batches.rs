@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::process::Command;
 
-use hone_tests::{Client, Daemon, http, programs, repository, starter, wait_until};
+use hone_tests::{Client, Daemon, http, programs, repository, starter, upload, wait_until};
 use serde_json::{Value, json};
 
 /// Rows of the dataset that the tests send, the last of which is too long for the context.
@@ -162,27 +162,6 @@ fn a_batch_is_paused_resumed_and_cancelled_and_its_answers_stay_readable() {
     assert_eq!(kept.as_array().unwrap().len() as u64, view["record"]["batch"]["answered"].as_u64().unwrap());
 }
 
-/// Uploads a file of requests as a form; its id.
-fn upload(daemon: &Daemon, secret: &str, lines: &str) -> String {
-    let part = |name: &str, text: &str| format!("--edge\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n");
-    let file = part("name=\"file\"; filename=\"q.jsonl\"", lines);
-    let body = format!("{}{file}--edge--\r\n", part("name=\"purpose\"", "batch"));
-    let address = daemon.http();
-    let mut stream = std::net::TcpStream::connect(&address).unwrap();
-    let head = format!(
-        "POST /v1/files HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {secret}\r\nContent-Length: {}\r\n\
-         Content-Type: multipart/form-data; boundary=edge\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    let file: Value = serde_json::from_str(body).unwrap();
-    file["id"].as_str().unwrap().to_owned()
-}
-
 /// One slot, taken by a line that cannot end before its four hundred tokens: who asks is answered, and the line was put back for it.
 #[test]
 fn whoever_waits_for_an_answer_goes_before_the_batch() {
@@ -195,7 +174,7 @@ fn whoever_waits_for_an_answer_goes_before_the_batch() {
     let mut body = chat(400);
     body["ignore_eos"] = json!(true);
     let line = json!({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body});
-    let file = upload(&daemon, &shop, &format!("{line}\n"));
+    let file = upload(&daemon.http(), &shop, &format!("{line}\n"));
     let batch = json!({"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"});
     let made = http(&daemon.http(), "POST", "/v1/batches", Some(&shop), Some(&batch));
     assert_eq!(made.status, 200, "{}", made.body);

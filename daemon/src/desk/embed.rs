@@ -15,6 +15,7 @@ use super::{InTurn, Metered, ServiceDesk, check_room, gone, prompt_tokens_most, 
 use crate::dispatcher::event::Event;
 use crate::http::desk::{Answering, Caller, EmbedAsk, Embedded, Vector};
 use crate::state::State;
+use crate::workers::turns::Spare;
 
 /// Refuses to let an encoder write.
 pub(super) fn check_writes(state: &State, service: &ServiceRecord) -> Result<(), Failure> {
@@ -52,6 +53,38 @@ fn check_makes(version: &VersionRecord, ask: &EmbedAsk) -> Result<(), Failure> {
 impl ServiceDesk {
     /// The vectors of all inputs, after their row was closed.
     pub(super) async fn vectors(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+        let (answer, made) = self.begin_vectors(caller, ask, None).await?;
+        let opening = answer.opening().clone();
+        match made {
+            Ok(vectors) => Ok(Embedded { opening, vectors, row: settle(answer, Outcome::Complete).await? }),
+            Err(failure) => {
+                settle(answer, Outcome::Failed).await?;
+                Err(failure)
+            }
+        }
+    }
+
+    /// As [`ServiceDesk::begin_row`], for a row that asks for vectors: they come with their row of the ledger still open.
+    pub async fn begin_vectors_row(
+        &self,
+        caller: &Caller,
+        ask: EmbedAsk,
+    ) -> Result<(Metered, Result<Vec<Vector>, Failure>), Failure> {
+        let asked = self.service(&self.hub.state(), caller, &ask.service)?;
+        let state = self.loaded(asked.id).await?;
+        let service = self.service(&state, caller, &ask.service)?;
+        let (serving, _) = self.find(&state, &service)?;
+        let turn = serving.turns.spare(None, 1, slots_of(&state, &service)).await;
+        self.begin_vectors(caller, ask, Some(turn)).await
+    }
+
+    /// Opens the row durably and makes the vectors: in the turn of a row, or at once.
+    async fn begin_vectors(
+        &self,
+        caller: &Caller,
+        ask: EmbedAsk,
+        row_turn: Option<Spare>,
+    ) -> Result<(Metered, Result<Vec<Vector>, Failure>), Failure> {
         let asked = self.service(&self.hub.state(), caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, caller, &ask.service)?;
@@ -59,8 +92,13 @@ impl ServiceDesk {
         let version = version.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
         check_makes(version, &ask)?;
         let (serving, _) = self.find(&state, &service)?;
-        check_room(&serving, &service, 1)?;
-        let turn = InTurn::First { _turn: serving.turns.urgent(None, 1, slots_of(&state, &service)) };
+        let turn = match row_turn {
+            Some(turn) => InTurn::Row(turn),
+            None => {
+                check_room(&serving, &service, 1)?;
+                InTurn::First { _turn: serving.turns.urgent(None, 1, slots_of(&state, &service)) }
+            }
+        };
         let row = self.row(caller, &service, ask.user, Vec::new());
         let mut answer = self.metered(&state, &service, Arc::clone(&serving), (1, 1), row.clone(), turn);
         let most = u64::from(service.context_tokens);
@@ -75,14 +113,7 @@ impl ServiceDesk {
             true => answer.gather(inputs).await,
             false => Err(gone()),
         };
-        let opening = answer.opening().clone();
-        match made {
-            Ok(vectors) => Ok(Embedded { opening, vectors, row: settle(answer, Outcome::Complete).await? }),
-            Err(failure) => {
-                settle(answer, Outcome::Failed).await?;
-                Err(failure)
-            }
-        }
+        Ok((answer, made))
     }
 }
 
@@ -100,7 +131,7 @@ impl Metered {
         let wrong = |what: &str| Failure::new(FailureCode::BadFrame, format!("the serving worker sent {what}"));
         let mut vectors: Vec<Option<Vector>> = (0..inputs).map(|_| None).collect();
         loop {
-            let word = self.words.recv().await.ok_or_else(gone)?;
+            let word = self.word().await.ok_or_else(gone)?;
             match word {
                 FromWorker::Began { .. } => self.note_begin(&word),
                 FromWorker::Embedded { index, vector, cut, left, .. } => {

@@ -26,6 +26,8 @@ use crate::store::{Table, codec};
 /// Slots of a service when none are asked for: the most of these whose caches, all full, leave seven eighths of the
 /// pool's memory to others.
 const SLOTS: [u32; 4] = [16, 8, 4, 2];
+/// Fewest tokens of one request's context, where the model itself has as many.
+const CONTEXT_TOKENS_LEAST: u32 = 256;
 /// Context of a slot when none is asked for.
 pub(crate) const CONTEXT_TOKENS: u32 = 2048;
 const SLOTS_MAX: u32 = 256;
@@ -296,9 +298,10 @@ impl Decider {
         if slots > SLOTS_MAX {
             return Err(Failure::field("slots", format!("slots is {slots}; at most {SLOTS_MAX} are possible")));
         }
-        if context < 64 || context > base.facts.context_tokens {
-            let message =
-                format!("context_tokens is {context}; this model takes 64 to {} tokens", base.facts.context_tokens);
+        let most = base.facts.context_tokens;
+        let least = CONTEXT_TOKENS_LEAST.min(most);
+        if context < least || context > most {
+            let message = format!("context_tokens is {context}; this model takes {least} to {most} tokens");
             return Err(Failure::field("context_tokens", message));
         }
         let needed = self.state.serve_bytes(base_id, slots, context);

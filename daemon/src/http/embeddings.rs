@@ -7,12 +7,13 @@ use axum::http::Response;
 use axum::response::IntoResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hone_protocol::application::LedgerRow;
 use hone_protocol::embed::INPUTS_MAX;
 use hone_protocol::generate::Prompt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::desk::{Caller, Desk, EmbedAsk, Embedded};
+use super::desk::{Caller, Desk, EmbedAsk, Opening, Vector};
 use super::failure::Refusal;
 use super::fields::{self, Fields, missing, out_of_range, wrong_type};
 use super::openai::json;
@@ -35,7 +36,7 @@ async fn try_embed<D: Desk>(room: &Room<D>, caller: &Caller, request: Request) -
     let EmbedRequest { ask, base64, ignored } = read(&read_body(request, &room.limits).await?)?;
     models::find(&room.desk.services(caller), &ask.service)?;
     let made = room.desk.embed(caller, ask).await.map_err(Refusal::from)?;
-    let mut response = json_response(json(&Answer::new(&made, base64)));
+    let mut response = json_response(whole(&made.opening, &made.vectors, &made.row, base64));
     // The owner finds the request under this id in the ledger.
     response.extensions_mut().insert(RequestId(made.opening.ledger.to_string()));
     rate::tell(made.opening.allowance, response.headers_mut());
@@ -45,13 +46,21 @@ async fn try_embed<D: Desk>(room: &Room<D>, caller: &Caller, request: Request) -
 
 /// A request that makes sense.
 #[derive(Debug)]
-struct EmbedRequest {
-    ask: EmbedAsk,
-    base64: bool,
+pub(super) struct EmbedRequest {
+    /// What is asked.
+    pub(super) ask: EmbedAsk,
+    /// Whether vectors are told as base64.
+    pub(super) base64: bool,
     ignored: Vec<String>,
 }
 
-fn read(body: &[u8]) -> Result<EmbedRequest, Refusal> {
+/// The body of the response.
+pub(super) fn whole(opening: &Opening, vectors: &[Vector], row: &LedgerRow, base64: bool) -> Vec<u8> {
+    json(&Answer::new(opening, vectors, row, base64))
+}
+
+/// Reads the body of a request.
+pub(super) fn read(body: &[u8]) -> Result<EmbedRequest, Refusal> {
     let mut fields = fields::read(body)?;
     let service = fields.model()?;
     let inputs = inputs(&mut fields)?;
@@ -141,14 +150,14 @@ struct Usage {
 }
 
 impl<'a> Answer<'a> {
-    fn new(made: &'a Embedded, base64: bool) -> Answer<'a> {
+    fn new(opening: &'a Opening, vectors: &'a [Vector], row: &LedgerRow, base64: bool) -> Answer<'a> {
         let values = |numbers: &'a [f32]| match base64 {
             false => Values::Numbers(numbers),
             true => Values::Base64(
                 STANDARD.encode(numbers.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
             ),
         };
-        let data = made.vectors.iter().enumerate().map(|(index, vector)| Item {
+        let data = vectors.iter().enumerate().map(|(index, vector)| Item {
             object: "embedding",
             index,
             embedding: values(&vector.values),
@@ -157,8 +166,8 @@ impl<'a> Answer<'a> {
         Answer {
             object: "list",
             data: data.collect(),
-            model: &made.opening.service,
-            usage: Usage { prompt_tokens: made.row.prompt_tokens, total_tokens: made.row.prompt_tokens },
+            model: &opening.service,
+            usage: Usage { prompt_tokens: row.prompt_tokens, total_tokens: row.prompt_tokens },
         }
     }
 }

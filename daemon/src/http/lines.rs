@@ -1,6 +1,8 @@
 //! The lines of OpenAI's batch files: a request in, a response or an error out. Each line is bounded JSON of a request, read by
 //! what reads the same request on its own route. Lives here: both shapes. Never here: who asks, files, jobs.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use hone_protocol::application::LedgerRow;
 use hone_protocol::batch::BatchRow;
@@ -9,19 +11,33 @@ use serde_json::{Value, json};
 
 use super::answer::{Dialect, Gathered};
 use super::auth::BODY_BYTES_MAX;
-use super::desk::{Ask, Opening};
+use super::desk::{Ask, EmbedAsk, Opening, Vector};
 use super::failure::Refusal;
-use super::{ask, chat, completions, fields, openai};
+use super::{ask, chat, completions, embeddings, fields, openai};
 
 /// Routes whose requests a batch may hold.
-pub(crate) const ENDPOINTS: &[&str] = &["/v1/chat/completions", "/v1/completions"];
+pub(crate) const ENDPOINTS: &[&str] = &["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
 /// Longest line in bytes: a body as its own route takes it, and what stands around it.
 pub(crate) const LINE_BYTES_MAX: usize = BODY_BYTES_MAX + (4 << 10);
 /// Longest `custom_id` in bytes.
 const CUSTOM_ID_BYTES_MAX: usize = 256;
 
-/// Makes the body of a response.
-pub(crate) type Body = Box<dyn Fn(&Opening, &[Gathered], &LedgerRow) -> Result<String, Failure> + Send + Sync>;
+/// Most texts in one line of embeddings: its answer is kept as a whole.
+const LINE_INPUTS_MAX: usize = 256;
+
+/// Makes what is kept of an answer.
+pub(crate) type Write = Arc<dyn Fn(&Opening, &[Gathered], &LedgerRow) -> Result<String, Failure> + Send + Sync>;
+/// Makes what is kept of vectors.
+pub(crate) type WriteVectors = Arc<dyn Fn(&Opening, &[Vector], &LedgerRow) -> Result<String, Failure> + Send + Sync>;
+
+/// What a row of a batch asks, and what is kept of it.
+#[derive(Clone)]
+pub(crate) enum Wanted {
+    /// An answer.
+    Answer(Ask, Write),
+    /// Vectors.
+    Vectors(EmbedAsk, WriteVectors),
+}
 
 /// A line that makes sense.
 pub(crate) struct Line {
@@ -74,20 +90,21 @@ pub(crate) fn read(line: &[u8], endpoint: &str) -> Result<Line, Fault> {
 
 impl Line {
     /// What the request asks, and what makes the body of its response. A refusal is the response of this line alone.
-    pub(crate) fn ask(&self) -> Result<(Ask, Body), Failure> {
+    pub(crate) fn wanted(&self) -> Result<Wanted, Failure> {
         self.read().map_err(|refusal| refusal.failure())
     }
 
-    fn read(&self) -> Result<(Ask, Body), Refusal> {
+    fn read(&self) -> Result<Wanted, Refusal> {
         let body = openai::json(&self.body);
-        let (ask, stream, write): (Ask, bool, Body) = match self.endpoint {
+        let (ask, stream, write): (Ask, bool, Write) = match self.endpoint {
+            "/v1/embeddings" => return vectors(&body),
             "/v1/completions" => {
                 let read = completions::read(&body)?;
                 let (tells, choices) = (read.ask.wish.chances.is_some(), read.ask.choices());
                 let write = move |opening: &Opening, gathered: &[Gathered], row: &LedgerRow| {
                     text(completions::whole(opening, tells, choices).whole(gathered, row))
                 };
-                (read.ask, read.stream, Box::new(write))
+                (read.ask, read.stream, Arc::new(write))
             }
             _ => {
                 let read = ask::read(&body)?;
@@ -95,15 +112,29 @@ impl Line {
                 let write = move |opening: &Opening, gathered: &[Gathered], row: &LedgerRow| {
                     text(chat::whole(opening, tells, answers).whole(gathered, row))
                 };
-                (read.ask, read.stream, Box::new(write))
+                (read.ask, read.stream, Arc::new(write))
             }
         };
         if stream {
             let message = "stream must be false: a batch has nobody who reads";
             return Err(Refusal::param("stream", "unsupported_value", message));
         }
-        Ok((ask, write))
+        Ok(Wanted::Answer(ask, write))
     }
+}
+
+fn vectors(body: &[u8]) -> Result<Wanted, Refusal> {
+    let read = embeddings::read(body)?;
+    let inputs = read.ask.inputs.len();
+    if inputs > LINE_INPUTS_MAX {
+        let message = format!("input has {inputs} entries; a line of a batch takes at most {LINE_INPUTS_MAX}");
+        return Err(Refusal::param("input", "invalid_value", message));
+    }
+    let base64 = read.base64;
+    let write = move |opening: &Opening, vectors: &[Vector], row: &LedgerRow| {
+        text(embeddings::whole(opening, vectors, row, base64))
+    };
+    Ok(Wanted::Vectors(read.ask, Arc::new(write)))
 }
 
 fn text(body: Vec<u8>) -> Result<String, Failure> {
@@ -143,7 +174,7 @@ mod tests {
         let body = json!({"model": "base", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4});
         let good = json!({"custom_id": "a", "method": "POST", "url": CHAT, "body": body});
         let line = read(good.to_string().as_bytes(), CHAT).unwrap();
-        let (ask, _) = line.ask().unwrap();
+        let Wanted::Answer(ask, _) = line.wanted().unwrap() else { panic!("a chat is answered") };
         assert_eq!((line.custom_id.as_str(), ask.service.as_str(), ask.tokens_max), ("a", "base", Some(4)));
         let with = |field: &str, value: Value| {
             let mut line = good.clone();
@@ -159,8 +190,22 @@ mod tests {
         assert!(read(deep.as_bytes(), CHAT).err().unwrap().reason.contains("nested"));
         let mut streams = good.clone();
         streams["body"]["stream"] = json!(true);
-        let refused = read(streams.to_string().as_bytes(), CHAT).unwrap().ask().err().unwrap();
+        let refused = read(streams.to_string().as_bytes(), CHAT).unwrap().wanted().err().unwrap();
         assert_eq!((refused.code, refused.place.as_str()), (FailureCode::InvalidField, "stream"));
+    }
+
+    #[test]
+    fn a_line_of_embeddings_asks_for_vectors_and_not_for_too_many() {
+        let line = |input: Value| {
+            let body = json!({"model": "vectors", "input": input, "encoding_format": "base64"});
+            let line = json!({"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body});
+            read(line.to_string().as_bytes(), "/v1/embeddings").unwrap().wanted()
+        };
+        let Ok(Wanted::Vectors(ask, _)) = line(json!(["a", "b"])) else { panic!("texts have vectors") };
+        assert_eq!((ask.service.as_str(), ask.inputs.len()), ("vectors", 2));
+        let refused = line(json!(vec!["a"; LINE_INPUTS_MAX + 1])).err().unwrap();
+        assert_eq!((refused.code, refused.place.as_str()), (FailureCode::InvalidField, "input"));
+        assert_eq!(line(json!("")).err().unwrap().place, "input");
     }
 
     #[test]

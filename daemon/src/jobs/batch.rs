@@ -20,11 +20,12 @@ use hone_protocol::paths::is_name;
 use hone_protocol::worker::{FromWorker, ImportTask, ReadTask, Select, ToWorker};
 
 use super::attempt::{Context, Stop, unexpected};
-use super::batch_ask::{Feed, Item, Write, ask_all, done_rows};
+use super::batch_ask::{Feed, Item, ask_all, done_rows};
 use super::{Kind, Work};
 use crate::dispatcher::event::{Fact, Produced};
 use crate::dispatcher::{batch_key, batch_prefix};
 use crate::http::desk::{Ask, Caller};
+use crate::http::lines::{Wanted, Write};
 use crate::sandbox::Paths;
 use crate::state::{Need, State};
 use crate::store::{StoreError, Table, after, codec};
@@ -212,8 +213,8 @@ impl Feed for DatasetFeed<'_> {
     async fn next(&mut self, context: &mut Context) -> Result<Option<Item>, Stop> {
         while let Some(row) = self.rows.next(context).await? {
             if !self.done.contains(&row.row_id) {
-                let ask = self.ask(&row);
-                return Ok(Some(Item::new(row.row_id, String::new(), ask, self.write.clone(), true)));
+                let wanted = self.ask(&row).map(|ask| Wanted::Answer(ask, self.write.clone()));
+                return Ok(Some(Item::new(row.row_id, String::new(), wanted, true)));
             }
         }
         Ok(None)

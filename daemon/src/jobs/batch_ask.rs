@@ -6,18 +6,18 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hone_protocol::application::LedgerRow;
 use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
 use tokio::task::JoinSet;
 
 use super::attempt::{Context, Stop, wished};
-use crate::desk::{Pace, ServiceDesk};
+use crate::desk::{Metered, Pace, ServiceDesk};
 use crate::dispatcher::batch_prefix;
 use crate::http::RETRY_AFTER_ARG;
-use crate::http::answer::{Gathered, gather};
-use crate::http::desk::{Answering, Ask, Caller, Opening};
+use crate::http::answer::gather;
+use crate::http::desk::{Answering, Ask, Caller, EmbedAsk};
+use crate::http::lines::{Wanted, Write, WriteVectors};
 use crate::store::{Table, after};
 
 /// Serving processes that may die under a row before it is taken for the cause.
@@ -29,27 +29,22 @@ const PACE_ROWS: usize = 64;
 /// Keys that are read at once.
 const KEYS: usize = 1000;
 
-/// Makes what is kept of an answer.
-pub(super) type Write = Arc<dyn Fn(&Opening, &[Gathered], &LedgerRow) -> Result<String, Failure> + Send + Sync>;
-
 /// One row to ask.
 pub(super) struct Item {
     /// Id of the dataset's row, or line of the file.
     pub(super) row: u64,
     /// What the client named it, may be empty.
     pub(super) custom_id: String,
-    /// What to ask, or why that cannot be asked.
-    pub(super) ask: Result<Ask, Failure>,
-    /// What is kept of the answer.
-    pub(super) write: Write,
+    /// What to ask and keep, or why that cannot be asked.
+    pub(super) wanted: Result<Wanted, Failure>,
     /// Whether a service that is not there ends the batch rather than the row.
     pub(super) one_service: bool,
     deaths: u32,
 }
 
 impl Item {
-    pub(super) fn new(row: u64, custom_id: String, ask: Result<Ask, Failure>, write: Write, one_service: bool) -> Item {
-        Item { row, custom_id, ask, write, one_service, deaths: 0 }
+    pub(super) fn new(row: u64, custom_id: String, wanted: Result<Wanted, Failure>, one_service: bool) -> Item {
+        Item { row, custom_id, wanted, one_service, deaths: 0 }
     }
 }
 
@@ -225,7 +220,7 @@ impl Asking {
             _ => {
                 item.deaths += u32::from(is_death(&failure));
                 if item.deaths >= DEATHS_MAX {
-                    item.ask = Err(failure);
+                    item.wanted = Err(failure);
                 }
                 self.hold = Hold::Until(Instant::now() + PAUSE);
                 if !std::mem::replace(&mut self.waits, true) {
@@ -252,10 +247,14 @@ fn retry_after(failure: &Failure) -> Option<Duration> {
 impl Asker {
     /// Asks a row and keeps what became of it. An error is trouble that is not the row's: it is to be put back.
     async fn ask(&self, item: &Item) -> Result<(), Failure> {
-        let ask = match &item.ask {
-            Ok(ask) => ask.clone(),
-            Err(failure) => return self.refuse(item, failure.clone()).await,
-        };
+        match &item.wanted {
+            Ok(Wanted::Answer(ask, write)) => self.ask_answer(item, ask.clone(), write).await,
+            Ok(Wanted::Vectors(ask, write)) => self.ask_vectors(item, ask.clone(), write).await,
+            Err(failure) => self.refuse(item, failure.clone()).await,
+        }
+    }
+
+    async fn ask_answer(&self, item: &Item, ask: Ask, write: &Write) -> Result<(), Failure> {
         let choices = ask.choices();
         let mut answering = match self.desk.begin_row(&self.caller, ask).await {
             Ok(answering) => answering,
@@ -266,11 +265,36 @@ impl Asker {
             Ok((gathered, tokens)) => {
                 let finish = gathered.first().and_then(|choice| choice.finish).map_or("", |finish| finish.word());
                 let row = answering.row_with(tokens);
-                ((item.write)(answering.opening(), &gathered, &row), finish.to_owned(), tokens)
+                (write(answering.opening(), &gathered, &row), finish.to_owned(), tokens)
             }
             Err(failure) if is_anothers(&failure, item) => return Err(failure),
             Err(failure) => (Err(failure), String::new(), 0),
         };
+        self.keep(item, answering, answer, finish, tokens).await
+    }
+
+    async fn ask_vectors(&self, item: &Item, ask: EmbedAsk, write: &WriteVectors) -> Result<(), Failure> {
+        let (answering, made) = match self.desk.begin_vectors_row(&self.caller, ask).await {
+            Ok(begun) => begun,
+            Err(failure) if is_anothers(&failure, item) => return Err(failure),
+            Err(failure) => return self.refuse(item, failure).await,
+        };
+        let answer = match made {
+            Ok(vectors) => write(answering.opening(), &vectors, &answering.row_with(0)),
+            Err(failure) if is_anothers(&failure, item) => return Err(failure),
+            Err(failure) => Err(failure),
+        };
+        self.keep(item, answering, answer, String::new(), 0).await
+    }
+
+    async fn keep(
+        &self,
+        item: &Item,
+        answering: Metered,
+        answer: Result<String, Failure>,
+        finish: String,
+        tokens: u64,
+    ) -> Result<(), Failure> {
         let pace = self.pace(answering.row_with(tokens).prompt_tokens + tokens);
         let row = BatchRow { answer, finish, ..blank(item) };
         answering.keep(self.job, self.attempt, row, tokens, pace).await

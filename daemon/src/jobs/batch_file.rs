@@ -4,14 +4,13 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::Arc;
 
 use hone_protocol::batch::FileBatch;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 
 use super::attempt::{Context, Stop};
 use super::batch::caller;
-use super::batch_ask::{Feed, Item, Write, ask_all, done_rows};
+use super::batch_ask::{Feed, Item, ask_all, done_rows};
 use crate::dispatcher::event::{Fact, Produced};
 use crate::http::lines::{self, Fault, LINE_BYTES_MAX, Line};
 
@@ -133,15 +132,11 @@ impl Feed for FileFeed {
                 continue;
             }
             let refuse = |fault: Fault| Failure::new(FailureCode::InvalidRequest, fault.reason).at(fault.field);
-            let (custom_id, asked) = match line {
-                Ok(line) => (line.custom_id.clone(), line.ask()),
+            let (custom_id, wanted) = match line {
+                Ok(line) => (line.custom_id.clone(), line.wanted()),
                 Err(fault) => (String::new(), Err(refuse(fault))),
             };
-            let (ask, write): (_, Write) = match asked {
-                Ok((ask, body)) => (Ok(ask), Arc::from(body)),
-                Err(failure) => (Err(failure), Arc::new(|_, _, _| Ok(String::new()))),
-            };
-            return Ok(Some(Item::new(number, custom_id, ask, write, false)));
+            return Ok(Some(Item::new(number, custom_id, wanted, false)));
         }
         Ok(None)
     }

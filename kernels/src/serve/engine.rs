@@ -27,9 +27,7 @@ use crate::vocab::Vocab;
 pub const SLOTS_MAX: usize = 256;
 /// Most contexts, and thus adapters, that are resident at once.
 pub const CONTEXTS_MAX: usize = 64;
-/// Least and most tokens per slot.
-pub const CONTEXT_TOKENS_MIN: u32 = 256;
-/// See `CONTEXT_TOKENS_MIN`.
+/// Most tokens per slot.
 pub const CONTEXT_TOKENS_MAX: u32 = 1 << 20;
 /// Most tokens computed in one graph: beyond this prompts get no faster on a CPU, and buffers grow.
 const GRAPH_TOKENS_MAX: u32 = 512;
@@ -86,16 +84,9 @@ impl EngineParams {
     }
 
     fn check(&self) -> Result<(), EngineError> {
-        // An encoder's context is not more than the longest input.
-        let context_min = if self.is_encoder { 1 } else { CONTEXT_TOKENS_MIN };
         let fields = [
             ("slots", 1, SLOTS_MAX as u64, self.slots as u64),
-            (
-                "context_tokens_per_slot",
-                u64::from(context_min),
-                u64::from(CONTEXT_TOKENS_MAX),
-                u64::from(self.context_tokens_per_slot),
-            ),
+            ("context_tokens_per_slot", 1, u64::from(CONTEXT_TOKENS_MAX), u64::from(self.context_tokens_per_slot)),
             ("threads", 1, 512, self.threads.unwrap_or(1) as u64),
             ("chunk_budget_ms", 1, 60_000, u64::from(self.chunk_budget_ms)),
             ("contexts_max", 1, CONTEXTS_MAX as u64, self.contexts_max as u64),

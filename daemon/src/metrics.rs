@@ -107,6 +107,26 @@ fn workers(state: &State, text: &mut String) {
         family(text, name, "gauge", help);
         workers.iter().for_each(|(version, s)| sample(text, name, &labels(&[("version", version)]), of(s)));
     }
+    let name = "hone_worker_part_bytes";
+    family(
+        text,
+        name,
+        "gauge",
+        "What a serving process holds, as it counts: weights, and adapter and cache of each context.",
+    );
+    for (version, memory) in workers.iter().filter_map(|(version, s)| Some((version, s.memory.as_ref()?))) {
+        let mut part = |part: &str, adapter: &str, bytes: u64| {
+            sample(text, name, &labels(&[("version", version), ("part", part), ("adapter", adapter)]), bytes);
+        };
+        part("weights", "", memory.weights_bytes);
+        for context in &memory.contexts {
+            let adapter = context.adapter.map_or(String::new(), |version| state.version_reference(version));
+            if context.adapter.is_some() {
+                part("adapter", &adapter, context.adapter_bytes);
+            }
+            part("cache", &adapter, context.cache_bytes);
+        }
+    }
 }
 
 fn jobs(state: &State, text: &mut String) {

@@ -18,7 +18,7 @@ use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
-use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
+use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView, ServingMemory};
 use hone_protocol::train::TrainPlan;
 use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::Pico;
@@ -127,6 +127,8 @@ pub struct Serving {
     pub waiting: u32,
     /// Resident bytes.
     pub memory_bytes: u64,
+    /// What they are for, once it said so.
+    pub memory: Option<ServingMemory>,
     /// Its time, once it answers.
     pub meter: Option<Meter>,
 }
@@ -562,6 +564,7 @@ impl State {
             requests: self.service_requests.get(&id).copied().unwrap_or(0),
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
             is_encoder: self.is_encoder(record.version),
+            memory: serving.and_then(|s| s.memory.clone()),
         })
     }
 

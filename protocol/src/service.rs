@@ -104,4 +104,29 @@ pub struct ServiceView {
     pub memory_bytes: u64,
     /// Whether its model is an encoder: it makes embeddings and nothing else.
     pub is_encoder: bool,
+    /// What its worker's memory is for; none before it said so.
+    pub memory: Option<ServingMemory>,
+}
+
+/// What the memory of a serving process is for, as it counts by itself. The system counts pages: a cache takes them as it is
+/// used, and weights are pages of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingMemory {
+    /// Tensors of the base.
+    pub weights_bytes: u64,
+    /// Contexts, that of the bare base and one for each adapter in use.
+    pub contexts: Vec<ContextMemory>,
+}
+
+/// What one context of a serving process holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextMemory {
+    /// The adapter's version; none for the bare base.
+    pub adapter: Option<VersionId>,
+    /// The adapter's file.
+    pub adapter_bytes: u64,
+    /// Keys and values of the tokens that its slots hold, those of ended answers included: they are what prompts find again.
+    pub cache_bytes: u64,
+    /// Keys and values of full slots.
+    pub cache_bytes_max: u64,
 }

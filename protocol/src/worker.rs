@@ -499,6 +499,13 @@ pub enum FromWorker {
     },
     /// The task failed; the child ends.
     Failed(Failure),
+    /// What a server's memory is for, whenever it tells its load.
+    Memory {
+        /// Tensors of the base.
+        weights_bytes: u64,
+        /// Contexts: the adapter's number, its file's bytes, bytes of the cache that are used, and that there are.
+        contexts: Vec<(Option<u32>, u64, u64, u64)>,
+    },
 }
 
 /// What came from a hub.

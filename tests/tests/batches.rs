@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
 use std::process::Command;
 
 use hone_tests::{Client, Daemon, http, programs, repository, starter, upload, wait_until};

@@ -57,6 +57,13 @@ fn idle_slow_and_deaf_clients_leave_others_served() {
     // The caches of 16 slots are 720 MiB; memory is taken where slots were used.
     let workers: Vec<u64> = daemon.children().into_iter().map(resident_kib).collect();
     assert!(workers.iter().all(|kib| *kib < WORKER_KIB_MAX), "workers hold {workers:?} KiB");
+    let held = hone_tests::wait_until("the worker says what its memory is for", || {
+        let memory = client.ask(json!("services"))[0]["memory"].clone();
+        (memory["contexts"][0]["cache_bytes"].as_u64()? > 0).then_some(memory)
+    });
+    let most = held["contexts"][0]["cache_bytes_max"].as_u64().unwrap();
+    assert_eq!(most, 16 * 2048 * 23_040, "keys and values of sixteen full slots");
+    assert!(held["weights_bytes"].as_u64().unwrap() > 90_000_000 && held["contexts"][0]["adapter"].is_null(), "{held}");
 
     drop(crowd.stdin.take());
     assert_eq!(said.next().unwrap().unwrap(), "ended", "a request that never ends its headers was kept");

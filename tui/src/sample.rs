@@ -16,7 +16,7 @@ use hone_protocol::model::{
     Alias, Fit, HistoryEntry, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord,
     VersionView, Weights, WeightsFile,
 };
-use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
+use hone_protocol::service::{ContextMemory, Price, ServiceRecord, ServiceState, ServiceView, ServingMemory};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
 use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::{Hash, Metric, Pico};
@@ -385,6 +385,15 @@ pub(crate) fn service() -> ServiceView {
         requests: 412,
         memory_bytes: 310 << 20,
         is_encoder: false,
+        memory: Some(ServingMemory {
+            weights_bytes: 94 << 20,
+            contexts: vec![ContextMemory {
+                adapter: Some(VersionId::from_bytes([32; 16])),
+                adapter_bytes: 4 << 20,
+                cache_bytes: 52 << 20,
+                cache_bytes_max: 180 << 20,
+            }],
+        }),
     }
 }
 

@@ -15,6 +15,7 @@ use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, Versi
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
+use hone_protocol::service::ServingMemory;
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
@@ -390,6 +391,8 @@ pub enum ServingFact {
         /// Resident bytes.
         memory_bytes: u64,
     },
+    /// What its memory is for.
+    Memory(ServingMemory),
     /// It ended.
     Ended(Failure),
 }

@@ -100,6 +100,7 @@ impl Decider {
             active: 0,
             waiting: 0,
             memory_bytes: 0,
+            memory: None,
             meter: None,
         };
         Arc::make_mut(&mut self.state.serving).insert(base, serving);
@@ -154,6 +155,7 @@ impl Decider {
                 serving.memory_bytes = memory_bytes;
                 self.meter_long_serving(base);
             }
+            ServingFact::Memory(memory) => serving.memory = Some(memory),
             ServingFact::Ended(failure) => self.serving_ended(base, generation, failure),
         }
         self.touch_services_of(base);
@@ -170,6 +172,7 @@ impl Decider {
         serving.active = 0;
         serving.waiting = 0;
         serving.memory_bytes = 0;
+        serving.memory = None;
         if serving.failures >= TRIES_MAX {
             serving.state = ServiceState::Failed { failure };
             return;

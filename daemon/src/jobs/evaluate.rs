@@ -147,7 +147,7 @@ async fn serve(context: &mut Context, spec: &EvaluateSpec) -> Result<Line, Stop>
     loop {
         match context.next(&mut line).await? {
             FromWorker::Ready { .. } => break,
-            FromWorker::Load { .. } => {}
+            FromWorker::Load { .. } | FromWorker::Memory { .. } => {}
             other => return Err(unexpected(&other)),
         }
     }
@@ -159,7 +159,7 @@ async fn serve(context: &mut Context, spec: &EvaluateSpec) -> Result<Line, Stop>
         loop {
             match context.next(&mut line).await? {
                 FromWorker::AdapterReady { .. } => break,
-                FromWorker::Load { .. } => {}
+                FromWorker::Load { .. } | FromWorker::Memory { .. } => {}
                 FromWorker::Refused { failure, .. } => return Err(failure.into()),
                 other => return Err(unexpected(&other)),
             }
@@ -241,7 +241,7 @@ async fn judge_all(
 /// Takes one message; the number of the row that is complete now, if any.
 fn take(open: &mut BTreeMap<u64, Open>, message: FromWorker) -> Result<Option<u64>, Stop> {
     let number = match &message {
-        FromWorker::Load { .. } | FromWorker::Began { .. } => return Ok(None),
+        FromWorker::Load { .. } | FromWorker::Memory { .. } | FromWorker::Began { .. } => return Ok(None),
         FromWorker::Piece { request, .. } | FromWorker::Ended { request, .. } => *request,
         FromWorker::Scored { request, .. } => request & !1,
         FromWorker::Refused { request, failure } => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::paths;
+use hone_protocol::service::{ContextMemory, ServingMemory};
 use hone_protocol::worker::{FromWorker, ServeTask, ToWorker};
 use tokio::sync::{Notify, mpsc};
 
@@ -85,6 +86,16 @@ impl Serving {
             // A full queue means the worker is gone or far behind; it ends the request by itself then.
             let _ = self.to_worker.try_send(ToWorker::CancelRequest { request });
         }
+    }
+
+    /// What a process says of its memory, with versions in the place of numbers.
+    fn memory(&self, weights_bytes: u64, contexts: &[(Option<u32>, u64, u64, u64)]) -> ServingMemory {
+        let known = lock(&self.adapters);
+        let version = |number: u32| known.iter().find(|(_, known)| **known == number).map(|(version, _)| *version);
+        let context = |&(adapter, adapter_bytes, cache_bytes, cache_bytes_max): &(Option<u32>, u64, u64, u64)| {
+            ContextMemory { adapter: adapter.and_then(version), adapter_bytes, cache_bytes, cache_bytes_max }
+        };
+        ServingMemory { weights_bytes, contexts: contexts.iter().map(context).collect() }
     }
 
     fn give(&self, request: u64, message: FromWorker) {
@@ -253,7 +264,7 @@ impl Keeper {
                     self.report(start.base, start.generation, ServingFact::Ready { memory_bytes }).await;
                     return Ok(line);
                 }
-                FromWorker::Progress { .. } | FromWorker::Load { .. } => {}
+                FromWorker::Progress { .. } | FromWorker::Load { .. } | FromWorker::Memory { .. } => {}
                 _ => return Err(Failure::new(FailureCode::BadFrame, "the serving worker did not become ready")),
             }
         }
@@ -296,6 +307,11 @@ impl Keeper {
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };
+                    self.report(start.base, start.generation, fact).await;
+                    continue;
+                }
+                FromWorker::Memory { weights_bytes, contexts } => {
+                    let fact = ServingFact::Memory(serving.memory(*weights_bytes, contexts));
                     self.report(start.base, start.generation, fact).await;
                     continue;
                 }

@@ -31,6 +31,7 @@ struct Options {
     ceiling: Option<usize>,
     prompt: usize,
     answer: usize,
+    clients: Vec<usize>,
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {
@@ -41,6 +42,7 @@ fn options() -> Result<Options, Box<dyn Error>> {
         ceiling: None,
         prompt: PROMPT_TOKENS,
         answer: ANSWER_TOKENS,
+        clients: CLIENTS.to_vec(),
     };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -52,8 +54,9 @@ fn options() -> Result<Options, Box<dyn Error>> {
             "--ceiling" => options.ceiling = Some(value()?.parse()?),
             "--prompt" => options.prompt = value()?.parse()?,
             "--answer" => options.answer = value()?.parse()?,
+            "--clients" => options.clients = vec![value()?.parse()?],
             _ => {
-                let known = "--model --rounds --threads --ceiling --prompt --answer";
+                let known = "--model --rounds --threads --ceiling --prompt --answer --clients";
                 return Err(format!("unknown argument {arg}; known: {known}").into());
             }
         }
@@ -72,7 +75,7 @@ fn default_model() -> PathBuf {
     folder.join(STARTER)
 }
 
-/// Output tokens per second of a plain loop: all prompts in one batch, then a batch of one token per
+/// Output tokens per second of a plain loop: all prompts in as few batches as hold them, then a batch of one token per
 /// sequence for each further token of the answer. With the prompts, and without.
 fn ceiling(
     context: &mut Context,
@@ -85,13 +88,17 @@ fn ceiling(
     let started = Instant::now();
     batch.clear();
     for slot in 0..sequences {
+        if batch.len() + prompt > context.params().batch_tokens_max as usize {
+            context.decode(batch)?;
+            batch.clear();
+        }
         for position in 0..prompt {
             batch.add(slot as u32, position, 100 + position as i32, position + 1 == prompt);
         }
     }
     context.decode(batch)?;
     // Reading waits for what is computed aside.
-    context.logits(prompt - 1).ok_or("no logits")?;
+    context.logits(batch.len() - 1).ok_or("no logits")?;
     let prompted = Instant::now();
     for step in 0..answer - 1 {
         batch.clear();
@@ -130,18 +137,23 @@ impl Requests {
         }
     }
 
-    fn short(&mut self) -> GenRequest {
+    fn of(&mut self, prompt: usize, answer: usize) -> GenRequest {
         let first = 100 + (self.next % 1000) as i32;
-        let tokens = (0..PROMPT_TOKENS as i32).map(|i| first + i * 7).collect();
-        self.make(tokens, ANSWER_TOKENS, self.next + 1)
+        let tokens = (0..prompt as i32).map(|i| first + i * 7).collect();
+        self.make(tokens, answer, self.next + 1)
     }
 }
 
 /// Output tokens per second of `clients` requests submitted together, prompts and text included.
-fn ours(engine: &mut Engine, requests: &mut Requests, clients: usize) -> Result<f64, Box<dyn Error>> {
+fn ours(
+    engine: &mut Engine,
+    requests: &mut Requests,
+    clients: usize,
+    options: &Options,
+) -> Result<f64, Box<dyn Error>> {
     let started = Instant::now();
     for _ in 0..clients {
-        engine.submit(requests.short())?;
+        engine.submit(requests.of(options.prompt, options.answer))?;
     }
     let events = finish(engine);
     let sampled: u32 = events
@@ -151,8 +163,8 @@ fn ours(engine: &mut Engine, requests: &mut Requests, clients: usize) -> Result<
             _ => 0,
         })
         .sum();
-    if sampled as usize != clients * ANSWER_TOKENS {
-        return Err(format!("{sampled} tokens instead of {}", clients * ANSWER_TOKENS).into());
+    if sampled as usize != clients * options.answer {
+        return Err(format!("{sampled} tokens instead of {}", clients * options.answer).into());
     }
     Ok(f64::from(sampled) / started.elapsed().as_secs_f64())
 }
@@ -166,7 +178,7 @@ fn finish(engine: &mut Engine) -> Vec<EngineEvent> {
 /// Longest wait of a running stream between two of its tokens while a long prompt comes in, in
 /// milliseconds; and how long that prompt took to its first token.
 fn stall(engine: &mut Engine, requests: &mut Requests) -> Result<(f64, f64), Box<dyn Error>> {
-    let watched = requests.short();
+    let watched = requests.of(PROMPT_TOKENS, ANSWER_TOKENS);
     let watched_id = watched.id;
     engine.submit(watched)?;
     let mut events = Vec::new();
@@ -254,21 +266,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut requests = Requests { next: 0 };
     println!(
-        "model {}  threads {}  {PROMPT_TOKENS} in / {ANSWER_TOKENS} out, greedy, medians of {} interleaved rounds",
+        "model {}  threads {}  {} in / {} out, greedy, medians of {} interleaved rounds",
         options.model.display(),
         options.threads,
+        options.prompt,
+        options.answer,
         options.rounds
     );
-    ceiling(&mut context, &mut batch, 1, PROMPT_TOKENS, ANSWER_TOKENS)?;
-    ours(&mut engine, &mut requests, 1)?;
+    ceiling(&mut context, &mut batch, 1, options.prompt, options.answer)?;
+    ours(&mut engine, &mut requests, 1, &options)?;
     let mut figures = Vec::new();
     let mut ratios = Vec::new();
     println!("clients  ceiling tok/s  ours tok/s  ratio   raw ceiling | raw ours");
-    for clients in CLIENTS {
+    for &clients in &options.clients {
         let (mut top, mut own) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
-            top.push(ceiling(&mut context, &mut batch, clients, PROMPT_TOKENS, ANSWER_TOKENS)?.0);
-            own.push(ours(&mut engine, &mut requests, clients)?);
+            top.push(ceiling(&mut context, &mut batch, clients, options.prompt, options.answer)?.0);
+            own.push(ours(&mut engine, &mut requests, clients, &options)?);
         }
         let pairs: Vec<f64> = own.iter().zip(&top).map(|(o, t)| o / t).collect();
         let (top_median, own_median, ratio) = (median(&top), median(&own), median(&pairs));

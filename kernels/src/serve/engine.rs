@@ -551,6 +551,17 @@ impl Engine {
         self.lanes[0].held_tokens()
     }
 
+    /// Bytes of all tensors of the base.
+    pub fn weights_bytes(&self) -> u64 {
+        self.model.weight_bytes()
+    }
+
+    /// Of each context: the adapter's name, the tokens that its slots hold, and those that they could hold.
+    pub fn held(&self) -> Vec<(Option<&str>, usize, usize)> {
+        let most = self.params.slots * self.slot_tokens;
+        self.lanes.iter().map(|lane| (lane.adapter.as_deref(), lane.tokens_held(), most)).collect()
+    }
+
     /// What the engine is doing and has done.
     pub fn stats(&self) -> EngineStats {
         EngineStats {

@@ -13,6 +13,8 @@ use crate::vocab::Vocab;
 /// Tokens that must be gained for a copy of another slot's cache, or for waiting until another slot
 /// has computed a shared beginning. Computing this many takes longer than copying a slot.
 const SHARE_TOKENS_MIN: usize = 64;
+/// ggml's attention on the CPU is several times as fast from so many tokens of one sequence on (`GGML_FA_TILE_Q`).
+const TILE_TOKENS: usize = 64;
 /// Smallest chunk of prompt tokens, however slow the machine.
 pub(super) const CHUNK_TOKENS_MIN: usize = 32;
 /// Weight of the newest measurement in the running averages of speed.
@@ -110,6 +112,11 @@ impl Lane {
 
     pub(super) fn prompt_rate(&self) -> f64 {
         self.prompt_rate
+    }
+
+    /// Tokens whose keys and values are in the cache.
+    pub(super) fn tokens_held(&self) -> usize {
+        self.slots.iter().map(|slot| slot.tokens.len()).sum()
     }
 
     #[cfg(test)]
@@ -251,14 +258,21 @@ impl Lane {
         Stepped { prompt_tokens: prompt_tokens as u64, sampled_tokens: sampled, elapsed_s }
     }
 
-    /// Prompt tokens per step: what the budget allows at the measured speed, rounded down to a power
-    /// of two so that chunks (and with them rounding errors) rarely change from run to run.
+    /// Prompt tokens per step: what the budget allows at the measured speed, but rather a whole tile in up to twice the
+    /// time. Rounded down to a power of two or the middle between two of them, so that chunks (and with them rounding
+    /// errors) rarely change from run to run.
     fn chunk_tokens(&self, budget_s: f64) -> usize {
         let params = self.context.params();
         let most = params.batch_tokens_max.saturating_sub(params.slots).max(1) as usize;
-        let wanted = (self.prompt_rate * budget_s).max(CHUNK_TOKENS_MIN as f64) as usize;
+        let wanted = (self.prompt_rate * budget_s) as usize;
+        let wanted = match wanted {
+            0..TILE_TOKENS if 2 * wanted >= TILE_TOKENS => TILE_TOKENS,
+            few => few.max(CHUNK_TOKENS_MIN),
+        };
         let power = 1_usize << wanted.ilog2();
-        power.min(most)
+        let rounded = if wanted >= power + power / 2 { power + power / 2 } else { power };
+        // llama.cpp computes the first token of a prompt beside those of running streams, and only the rest in one graph.
+        rounded.min(most) + usize::from(self.has_streams())
     }
 
     /// Fills `batch` and `rows`; gives the number of prompt tokens in it.

@@ -51,6 +51,9 @@ struct Server<'c> {
     embeds: HashMap<u64, Vec<bool>>,
     architecture: String,
     is_encoder: bool,
+    kv_bytes_per_token: u64,
+    /// Bytes of each adapter's file, by its number.
+    adapter_bytes: HashMap<u32, u64>,
     events: Vec<EngineEvent>,
     told: Option<(u32, u32)>,
     told_at: Instant,
@@ -83,12 +86,15 @@ impl<'c> Server<'c> {
             embeds: HashMap::new(),
             architecture: model.architecture.clone(),
             is_encoder: model.is_encoder,
+            kv_bytes_per_token: model.kv_bytes_per_token,
+            adapter_bytes: HashMap::new(),
             engine,
             events: Vec::new(),
             told: None,
             told_at: Instant::now(),
         };
         channel.send(&FromWorker::Ready { memory_bytes: resident_bytes(), facts: Box::new(facts::of_file(&found)) });
+        server.tell_memory();
         Ok(server)
     }
 
@@ -343,7 +349,9 @@ impl<'c> Server<'c> {
                 "the adapter was trained with another chat template (sha256 {trained}, the base has {own})"
             )));
         }
-        self.engine.add_adapter(&adapter_name(adapter), path).map_err(facts::of_engine)
+        self.engine.add_adapter(&adapter_name(adapter), path).map_err(facts::of_engine)?;
+        self.adapter_bytes.insert(adapter, std::fs::metadata(path).map_or(0, |file| file.len()));
+        Ok(())
     }
 
     /// Reports load when it changed, at most once per `LOAD_INTERVAL`, and always when work ends.
@@ -356,6 +364,18 @@ impl<'c> Server<'c> {
         self.told = Some(load);
         self.told_at = Instant::now();
         self.channel.send(&FromWorker::Load { active: load.0, waiting: load.1, memory_bytes: resident_bytes() });
+        self.tell_memory();
+    }
+
+    fn tell_memory(&self) {
+        let bytes = |tokens: usize| tokens as u64 * self.kv_bytes_per_token;
+        let context = |(name, held, most): (Option<&str>, usize, usize)| {
+            let adapter = name.and_then(|name| name.parse().ok());
+            let file = adapter.and_then(|adapter: u32| self.adapter_bytes.get(&adapter)).copied().unwrap_or(0);
+            (adapter, file, bytes(held), bytes(most))
+        };
+        let contexts = self.engine.held().into_iter().map(context).collect();
+        self.channel.send(&FromWorker::Memory { weights_bytes: self.engine.weights_bytes(), contexts });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Services, applications, keys and ledger rows as list rows and pages. Never here: keys, forms or requests.
 
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Outcome, Usage};
-use hone_protocol::service::{Keep, ServiceState, ServiceView};
+use hone_protocol::service::{ContextMemory, Keep, ServiceState, ServiceView};
 
 use super::View;
 use super::howto;
@@ -179,6 +179,7 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
         view.t("col.memory"),
         if service.memory_bytes == 0 { "-".into() } else { number::bytes(service.memory_bytes) },
     );
+    memory_facts(view, service, page);
     page.fact(
         view.t("services.now"),
         view.fill(
@@ -191,6 +192,22 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     page.blank().heading(view.t("services.price"));
     page.fact(view.t("col.prompt"), price_text(view, service.record.price.input_micros));
     page.fact(view.t("col.answer"), price_text(view, service.record.price.output_micros));
+}
+
+/// What a service's worker says that its memory is for: the base, and what the service's own adapter has.
+fn memory_facts(view: &View<'_>, service: &ServiceView, page: &mut Page) {
+    let Some(memory) = &service.memory else { return };
+    page.fact(view.t("services.weights"), number::bytes(memory.weights_bytes));
+    let own = |context: &&ContextMemory| context.adapter.is_none_or(|version| version == service.record.version);
+    // The service's own adapter stands before the bare base.
+    let Some(context) = memory.contexts.iter().filter(own).max_by_key(|context| context.adapter.is_some()) else {
+        return;
+    };
+    if context.adapter.is_some() {
+        page.fact(view.t("services.adapter"), number::bytes(context.adapter_bytes));
+    }
+    let (used, most) = (number::bytes(context.cache_bytes), number::bytes(context.cache_bytes_max));
+    page.fact(view.t("services.cache"), view.fill("services.of", &[("used", &used), ("most", &most)]));
 }
 
 /// Sums over ledger rows.

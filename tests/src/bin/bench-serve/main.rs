@@ -258,7 +258,7 @@ impl Bench {
         self.client.import_rows();
         let price = json!({"input_micros": 1, "cached_micros": 1, "output_micros": 1});
         for name in ["first", "second"] {
-            let mut spec = train_spec(4, json!({"name": name, "alias": null}));
+            let mut spec = train_spec(4, json!({"model": name, "alias": "", "publish": ""}));
             spec["train"]["params"]["seed"] = json!(name.len());
             self.client.job(spec);
             self.client.ask(

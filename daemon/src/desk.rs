@@ -123,13 +123,14 @@ impl ServiceDesk {
                 return Err(not_now(format!("service {} is off", service.name)).hint(HintCode::StartService));
             }
         }
-        let version = state.versions.get(&service.version);
-        let version = version.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
+        let engine = state.engine_of(service);
+        let engine = engine.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
         let loading = || not_now(format!("service {} is still loading", service.name)).hint(HintCode::TryAgain);
-        let serving = self.serving.get(state.base_of(version)).ok_or_else(loading)?;
-        let adapter = match version.weights {
-            Weights::Base => None,
-            Weights::Adapter { .. } => Some(serving.adapter(version.id).ok_or_else(loading)?),
+        let serving = self.serving.get(engine).ok_or_else(loading)?;
+        let version = state.versions.get(&service.version);
+        let adapter = match version.map(|version| (version.id, &version.weights)) {
+            None | Some((_, Weights::Base)) => None,
+            Some((id, Weights::Adapter { .. })) => Some(serving.adapter(id).ok_or_else(loading)?),
         };
         Ok((serving, adapter))
     }
@@ -219,7 +220,9 @@ impl ServiceDesk {
         }
         // The scope is the application's and the version's own: a prefix never crosses either.
         let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
-        let wish = Wish { tokens_max, ..ask.wish };
+        // A server elsewhere has a longest answer of its own.
+        let engines_own = service.upstream.is_some() && ask.tokens_max.is_none();
+        let wish = Wish { tokens_max: if engines_own { u32::MAX } else { tokens_max }, ..ask.wish };
         for (request, choice) in (first..).zip(0..choices) {
             let mut wish = wish.clone();
             // Several answers with one seed are not the same answer several times.
@@ -263,8 +266,8 @@ impl ServiceDesk {
             first,
             answers,
             tokens: vec![0; choices],
-            prompt_tokens: 0,
-            cached_tokens: 0,
+            prompts: vec![(0, 0); choices],
+            estimated: vec![service.upstream.is_some(); choices],
             words,
             opening: Opening {
                 ledger: row.id,
@@ -342,8 +345,7 @@ fn prompt_tokens_most(prompt: &Prompt) -> u64 {
 
 /// Slots of the process that answers for a service, for each adapter.
 fn slots_of(state: &State, service: &ServiceRecord) -> usize {
-    let base = state.versions.get(&service.version).map(|version| state.base_of(version));
-    base.and_then(|base| state.serving.get(&base)).map_or(1, |serving| serving.slots as usize)
+    state.engine_of(service).and_then(|engine| state.serving.get(&engine)).map_or(1, |serving| serving.slots as usize)
 }
 
 /// Refuses what would be more than [`REQUESTS_MAX`] at once; rows of batches take no place from others.
@@ -482,9 +484,11 @@ pub struct Metered {
     answers: u32,
     /// Tokens of each choice so far.
     tokens: Vec<u32>,
-    /// Tokens of the prompts that were begun; each prompt counts once, however many answers it has.
-    prompt_tokens: u64,
-    cached_tokens: u64,
+    /// Tokens of the prompts that were begun, and those of them that were found in a cache, by choice; each prompt counts
+    /// once, however many answers it has.
+    prompts: Vec<(u64, u64)>,
+    /// Choices whose tokens nobody has counted who can: those of a server elsewhere, until it tells.
+    estimated: Vec<bool>,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
     /// Prompts that the worker has not counted yet, where limits or a budget wait for that.
@@ -540,29 +544,36 @@ impl Metered {
     /// How the ledger's row closes. Of a row of a batch nothing is billed but what is kept: see [`Metered::keep`].
     fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
         if matches!(self.turn, InTurn::Row(_)) {
-            return Close { prompt_tokens: 0, cached_tokens: 0, ..self.whole_close(outcome, 0) };
+            return Close { prompt_tokens: 0, cached_tokens: 0, is_estimate: false, ..self.whole_close(outcome, 0) };
         }
         self.whole_close(outcome, tokens)
     }
 
     fn whole_close(&self, outcome: Outcome, tokens: u64) -> Close {
+        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
         Close {
             outcome,
-            prompt_tokens: self.prompt_tokens,
-            cached_tokens: self.cached_tokens,
+            prompt_tokens,
+            cached_tokens,
             completion_tokens: tokens,
             first_token_ms: self.first_token_ms,
             total_ms: self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
+            is_estimate: prompt_tokens + tokens > 0 && self.estimated.contains(&true),
         }
+    }
+
+    fn prompt_and_cached(&self) -> (u64, u64) {
+        self.prompts.iter().fold((0, 0), |(prompt, cached), of| (prompt + of.0, cached + of.1))
     }
 
     fn mark_event(&mut self) -> Event {
         self.asked = self.delivered;
         self.asked_at = Instant::now();
+        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
         Event::Watermark {
             id: self.ledger(),
-            prompt_tokens: self.prompt_tokens,
-            cached_tokens: self.cached_tokens,
+            prompt_tokens,
+            cached_tokens,
             tokens: self.delivered,
             mark: self.mark.clone(),
         }
@@ -581,19 +592,27 @@ impl Metered {
 
     fn note_begin(&mut self, word: &FromWorker) {
         if let FromWorker::Began { request, prompt_tokens, cached_tokens } = word
-            && self.choice(*request).is_some_and(|choice| choice.is_multiple_of(self.answers as usize))
+            && let Some(choice) = self.choice(*request)
+            && self.note_prompt(choice, *prompt_tokens, *cached_tokens)
         {
-            self.prompt_tokens += u64::from(*prompt_tokens);
-            self.cached_tokens += u64::from(*cached_tokens.min(prompt_tokens));
             self.uncounted = self.uncounted.map(|left| left.saturating_sub(1));
         }
+    }
+
+    /// Tokens of a choice's prompt. `false` where another choice counts it.
+    fn note_prompt(&mut self, choice: usize, prompt_tokens: u32, cached_tokens: u32) -> bool {
+        if !choice.is_multiple_of(self.answers as usize) {
+            return false;
+        }
+        self.prompts[choice] = (u64::from(prompt_tokens), u64::from(cached_tokens.min(prompt_tokens)));
+        true
     }
 
     /// Once all prompts are counted, says so: what was set aside for them was an estimate.
     async fn tell_count(&mut self) {
         if self.uncounted == Some(0) {
             self.uncounted = None;
-            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_tokens, self.answer_most);
+            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_and_cached().0, self.answer_most);
             self.events.post(Event::Counted { id, prompt_tokens, answer_most }).await;
         }
     }
@@ -628,6 +647,13 @@ impl Metered {
                 self.first_token_ms.get_or_insert(elapsed);
                 Some(AnswerStep::Piece(Piece { choice: choice as u32, channel, text, chances, tokens }))
             }
+            FromWorker::Counted { request, prompt_tokens, cached_tokens, tokens } => {
+                let choice = self.choice(request)?;
+                self.note_prompt(choice, prompt_tokens, cached_tokens);
+                self.estimated[choice] = false;
+                self.tokens[choice] = tokens;
+                Some(AnswerStep::Counted { tokens: self.count(choice, tokens) })
+            }
             FromWorker::Ended { finish: Finish::Cancelled, .. } => {
                 Some(AnswerStep::Failed(Failure::new(FailureCode::Interrupted, "the answer was cancelled")))
             }
@@ -644,8 +670,8 @@ impl Metered {
     /// What the ledger will say when the answer is kept with so many tokens.
     pub fn row_with(&self, tokens: u64) -> LedgerRow {
         let mut row = self.row.clone();
-        (row.prompt_tokens, row.cached_tokens, row.completion_tokens) =
-            (self.prompt_tokens, self.cached_tokens, tokens);
+        (row.prompt_tokens, row.cached_tokens) = self.prompt_and_cached();
+        row.completion_tokens = tokens;
         row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
         row
     }

@@ -28,5 +28,6 @@ pub mod state;
 mod stats;
 pub mod store;
 mod sums;
+pub mod upstream;
 mod usage;
 pub mod workers;

@@ -126,6 +126,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         events: events.clone(),
         spawner: spawner.clone(),
         table: serving.clone(),
+        store: store.clone(),
     };
     let (exit, mut exited) = mpsc::unbounded_channel();
     let performer = Performer {

@@ -96,7 +96,12 @@ fn services(state: &State, text: &mut String) {
 }
 
 fn workers(state: &State, text: &mut String) {
-    let workers: Vec<_> = state.serving.iter().map(|(base, s)| (state.version_reference(*base), s)).collect();
+    // Two services may name one model of servers elsewhere.
+    let label = |base| match state.upstream_service(base) {
+        Some(service) => format!("upstream:{}", service.name),
+        None => state.version_reference(base),
+    };
+    let workers: Vec<_> = state.serving.iter().map(|(base, s)| (label(*base), s)).collect();
     type Of = fn(&crate::state::Serving) -> u64;
     let gauges: [(&str, &str, Of); 3] = [
         ("hone_worker_active", "Sequences that a serving process generates.", |s| u64::from(s.active)),

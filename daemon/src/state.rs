@@ -127,8 +127,10 @@ pub struct Serving {
     pub waiting: u32,
     /// Resident bytes.
     pub memory_bytes: u64,
-    /// Its time, once it answers.
+    /// Its time, once it answers; none of a server elsewhere.
     pub meter: Option<Meter>,
+    /// What is wrong with the server elsewhere that it speaks to.
+    pub trouble: Option<Failure>,
 }
 
 /// Everything.
@@ -321,7 +323,10 @@ impl State {
 
     /// `name@number` of a version.
     pub fn version_reference(&self, id: VersionId) -> String {
-        let Some(version) = self.versions.get(&id) else { return id.to_string() };
+        let Some(version) = self.versions.get(&id) else {
+            let upstream = self.upstream_service(id).and_then(|service| service.upstream.as_ref());
+            return upstream.map_or_else(|| id.to_string(), |upstream| format!("upstream:{}", upstream.model));
+        };
         let name = self.models.get(&version.model).map_or("?", |m| m.name.as_str());
         format!("{name}@{}", version.number)
     }
@@ -330,6 +335,19 @@ impl State {
     pub fn is_encoder(&self, id: VersionId) -> bool {
         let base = self.versions.get(&id).and_then(|version| self.versions.get(&self.base_of(version)));
         base.is_some_and(|base| base.facts.pooling.is_some())
+    }
+
+    /// The service that a server elsewhere answers, by what stands in the place of its version.
+    pub fn upstream_service(&self, id: VersionId) -> Option<&Arc<ServiceRecord>> {
+        self.services.values().find(|service| service.version == id && service.upstream.is_some())
+    }
+
+    /// What names the process that answers for a service: the complete model, or what stands in the place of a version.
+    pub fn engine_of(&self, service: &ServiceRecord) -> Option<VersionId> {
+        match service.upstream {
+            Some(_) => Some(service.version),
+            None => self.versions.get(&service.version).map(|version| self.base_of(version)),
+        }
     }
 
     /// The complete model that a version runs on: itself, or an adapter's base.
@@ -539,7 +557,7 @@ impl State {
     /// A service with its facts of memory.
     pub fn service_view(&self, id: ServiceId) -> Option<ServiceView> {
         let record = self.services.get(&id)?;
-        let serving = self.versions.get(&record.version).and_then(|v| self.serving.get(&self.base_of(v)));
+        let serving = self.engine_of(record).and_then(|engine| self.serving.get(&engine));
         let adapter_missing = serving.is_some_and(|s| {
             self.versions
                 .get(&record.version)
@@ -562,6 +580,7 @@ impl State {
             requests: self.service_requests.get(&id).copied().unwrap_or(0),
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
             is_encoder: self.is_encoder(record.version),
+            trouble: serving.and_then(|s| s.trouble.clone()),
         })
     }
 

@@ -165,6 +165,23 @@ pub struct LedgerRow {
     pub total_ms: Option<u32>,
 }
 
+/// The entry of a row's metadata that says so where its tokens are an estimate.
+const ESTIMATED: (&str, &str) = ("hone.tokens", "estimated");
+
+impl LedgerRow {
+    /// Says that its tokens are an estimate, because a server elsewhere told none.
+    pub fn note_estimate(&mut self) {
+        if !self.is_estimate() {
+            self.metadata.push((ESTIMATED.0.to_owned(), ESTIMATED.1.to_owned()));
+        }
+    }
+
+    /// Whether its tokens are an estimate.
+    pub fn is_estimate(&self) -> bool {
+        self.metadata.iter().any(|(name, value)| (name.as_str(), value.as_str()) == ESTIMATED)
+    }
+}
+
 /// How a metered request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

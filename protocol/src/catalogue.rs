@@ -12,6 +12,7 @@ mod playground;
 mod screen;
 mod state;
 mod trouble;
+mod upstream;
 mod versions;
 
 /// A language of the client.
@@ -48,6 +49,7 @@ pub const TABLES: &[&[Message]] = &[
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,
+    upstream::MESSAGES,
     versions::MESSAGES,
 ];
 

@@ -96,6 +96,10 @@ closed_list! {
         BudgetSpent,
         /// The model's answer is not of the format that was asked for.
         FormatNotKept,
+        /// An upstream cannot be reached, or has too much to do.
+        UpstreamUnavailable,
+        /// An upstream answered what it must not, or refuses us.
+        UpstreamFailed,
     }
 }
 
@@ -119,8 +123,9 @@ impl FailureCode {
             NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint => 409,
             Overloaded | LimitReached | BudgetSpent => 429,
             Unsupported => 501,
+            UpstreamFailed => 502,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
-            | Interrupted => 503,
+            | Interrupted | UpstreamUnavailable => 503,
             Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept => 500,
         }
     }
@@ -135,8 +140,9 @@ impl FailureCode {
             BadFile | BadCheckpoint | HashMismatch | NoRows | TemplateFailed | UnsupportedArchitecture => 5,
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
             Unauthenticated | Forbidden => 7,
-            ServiceUnavailable | Stopping | NotSaved => 8,
-            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept => 9,
+            ServiceUnavailable | Stopping | NotSaved | UpstreamUnavailable => 8,
+            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept
+            | UpstreamFailed => 9,
             VersionMismatch => 10,
             Unsupported => 11,
             Internal => 70,
@@ -157,6 +163,8 @@ impl FailureCode {
                 | DiskFull
                 | DownloadFailed
                 | Interrupted
+                | UpstreamUnavailable
+                | UpstreamFailed
         )
     }
 }
@@ -198,6 +206,8 @@ closed_list! {
         StartDaemon,
         /// Report it with the log; it is a bug.
         ReportBug,
+        /// Correct the address, the model or the key of the upstream.
+        CheckUpstream,
     }
 }
 

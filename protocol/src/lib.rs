@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
+//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -34,6 +34,7 @@ pub mod request;
 pub mod service;
 pub mod snippet;
 pub mod train;
+pub mod upstream;
 pub mod usage;
 pub mod value;
 pub mod wire;

@@ -17,6 +17,7 @@ use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteKind, NoteRecord};
 use crate::service::{Keep, Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
+use crate::upstream::UpstreamWish;
 use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
 use crate::value::{Json, Pico};
 use crate::worker::Sampling;
@@ -493,6 +494,22 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+
+    // -- servers elsewhere
+    /// Publish an OpenAI-compatible server elsewhere under a name, or change how the service reaches it.
+    PublishUpstream {
+        /// Name of the service.
+        name: String,
+        /// Where it is, its model and key.
+        upstream: UpstreamWish,
+        /// Requests at once; 0 as before, or for the default.
+        slots: u32,
+        /// What an answer without a wished length may come to, in tokens, where limits set something aside for it; 0 as
+        /// before, or for the default.
+        context_tokens: u32,
+        /// What a token costs.
+        price: Price,
+    },
 }
 
 /// Most rows in one window.
@@ -596,7 +613,7 @@ pub enum Answer {
     Plan(TrainPlan),
     /// To `services`.
     Services(Vec<ServiceView>),
-    /// To `publish` and `set_service`.
+    /// To `publish`, `publish_upstream` and `set_service`.
     Service(Box<ServiceView>),
     /// To `chat`.
     Chat(ChatEnd),

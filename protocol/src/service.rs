@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::id::{ServiceId, VersionId};
+use crate::upstream::Upstream;
 
 /// A published version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ pub struct ServiceRecord {
     pub id: ServiceId,
     /// Unique name: what `model` says in a request.
     pub name: String,
-    /// What it serves.
+    /// What it serves; of an upstream a name for its address, model and key, made anew when one of them changes.
     pub version: VersionId,
     /// Where it runs.
     pub pool: String,
@@ -30,6 +31,8 @@ pub struct ServiceRecord {
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+    /// The server elsewhere that answers; none where a version does.
+    pub upstream: Option<Upstream>,
 }
 
 /// How long an idle service stays loaded.
@@ -88,7 +91,7 @@ pub enum ServiceState {
 pub struct ServiceView {
     /// The record.
     pub record: ServiceRecord,
-    /// `name@number` of what it serves.
+    /// `name@number` of what it serves; `upstream:MODEL` where a server elsewhere answers.
     pub version_reference: String,
     /// Whether it answers.
     pub state: ServiceState,
@@ -104,4 +107,6 @@ pub struct ServiceView {
     pub memory_bytes: u64,
     /// Whether its model is an encoder: it makes embeddings and nothing else.
     pub is_encoder: bool,
+    /// What is wrong with its upstream; none while that answers.
+    pub trouble: Option<Failure>,
 }

@@ -1,6 +1,6 @@
 //! What the daemon and its children say to each other over the child's fd 0: bincode frames, nothing else.
-//! A child is `hone-worker MODE` (ggml) or `honed data` (rows). The first message of a child is `Hello`; the
-//! first to it is the one task of its life, but for `Serve`, `Tokenize` and `Read`, which take many requests.
+//! A child is `hone-worker MODE` (ggml) or `honed MODE` (rows, downloads, servers elsewhere). The first message of a child is `Hello`; the
+//! first to it is the one task of its life, but for `Serve`, `Upstream`, `Tokenize` and `Read`, which take many requests.
 //! What comes from a child is treated as hostile: numbers are range-checked, paths are only names inside its folder.
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
+use crate::upstream::UpstreamTask;
 use crate::value::{Bytes, Hash, Metric};
 
 pub use crate::generate::{Finish, GenerateTask, Sampling};
@@ -108,6 +109,8 @@ pub enum ToWorker {
     SaveCheckpoint(CheckpointTask),
     /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
     FromFolder(FolderTask),
+    /// `honed upstream`: speak to a server elsewhere. Answer: `Health`; then requests come as to a server of our own.
+    Upstream(UpstreamTask),
 }
 
 /// A checkpoint that becomes a GGUF file.
@@ -499,6 +502,19 @@ pub enum FromWorker {
     },
     /// The task failed; the child ends.
     Failed(Failure),
+    /// How an upstream is: first of all, and whenever it changes; none while it answers.
+    Health(Option<Failure>),
+    /// What an upstream itself counted for a request, before its `Ended`. Without it the numbers so far are estimates.
+    Counted {
+        /// The request.
+        request: u64,
+        /// Prompt tokens.
+        prompt_tokens: u32,
+        /// Of these, found in its cache.
+        cached_tokens: u32,
+        /// Completion tokens.
+        tokens: u32,
+    },
 }
 
 /// What came from a hub.

@@ -35,6 +35,7 @@ mod train;
 mod train_export;
 mod trash;
 mod tree;
+mod upstream;
 mod usage;
 mod verdicts;
 mod wait;

@@ -376,6 +376,7 @@ pub(crate) fn service() -> ServiceView {
             keep: None,
             created_at_ms: NOW_MS - 45 * MINUTE_MS,
             created_by: "lin".into(),
+            upstream: None,
         },
         version_reference: "support-desk-tuned@1".into(),
         state: ServiceState::On,
@@ -385,6 +386,7 @@ pub(crate) fn service() -> ServiceView {
         requests: 412,
         memory_bytes: 310 << 20,
         is_encoder: false,
+        trouble: None,
     }
 }
 

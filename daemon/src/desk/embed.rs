@@ -49,15 +49,27 @@ fn check_makes(version: &VersionRecord, ask: &EmbedAsk) -> Result<(), Failure> {
     }
 }
 
+/// Whether a server elsewhere can be asked so: the protocol has no word for cutting.
+fn check_passes(ask: &EmbedAsk) -> Result<(), Failure> {
+    if !ask.cut {
+        return Ok(());
+    }
+    let message =
+        format!("service {} is answered by an upstream, which cannot be asked to truncate inputs", ask.service);
+    Err(Failure::field("truncate", message))
+}
+
 impl ServiceDesk {
     /// The vectors of all inputs, after their row was closed.
     pub(super) async fn vectors(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
         let asked = self.service(&self.hub.state(), caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, caller, &ask.service)?;
-        let version = state.versions.get(&service.version);
-        let version = version.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
-        check_makes(version, &ask)?;
+        match (state.versions.get(&service.version), &service.upstream) {
+            (_, Some(_)) => check_passes(&ask)?,
+            (Some(version), None) => check_makes(version, &ask)?,
+            (None, None) => return Err(Failure::not_found("version", &service.version.to_string())),
+        }
         let (serving, _) = self.find(&state, &service)?;
         check_room(&serving, &service, 1)?;
         let turn = InTurn::First { _turn: serving.turns.urgent(None, 1, slots_of(&state, &service)) };
@@ -70,7 +82,8 @@ impl ServiceDesk {
         self.events.post(Event::OpenRow { row: Box::new(row), tokens_most: (tokens_most, 0), reply: opened }).await;
         answer.opened(open).await?;
         let inputs = ask.inputs.len();
-        let task = EmbedTask { request: answer.first, inputs: ask.inputs, cut: ask.cut };
+        let EmbedAsk { inputs: list, cut, dimensions, .. } = ask;
+        let task = EmbedTask { request: answer.first, inputs: list, cut, dimensions };
         let made = match serving.send(ToWorker::Embed(task)).await {
             true => answer.gather(inputs).await,
             false => Err(gone()),
@@ -103,6 +116,10 @@ impl Metered {
             let word = self.words.recv().await.ok_or_else(gone)?;
             match word {
                 FromWorker::Began { .. } => self.note_begin(&word),
+                FromWorker::Counted { prompt_tokens, cached_tokens, .. } => {
+                    self.note_prompt(0, prompt_tokens, cached_tokens);
+                    self.estimated[0] = false;
+                }
                 FromWorker::Embedded { index, vector, cut, left, .. } => {
                     let place = vectors.get_mut(index as usize).ok_or_else(|| wrong("a vector of no input"))?;
                     let values = vector;

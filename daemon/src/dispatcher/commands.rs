@@ -28,7 +28,7 @@ use crate::store::{Table, codec};
 const SLOTS: [u32; 4] = [16, 8, 4, 2];
 /// Context of a slot when none is asked for.
 pub(crate) const CONTEXT_TOKENS: u32 = 2048;
-const SLOTS_MAX: u32 = 256;
+pub(super) const SLOTS_MAX: u32 = 256;
 /// The pool that is always there.
 pub(crate) const LOCAL_POOL: &str = "local";
 
@@ -59,6 +59,9 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
         Request::DeleteService { name } => ("delete_service", name.clone()),
+        Request::PublishUpstream { name, upstream, .. } => {
+            ("publish_upstream", format!("{name} = {} at {}", upstream.model, upstream.url))
+        }
         Request::SetPool { name, .. } => ("set_pool", name.clone()),
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::SetLimits { application, .. } => ("set_limits", application.clone()),
@@ -133,6 +136,9 @@ impl Decider {
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
             Request::DeleteService { name } => self.delete_service(&name),
+            Request::PublishUpstream { name, upstream, slots, context_tokens, price } => {
+                self.publish_upstream(person, &name, upstream, (slots, context_tokens), price)
+            }
             Request::SetPool { name, price } => self.set_pool(person, &name, price),
             Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
             Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
@@ -323,10 +329,12 @@ impl Decider {
             keep: keep.or(before.as_ref().and_then(|b| b.keep)),
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
+            upstream: None,
         };
         let id = service.id;
         if let Some(before) = before {
             self.touch_model_of(before.version);
+            self.forget_upstream_key(&before);
         }
         self.put_service(service);
         self.rouse(id);
@@ -335,7 +343,7 @@ impl Decider {
         Ok(Answer::Service(Box::new(view)))
     }
 
-    fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
+    pub(super) fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
         if let Some(version) = self.state.versions.get(&version) {
             self.dirty.insert(Subject::Model(version.model));
         }
@@ -350,16 +358,15 @@ impl Decider {
 
     fn set_service(&mut self, name: &str, wanted: bool) -> Result<Answer, Failure> {
         let mut service = (**self.state.service(name)?).clone();
-        if wanted {
+        if wanted && service.upstream.is_none() {
             // A version in the trash says so, and how it comes out.
             self.state.version(&self.state.version_reference(service.version))?;
         }
         service.wanted = wanted;
-        let (id, version) = (service.id, service.version);
+        let (id, engine) = (service.id, self.state.engine_of(&service));
         self.put_service(service);
-        if wanted && let Some(version) = self.state.versions.get(&version) {
-            let base = self.state.base_of(version);
-            self.forgive_serving(base);
+        if wanted && let Some(engine) = engine {
+            self.forgive_serving(engine);
             self.rouse(id);
         }
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;

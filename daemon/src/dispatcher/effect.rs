@@ -97,4 +97,6 @@ pub struct ServingStart {
     pub context_tokens: u32,
     /// Adapters to load.
     pub adapters: Vec<VersionId>,
+    /// The service that a server elsewhere answers; then there is no model.
+    pub upstream: Option<ServiceId>,
 }

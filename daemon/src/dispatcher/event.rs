@@ -177,6 +177,8 @@ pub struct Close {
     pub first_token_ms: Option<u32>,
     /// Time to the end.
     pub total_ms: u32,
+    /// Whether the tokens are an estimate: a server elsewhere told none.
+    pub is_estimate: bool,
 }
 
 /// A row of a batch as it is to be kept, and how the ledger's row closes with it.
@@ -392,4 +394,6 @@ pub enum ServingFact {
     },
     /// It ended.
     Ended(Failure),
+    /// What is wrong with the server elsewhere that it speaks to; none while that answers.
+    Health(Option<Failure>),
 }

@@ -146,6 +146,9 @@ impl Decider {
             row.completion_tokens = close.completion_tokens;
             row.first_token_ms = close.first_token_ms;
             row.total_ms = Some(close.total_ms);
+            if close.is_estimate {
+                row.note_estimate();
+            }
         });
         match row {
             Some(row) => {
@@ -246,6 +249,9 @@ impl Decider {
             let mut row: LedgerRow = codec::read(Table::Ledger, &ledger_key, &value)?;
             row.closed_at_ms = Some(self.now_ms);
             row.outcome = Outcome::CutByRestart;
+            if self.state.upstream_service(row.version).is_some() {
+                row.note_estimate();
+            }
             row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
             self.put_row(&row);
             self.settle(&row);

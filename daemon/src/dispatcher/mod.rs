@@ -19,6 +19,7 @@ mod sleep;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hone_protocol::failure::Failure;
-use hone_protocol::id::VersionId;
+use hone_protocol::id::{ServiceId, VersionId};
 use hone_protocol::model::Weights;
 use hone_protocol::service::ServiceState;
 
@@ -25,17 +25,22 @@ struct Wanted {
     slots: u32,
     context_tokens: u32,
     adapters: Vec<VersionId>,
+    upstream: Option<ServiceId>,
 }
 
 impl Decider {
     fn wanted_serving(&self) -> BTreeMap<VersionId, Wanted> {
         let mut wanted: BTreeMap<VersionId, Wanted> = BTreeMap::new();
         for service in self.state.services.values().filter(|s| s.wanted && !self.state.asleep.contains(&s.id)) {
-            let Some(version) = self.state.versions.get(&service.version) else { continue };
-            let entry = wanted.entry(self.state.base_of(version)).or_default();
+            let Some(engine) = self.state.engine_of(service) else { continue };
+            let entry = wanted.entry(engine).or_default();
             entry.slots = entry.slots.max(service.slots);
             entry.context_tokens = entry.context_tokens.max(service.context_tokens);
-            if matches!(version.weights, Weights::Adapter { .. }) && !entry.adapters.contains(&version.id) {
+            entry.upstream = service.upstream.as_ref().map(|_| service.id);
+            let version = self.state.versions.get(&service.version);
+            if let Some(version) = version.filter(|version| matches!(version.weights, Weights::Adapter { .. }))
+                && !entry.adapters.contains(&version.id)
+            {
                 entry.adapters.push(version.id);
             }
         }
@@ -57,9 +62,10 @@ impl Decider {
             self.touch_services_of(base);
         }
         for (base, wanted) in wanted {
+            let is_ours = wanted.upstream.is_none();
             match self.state.serving.get(&base) {
                 None => self.start_serving(base, wanted, 0, 0),
-                Some(s) if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens => {
+                Some(s) if s.slots < wanted.slots || (is_ours && s.context_tokens < wanted.context_tokens) => {
                     // More room is asked for than the process has: it is started again with the new shape.
                     let restarts = s.restarts;
                     self.meter_serving(base);
@@ -101,6 +107,7 @@ impl Decider {
             waiting: 0,
             memory_bytes: 0,
             meter: None,
+            trouble: None,
         };
         Arc::make_mut(&mut self.state.serving).insert(base, serving);
         self.effects.push(Effect::StartServing(ServingStart {
@@ -109,6 +116,7 @@ impl Decider {
             slots: wanted.slots,
             context_tokens: wanted.context_tokens,
             adapters: wanted.adapters,
+            upstream: wanted.upstream,
         }));
         self.touch_services_of(base);
     }
@@ -118,7 +126,7 @@ impl Decider {
             .state
             .services
             .values()
-            .filter(|s| self.state.versions.get(&s.version).is_some_and(|v| self.state.base_of(v) == base))
+            .filter(|s| self.state.engine_of(s) == Some(base))
             .map(|s| Subject::Service(s.id))
             .collect();
         self.dirty.extend(touched);
@@ -127,13 +135,21 @@ impl Decider {
     /// Takes a report of a serving process.
     pub(super) fn serving_fact(&mut self, base: VersionId, generation: u64, fact: ServingFact) {
         let (now_ms, steady_ms) = (self.now_ms, self.steady_ms);
+        // The time of a server elsewhere is not this machine's.
+        let is_ours = self.state.versions.contains_key(&base);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base).filter(|s| s.generation == generation) else { return };
         match fact {
             ServingFact::Ready { memory_bytes } => {
                 serving.state = ServiceState::On;
                 serving.memory_bytes = memory_bytes;
-                serving.meter = Some(Meter::new(now_ms, steady_ms));
+                serving.meter = is_ours.then(|| Meter::new(now_ms, steady_ms));
+            }
+            ServingFact::Health(trouble) => {
+                if trouble.is_none() {
+                    serving.failures = 0;
+                }
+                serving.trouble = trouble;
             }
             ServingFact::AdapterReady(version) => {
                 serving.adapters.insert(version);

@@ -71,8 +71,7 @@ impl Decider {
 
     /// Room for a service's process, or what is missing.
     fn room_for(&mut self, service: &ServiceRecord) -> Result<(), Failure> {
-        let Some(version) = self.state.versions.get(&service.version) else { return Ok(()) };
-        let base = self.state.base_of(version);
+        let Some(base) = self.state.engine_of(service) else { return Ok(()) };
         if self.state.serving.contains_key(&base) {
             return Ok(());
         }
@@ -99,8 +98,13 @@ impl Decider {
         if fits(committed) {
             return true;
         }
-        let mut idle: Vec<(i64, VersionId)> =
-            self.state.serving.keys().filter_map(|&base| Some((self.idle_since(base)?, base))).collect();
+        let mut idle: Vec<(i64, VersionId)> = self
+            .state
+            .serving
+            .keys()
+            .filter(|base| self.state.versions.contains_key(*base))
+            .filter_map(|&base| Some((self.idle_since(base)?, base)))
+            .collect();
         let reclaimable: u64 = idle.iter().map(|&(_, base)| self.state.held_bytes(base)).sum();
         if !fits(committed.saturating_sub(reclaimable)) {
             return false;
@@ -119,10 +123,7 @@ impl Decider {
     }
 
     fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
-        let on = |service: &&Arc<ServiceRecord>| {
-            let version = self.state.versions.get(&service.version);
-            service.wanted && version.is_some_and(|version| self.state.base_of(version) == base)
-        };
+        let on = |service: &&Arc<ServiceRecord>| service.wanted && self.state.engine_of(service) == Some(base);
         self.state.services.values().filter(on).map(|service| service.id).collect()
     }
 

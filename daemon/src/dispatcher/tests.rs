@@ -7,6 +7,7 @@ mod judgements;
 mod money;
 mod sleep;
 mod trash;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -550,6 +551,7 @@ fn the_ledger_bills_what_was_written() {
         completion_tokens: 70,
         first_token_ms: Some(9),
         total_ms: 20,
+        is_estimate: false,
     };
     desk.tell("the first closes", Event::CloseRow { id: told, close, reply: oneshot::channel().0 });
     desk.start("the daemon is killed and starts again: the other is billed to its watermark");

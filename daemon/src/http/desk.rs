@@ -129,6 +129,12 @@ pub enum AnswerStep {
     },
     /// The request failed; nothing follows.
     Failed(Failure),
+    /// A server elsewhere has counted one answer by itself: tokens of all answers as they now are, of which every piece is
+    /// out. Without it the numbers of pieces stand.
+    Counted {
+        /// Tokens of all answers.
+        tokens: u64,
+    },
 }
 
 /// What a caller wants vectors of.

@@ -285,7 +285,10 @@ fn code(code: FailureCode) -> Cow<'static, str> {
 fn trouble(failure: &Failure, status: StatusCode) -> Option<Trouble> {
     let place = if failure.place.is_empty() { String::new() } else { format!(" at {}", failure.place) };
     let text = || format!("{:?}{place}: {}", failure.code, failure.message_en).into_boxed_str();
-    let is_ordinary = matches!(failure.code, FailureCode::ServiceUnavailable | FailureCode::Stopping);
+    let is_ordinary = matches!(
+        failure.code,
+        FailureCode::ServiceUnavailable | FailureCode::Stopping | FailureCode::UpstreamUnavailable
+    );
     (status.is_server_error() && !is_ordinary).then(|| Trouble(text()))
 }
 

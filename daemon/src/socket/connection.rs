@@ -312,6 +312,7 @@ impl Asked {
         let finish = loop {
             match answer.next().await {
                 AnswerStep::Echo { .. } => {}
+                AnswerStep::Counted { tokens } => written = tokens,
                 AnswerStep::Piece(Piece { text, tokens, chances, .. }) => {
                     answer.allow(tokens).await;
                     let part = StreamPart::Text { text, tokens };

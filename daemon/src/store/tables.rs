@@ -80,6 +80,8 @@ tables! {
     Judgements = "judgements";
     /// person, 0, kind, 0, name → NoteRecord.
     Notes = "notes";
+    /// service id → Secret: the key of its upstream. It stands in no state, answer, event, log or export.
+    UpstreamKeys = "upstream_keys";
     /// seq (u64 BE) → AuditRow.
     Audit = "audit";
     /// SHA-256 of person and idempotency text → time, payload hash, answer.

@@ -34,7 +34,7 @@ const LOG_TAIL_BYTES: u64 = 8 * 1024;
 pub enum Program {
     /// `hone-worker MODE`: ggml.
     Worker(&'static str),
-    /// `honed MODE`: data, fetch.
+    /// `honed MODE`: data, fetch, upstream.
     Daemon(&'static str),
 }
 
@@ -46,6 +46,7 @@ impl Program {
             Program::Worker("from-folder") => Class::Writer,
             Program::Worker(_) => Class::Reader,
             Program::Daemon("fetch") => Class::Fetch,
+            Program::Daemon("upstream") => Class::Upstream,
             Program::Daemon(_) => Class::Data,
         }
     }
@@ -177,6 +178,7 @@ fn kept(program: Program) -> &'static [&'static str] {
             "XDG_CONFIG_HOME",
             "HONE_PYTHON",
         ],
+        Program::Daemon("upstream") => &["PATH", "LANG", "SSL_CERT_FILE"],
         // Which cards there are, in what order, which of them to use, and which instructions.
         _ if program.class() == Class::Compute => &[
             "PATH",
@@ -327,6 +329,7 @@ mod tests {
             (Program::Worker("inspect"), false),
             (Program::Daemon("data"), false),
             (Program::Daemon("fetch"), false),
+            (Program::Daemon("upstream"), false),
         ] {
             for word in ["HONE_DEVICE", "HONE_BACKENDS", "CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"] {
                 assert_eq!(kept(program).contains(&word), told, "{program:?} {word}");
@@ -341,6 +344,7 @@ mod tests {
             Program::Worker("inspect"),
             Program::Worker("from-folder"),
             Program::Daemon("data"),
+            Program::Daemon("upstream"),
         ] {
             assert!(SECRETS.iter().all(|secret| !kept(program).contains(secret)), "{program:?}");
         }

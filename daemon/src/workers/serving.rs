@@ -22,6 +22,7 @@ use crate::dispatcher::event::{Event, ServingFact};
 use crate::hub::Hub;
 use crate::jobs::store_file;
 use crate::sandbox::Paths;
+use crate::store::Store;
 
 /// Messages to a process that may wait; at the bound the asker waits.
 const TO_WORKER_MAX: usize = 256;
@@ -150,6 +151,8 @@ pub struct Keeper {
     pub spawner: Spawner,
     /// All serving processes.
     pub table: ServingTable,
+    /// For the keys of servers elsewhere.
+    pub store: Arc<Store>,
 }
 
 impl Keeper {
@@ -180,7 +183,7 @@ impl Keeper {
         tokio::spawn(async move { keeper.load_adapter(base, &serving, adapter).await });
     }
 
-    async fn report(&self, base: VersionId, generation: u64, fact: ServingFact) {
+    pub(super) async fn report(&self, base: VersionId, generation: u64, fact: ServingFact) {
         self.events.post(Event::Serving { base, generation, fact }).await;
     }
 
@@ -231,6 +234,9 @@ impl Keeper {
         let log = self.places.state.join(paths::LOGS).join(format!("serve-{}.log", start.base.short()));
         if std::fs::metadata(&log).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
             let _ = std::fs::remove_file(&log);
+        }
+        if let Some(service) = start.upstream {
+            return self.open_upstream(start, service, &log).await;
         }
         let state = self.hub.state();
         let version = state.versions.get(&start.base);
@@ -293,10 +299,15 @@ impl Keeper {
                 | FromWorker::Spelled { request, .. }
                 | FromWorker::Tokenizer { request, .. }
                 | FromWorker::Embedded { request, .. }
+                | FromWorker::Counted { request, .. }
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };
                     self.report(start.base, start.generation, fact).await;
+                    continue;
+                }
+                FromWorker::Health(trouble) => {
+                    self.tell_health(start, trouble.clone()).await;
                     continue;
                 }
                 FromWorker::Failed(failure) => return failure.clone(),

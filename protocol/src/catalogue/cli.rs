@@ -279,6 +279,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("trouble.budget_spent", "budget spent", "预算已用尽"),
     ("trouble.internal", "internal error", "内部错误"),
     ("trouble.format_not_kept", "answer not of the wanted format", "回答不符合要求的格式"),
+    ("trouble.upstream_unavailable", "upstream unavailable", "上游不可用"),
+    ("trouble.upstream_failed", "upstream failed", "上游出错"),
     // -- help: verbs
     ("cli.verb", "Train, evaluate and serve language models on this machine", "在本机上训练、评测并提供语言模型"),
     ("cli.verb.daemon", "The daemon: start it, stop it, keep it", "守护进程：启动、停止、常驻"),

@@ -153,7 +153,12 @@ fn price_text(view: &View<'_>, micros: Option<u64>) -> String {
 pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Page, canvas: &Canvas<'_>) {
     page.heading(cell(&service.record.name));
     page.line(vec![service_state(view, service, canvas.glyphs)]);
-    if let ServiceState::Waiting { failure, .. } | ServiceState::Failed { failure } = &service.state {
+    let ill = match &service.state {
+        ServiceState::Waiting { failure, .. } | ServiceState::Failed { failure } => Some(failure),
+        ServiceState::On => service.trouble.as_ref(),
+        _ => None,
+    };
+    if let Some(failure) = ill {
         page.text(format!("! {}", view.failure(failure)), Token::Error);
         if let Some(hint) = view.hint(failure) {
             page.text(hint, Token::Text);
@@ -161,6 +166,11 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     }
     page.blank();
     page.fact_as(view.t("word.version"), service.version_reference.clone(), Token::Accent);
+    if let Some(upstream) = &service.record.upstream {
+        page.fact(view.t("services.upstream"), cell(&upstream.url));
+        let key = if upstream.has_key { "services.upstream_key_kept" } else { "services.upstream_no_key" };
+        page.fact(view.t("services.upstream_key"), view.t(key).to_owned());
+    }
     let kind = if service.is_encoder { "services.embeddings" } else { "services.chat" };
     page.fact(view.t("col.kind"), view.t(kind).to_owned());
     page.fact(view.t("services.address"), howto::base_url(view));

@@ -4,6 +4,7 @@
 mod forms;
 #[cfg(test)]
 mod pictures;
+mod upstream;
 mod usage;
 
 use crossterm::event::KeyEvent;
@@ -167,6 +168,7 @@ impl Services {
                     self.publish_form(&view, &version);
                     if let Some((_, form)) = &mut self.form {
                         form.set("name", name);
+                        upstream::fill(form, s);
                         form.set("slots", s.record.slots.to_string());
                         form.set("context", s.record.context_tokens.to_string());
                         match keep {

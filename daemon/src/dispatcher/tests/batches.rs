@@ -78,6 +78,7 @@ fn kept(desk: &mut Desk, title: &str, job: JobId, number: u32, row: u64, ledger:
         completion_tokens: 7,
         first_token_ms: None,
         total_ms: 0,
+        is_estimate: false,
     };
     let kept = KeptRow { row: done, close: Some(close), tokens_per_s: 50.0, remaining_ms: None };
     desk.tell(title, Event::BatchRow { job, number, kept: Box::new(kept), done: oneshot::channel().0 });

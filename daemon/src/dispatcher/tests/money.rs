@@ -100,6 +100,7 @@ impl Desk {
             completion_tokens: completion,
             first_token_ms: (completion > 0).then_some(ms / 4),
             total_ms: ms,
+            is_estimate: false,
         };
         self.tell("", Event::CloseRow { id, close, reply: oneshot::channel().0 });
     }

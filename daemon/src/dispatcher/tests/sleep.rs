@@ -58,7 +58,15 @@ impl Desk {
     fn request_closes(&mut self, id: LedgerId) {
         let (prompt_tokens, cached_tokens, completion_tokens) = (1, 0, 1);
         let (outcome, first_token_ms, total_ms) = (Outcome::Complete, None, 2);
-        let close = Close { outcome, prompt_tokens, cached_tokens, completion_tokens, first_token_ms, total_ms };
+        let close = Close {
+            outcome,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            first_token_ms,
+            total_ms,
+            is_estimate: false,
+        };
         self.tell("it closes", Event::CloseRow { id, close, reply: oneshot::channel().0 });
     }
 }

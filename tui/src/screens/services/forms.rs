@@ -11,7 +11,7 @@ use super::super::models::as_name;
 use super::super::service_pages::MICROS;
 use super::super::tables::{application_names, service_names, version_names};
 use super::super::{Deed, Desk, Errand, View};
-use super::{FormKind, Services, Tab};
+use super::{FormKind, Services, Tab, upstream};
 use crate::widgets::form::{Form, FormField, Rule, Stride};
 use crate::widgets::number;
 
@@ -27,9 +27,13 @@ impl Services {
             micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
         };
         let mut fields = vec![
-            FormField::text("version", section, "word.version", "field.publish_version.about")
-                .rule(Rule::OneOf)
-                .filled(version, version_names(view)),
+            upstream::engine(section),
+            FormField {
+                only: upstream::VERSION,
+                ..FormField::text("version", section, "word.version", "field.publish_version.about")
+                    .rule(Rule::OneOf)
+                    .filled(version, version_names(view))
+            },
             FormField::text("name", section, "field.name", "field.service_name.about")
                 .rule(Rule::Name)
                 .filled(name, service_names(view)),
@@ -53,13 +57,16 @@ impl Services {
                 Stride::Add(0.1),
                 "0",
             ),
-            FormField::text("keep", section, "field.keep", "field.keep.about").of(
-                FieldKind::Choice(&["ready", "pinned", "minutes"]),
-                Stride::Add(1.0),
-                "ready",
-            ),
             FormField {
-                only: &[("keep", &["minutes"])],
+                only: upstream::VERSION,
+                ..FormField::text("keep", section, "field.keep", "field.keep.about").of(
+                    FieldKind::Choice(&["ready", "pinned", "minutes"]),
+                    Stride::Add(1.0),
+                    "ready",
+                )
+            },
+            FormField {
+                only: &[("engine", &["version"]), ("keep", &["minutes"])],
                 ..FormField::text("minutes", section, "field.keep_minutes", "field.keep_minutes.about").of(
                     FieldKind::Whole { low: 1, high: 100_000 },
                     Stride::Add(5.0),
@@ -67,12 +74,14 @@ impl Services {
                 )
             },
         ];
+        drop(fields.splice(3..3, upstream::fields(section)));
+        let mut form = Form::new(fields);
         if let Some(known) = known {
-            fields[4].value = price(known.input_micros, "0");
-            fields[5].value = price(known.output_micros, "0");
+            form.set("input", price(known.input_micros, "0"));
+            form.set("output", price(known.output_micros, "0"));
         }
         self.tab = Tab::Services;
-        self.form = Some((FormKind::Publish, Form::new(fields)));
+        self.form = Some((FormKind::Publish, form));
     }
 
     pub(super) fn application_form(&mut self) {
@@ -179,6 +188,9 @@ impl Services {
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
         match kind {
+            FormKind::Publish if form.value("engine") == "upstream" => {
+                desk.ask(Errand::Act(Deed::Publish), upstream::request(form));
+            }
             FormKind::Publish => {
                 let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
                 let price =

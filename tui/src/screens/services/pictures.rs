@@ -1,11 +1,14 @@
 //! Pictures of usage, of a service's figures and of the payment form, at three sizes in both languages, empty ones too. Only tests
 //! see this.
 
+use crossterm::event::{KeyCode, KeyEvent};
 use hone_protocol::application::{Budget, LedgerRow, Outcome, Usage};
 use hone_protocol::catalogue::Language;
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::Price;
+use hone_protocol::upstream::{Secret, Upstream};
 use hone_protocol::usage::{ComputeUsage, ServiceStats, Span, Stats, UsageLine, UsagePage};
 use hone_protocol::value::Pico;
 
@@ -161,5 +164,48 @@ fn a_payment_is_asked_for_and_a_service_that_is_off_can_be_deleted() {
         assert_eq!((application.as_str(), amount), ("web-shop", Pico(10 * Pico::PER_UNIT)));
         bench.answer(id, Answer::Done);
         assert_eq!(bench.app.context(), crate::keymap::Context::Browse);
+    }
+}
+
+#[test]
+fn a_server_elsewhere_is_shown_and_changed() {
+    let mut facts = sample::filled();
+    let service = &mut facts.services[0];
+    let upstream = Upstream { url: "https://up.example/v1".into(), model: "big".into(), has_key: true };
+    service.record.upstream = Some(upstream);
+    service.version_reference = "upstream:big".into();
+    service.memory_bytes = 0;
+    let why = "the upstream of service desk refuses the key that hone has for it";
+    let failure = Failure::new(FailureCode::UpstreamFailed, why).hint(HintCode::CheckUpstream);
+    service.trouble = Some(failure);
+    for language in [Language::En, Language::Zh] {
+        let mut bench = Bench::new(language, facts.clone());
+        bench.picture((100, 30));
+        bench.go(Area::Services);
+        for size in SIZES {
+            keep(format!("upstream_service_{}x{}_{}", size.0, size.1, word(language)), &bench.picture(size));
+        }
+        bench.press(Action::Edit);
+        // Engine, name, address, model, key.
+        for _ in 0..4 {
+            bench.press(Action::Down);
+        }
+        bench.key(KeyEvent::from(KeyCode::Enter));
+        bench.typed("sk-new");
+        bench.key(KeyEvent::from(KeyCode::Enter));
+        for size in SIZES {
+            let picture = bench.picture(size);
+            assert!(!picture.contains("sk-new"));
+            keep(format!("form_upstream_{}x{}_{}", size.0, size.1, word(language)), &picture);
+        }
+        bench.asks();
+        bench.press(Action::Run);
+        let asked = bench.asks().into_iter().find_map(|(_, request)| match request {
+            Request::PublishUpstream { name, upstream, .. } => Some((name, upstream)),
+            _ => None,
+        });
+        let (name, upstream) = asked.expect("it is published");
+        assert_eq!((name.as_str(), upstream.model.as_str()), (facts.services[0].record.name.as_str(), "big"));
+        assert_eq!(upstream.key, Some(Secret("sk-new".into())));
     }
 }

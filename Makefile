@@ -23,7 +23,7 @@ ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon \
+.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon \
 	backends gpu-pack gpu-check bin clean
 
 help: ## this list
@@ -81,6 +81,9 @@ bench-train: build assets bench-peers ## training against the machine's limit, a
 bench-serve: build assets ## the endpoint against the engine's own batched decoding and llama.cpp's server (25 minutes)
 	$(BIN)/bench-serve-engine
 	$(BIN)/bench-serve $$(python3 tests/peers/llama_server.py $(CACHE)/peers-serve)
+
+bench-gateway: build assets ## what HTTP and metering cost over the worker alone, and tiny calls of an upstream beside litellm (5 minutes)
+	$(BIN)/bench-gateway $$(python3 tests/peers/litellm_proxy.py $(CACHE)/peers-gateway)
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon

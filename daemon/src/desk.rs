@@ -2,16 +2,21 @@
 //! A row of the ledger is durably open before the first byte of an answer leaves; watermarks and the close go
 //! through the dispatcher; tokens do not.
 
+mod batch;
 mod embed;
+mod feedback;
+mod guarding;
+mod logging;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
-use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
-use hone_protocol::id::{JobId, LedgerId, ServiceId};
+use hone_protocol::id::{LedgerId, ServiceId};
+use hone_protocol::log::Feedback;
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
 use hone_protocol::usage::{UsagePage, UsageQuery};
@@ -22,15 +27,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::config::Places;
-use crate::dispatcher::event::{Close, Event, KeptRow, Watermark};
+use crate::dispatcher::event::{Close, Event, Watermark};
 use crate::dispatcher::{Allowance, Events};
+use crate::guards::{GuardTable, Hits, Outward};
 use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece};
 use crate::hub::Hub;
+use crate::request_log::RequestLog;
 use crate::state::State;
 use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
 use crate::workers::turns::{Spare, Urgent};
 use crate::{metrics, secret, usage};
+use batch::gave_way;
+use logging::Draft;
+
+pub use batch::Pace;
 
 /// Tokens that may be written beyond what is durably billed.
 const AHEAD_MAX: u64 = 64;
@@ -62,6 +73,10 @@ pub struct ServiceDesk {
     pub store: Arc<Store>,
     /// Where files are.
     pub places: Arc<Places>,
+    /// Guards that are compiled already.
+    pub guards: GuardTable,
+    /// Where requests are logged.
+    pub log: RequestLog,
 }
 
 impl ServiceDesk {
@@ -185,12 +200,13 @@ impl ServiceDesk {
     }
 
     /// Begins to answer: in the turn of a row, or at once.
-    async fn answer(&self, caller: Caller, ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
+    async fn answer(&self, caller: Caller, mut ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
         let asked = self.service(&self.hub.state(), &caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, &caller, &ask.service)?;
         embed::check_writes(&state, &service)?;
         let (serving, adapter) = self.find(&state, &service)?;
+        let (hits, outward) = self.guard(&state, &caller, &service, &mut ask).await?;
         let choices = ask.choices();
         let turn = match row_turn {
             Some(turn) => InTurn::Row(turn),
@@ -203,6 +219,8 @@ impl ServiceDesk {
         let row = self.row(&caller, &service, ask.user.clone(), ask.metadata.clone());
         let mut answer = self.metered(&state, &service, serving.clone(), counts, row.clone(), turn);
         answer.uncounted = is_limited(&state, &caller).then_some(ask.prompts.len());
+        answer.draft = self.draft(&state, &caller, row.id, &ask);
+        (answer.hits, answer.outward) = (hits, outward);
         let first = answer.first;
         let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
         let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
@@ -219,12 +237,13 @@ impl ServiceDesk {
         }
         // The scope is the application's and the version's own: a prefix never crosses either.
         let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
-        let wish = Wish { tokens_max, ..ask.wish };
+        let wish = Wish { tokens_max, tell_prompt: answer.draft.is_some(), ..ask.wish };
         for (request, choice) in (first..).zip(0..choices) {
             let mut wish = wish.clone();
             // Several answers with one seed are not the same answer several times.
             let answer_number = (choice % ask.answers as usize) as u64;
             wish.sampling.seed = wish.sampling.seed.map(|seed| seed.wrapping_add(answer_number));
+            wish.tell_prompt &= answer_number == 0;
             let prompt = ask.prompts[choice / ask.answers as usize].clone();
             let task = GenerateTask { request, adapter, prompt, wish, scope: Hash(scope.into()) };
             if !serving.send(ToWorker::Generate(task)).await {
@@ -283,6 +302,10 @@ impl ServiceDesk {
             started: Instant::now(),
             first_token_ms: None,
             closed: false,
+            steps: VecDeque::new(),
+            hits: Hits::default(),
+            outward: None,
+            draft: None,
         }
     }
 
@@ -356,41 +379,6 @@ fn check_room(serving: &Serving, service: &ServiceRecord, more: usize) -> Result
     Ok(())
 }
 
-/// Why a row of a batch was put back.
-fn gave_way() -> Failure {
-    Failure::new(FailureCode::Overloaded, "the row gave way to somebody who waits for an answer")
-}
-
-/// How fast a batch is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pace {
-    /// Tokens per second, prompts and answers.
-    pub tokens_per_s: f64,
-    /// Remaining milliseconds, estimated.
-    pub remaining_ms: Option<u64>,
-}
-
-impl ServiceDesk {
-    /// Keeps a row of a batch that was refused before anything was metered.
-    pub async fn keep_refused(&self, job: JobId, attempt: u32, row: BatchRow, pace: Pace) -> Result<(), Failure> {
-        post_row(&self.events, job, attempt, row, None, pace).await
-    }
-}
-
-async fn post_row(
-    events: &Events,
-    job: JobId,
-    attempt: u32,
-    row: BatchRow,
-    close: Option<Close>,
-    pace: Pace,
-) -> Result<(), Failure> {
-    let (done, durable) = oneshot::channel();
-    let kept = KeptRow { row, close, tokens_per_s: pace.tokens_per_s, remaining_ms: pace.remaining_ms };
-    events.post(Event::BatchRow { job, number: attempt, kept: Box::new(kept), done }).await;
-    durable.await.map_err(|_| Failure::new(FailureCode::Interrupted, "the daemon no longer takes rows of this attempt"))
-}
-
 fn gone() -> Failure {
     Failure::new(FailureCode::WorkerDied, "the serving process ended in the middle of the answer")
         .hint(HintCode::TryAgain)
@@ -456,7 +444,11 @@ impl Desk for ServiceDesk {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.hub.state())
+        metrics::text(&self.hub.state(), &self.log)
+    }
+
+    async fn hear(&self, caller: &Caller, response: &str, feedback: Feedback) -> Result<LedgerId, Failure> {
+        self.keep_feedback(caller, response, feedback).await
     }
 
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
@@ -502,6 +494,14 @@ pub struct Metered {
     started: Instant,
     first_token_ms: Option<u32>,
     closed: bool,
+    /// Steps that may be told.
+    steps: VecDeque<AnswerStep>,
+    /// What guards found on the way in.
+    hits: Hits,
+    /// Guards that look at what comes out.
+    outward: Option<Outward>,
+    /// What becomes an entry of the log.
+    draft: Option<Draft>,
 }
 
 impl Metered {
@@ -637,6 +637,12 @@ impl Metered {
                 Some(AnswerStep::Ended { choice: choice as u32, finish, tokens, end })
             }
             FromWorker::Refused { failure, .. } => Some(AnswerStep::Failed(failure)),
+            FromWorker::Prompted { prompt, .. } => {
+                if let Some(draft) = &mut self.draft {
+                    draft.note_prompt(prompt);
+                }
+                None
+            }
             _ => None,
         }
     }
@@ -648,31 +654,6 @@ impl Metered {
             (self.prompt_tokens, self.cached_tokens, tokens);
         row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
         row
-    }
-
-    /// Keeps the row of a batch and closes the ledger's row in one transaction; returns after it. `done` is the row but for
-    /// what is counted.
-    pub async fn keep(
-        mut self,
-        job: JobId,
-        attempt: u32,
-        done: BatchRow,
-        tokens: u64,
-        pace: Pace,
-    ) -> Result<(), Failure> {
-        self.closed = true;
-        self.forget();
-        let outcome = if done.answer.is_ok() { Outcome::Complete } else { Outcome::Failed };
-        let close = self.whole_close(outcome, tokens);
-        let row = BatchRow {
-            version: self.opening.version_reference.clone(),
-            ledger: Some(self.ledger()),
-            prompt_tokens: close.prompt_tokens,
-            cached_tokens: close.cached_tokens,
-            completion_tokens: tokens,
-            ..done
-        };
-        post_row(&self.events, job, attempt, row, Some(close), pace).await
     }
 
     /// Closes the row of an answer that never began.
@@ -689,7 +670,12 @@ impl Metered {
         let (reply, closed) = oneshot::channel();
         let close = self.close_of(outcome, tokens);
         self.events.post(Event::CloseRow { id: self.ledger(), close, reply }).await;
-        closed.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))
+        let row = closed.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))?;
+        // What a row of a batch comes to is told when it is kept.
+        if let InTurn::First { .. } = self.turn {
+            self.after().settle(&self.events, &row).await;
+        }
+        Ok(row)
     }
 }
 
@@ -700,6 +686,12 @@ impl Answering for Metered {
 
     async fn next(&mut self) -> AnswerStep {
         loop {
+            if let Some(step) = self.steps.pop_front() {
+                if let Some(draft) = &mut self.draft {
+                    draft.note(&step);
+                }
+                return step;
+            }
             if self.is_mark_due() {
                 let event = self.mark_event();
                 self.events.post(event).await;
@@ -717,7 +709,7 @@ impl Answering for Metered {
             let step = self.step(word);
             self.tell_count().await;
             if let Some(step) = step {
-                return step;
+                self.let_out(step);
             }
         }
     }
@@ -751,17 +743,22 @@ impl Drop for Metered {
             return;
         }
         self.forget();
-        let (reply, _) = oneshot::channel();
-        let outcome = match self.turn {
-            InTurn::First { .. } => Outcome::Disconnected,
+        let (reply, closed) = oneshot::channel();
+        let (outcome, after) = match self.turn {
+            InTurn::First { .. } => (Outcome::Disconnected, Some(self.after())),
             // A row of a batch has no client who could go away: it is put back.
-            InTurn::Row(_) => Outcome::Failed,
+            InTurn::Row(_) => (Outcome::Failed, None),
         };
         let close = self.close_of(outcome, self.delivered);
         let event = Event::CloseRow { id: self.ledger(), close, reply };
         let events = self.events.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { events.post(event).await });
+            runtime.spawn(async move {
+                events.post(event).await;
+                if let (Some(after), Ok(Ok(row))) = (after, closed.await) {
+                    after.settle(&events, &row).await;
+                }
+            });
         }
     }
 }

@@ -17,9 +17,11 @@ use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
+use crate::guards::GuardTable;
 use crate::hub::Hub;
 use crate::jobs::kept;
 use crate::perform::Performer;
+use crate::request_log::{self, RequestLog};
 use crate::socket::connection::Room;
 use crate::socket::readers::Readers;
 use crate::state::{Fixed, State};
@@ -120,6 +122,9 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let spawner = Spawner::start(memory::bytes_max(options.pool_memory_bytes, machine::memory().0))
         .context("the spawner cannot be started")?;
     let serving = ServingTable::default();
+    let log =
+        RequestLog::start(&places.state.join(request_log::FOLDER)).context("the request log cannot be started")?;
+    let guards = GuardTable::default();
     let keeper = Keeper {
         places: places.clone(),
         hub: hub.clone(),
@@ -133,6 +138,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         keeper,
         store: store.clone(),
         events: events.clone(),
+        log: log.clone(),
+        guards: guards.clone(),
         exit,
         attempts: Default::default(),
     };
@@ -145,6 +152,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         serving: serving.clone(),
         store: store.clone(),
         places: places.clone(),
+        guards,
+        log: log.clone(),
     };
     let (stop_http, http_stop) = watch::channel(false);
     let http_task = tokio::spawn(http::run(listening.listeners, desk.clone(), http_stop));
@@ -161,7 +170,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     });
     tokio::spawn(socket::accept(listener, room));
     tokio::spawn(look_at_machine(hub.clone(), events.clone(), options));
-    tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone()));
+    tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone(), log));
     tokio::spawn(listen_to_signals(events));
 
     let status = exited.recv().await.unwrap_or(70);
@@ -258,8 +267,9 @@ async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
 }
 
 /// Once a day: an idle daemon wakes up for nothing else.
-async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>) {
+async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>, log: RequestLog) {
     loop {
+        log.sweep(&hub.state(), clock::now_ms());
         events.post(Event::EmptyTrash).await;
         let (places, state) = (places.clone(), hub.state());
         // What is not removed today is tomorrow.

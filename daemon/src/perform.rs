@@ -12,8 +12,10 @@ use crate::desk::ServiceDesk;
 use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{Events, Perform};
+use crate::guards::GuardTable;
 use crate::jobs::attempt::{self, Context, job_folder};
 use crate::jobs::kept;
+use crate::request_log::RequestLog;
 use crate::store::Store;
 use crate::workers::serving::Keeper;
 
@@ -27,6 +29,10 @@ pub(crate) struct Performer {
     pub store: Arc<Store>,
     /// Takes delayed events.
     pub events: Events,
+    /// Where requests are logged.
+    pub log: RequestLog,
+    /// Guards that are compiled already.
+    pub guards: GuardTable,
     /// Told the exit status.
     pub exit: mpsc::UnboundedSender<u8>,
     /// The wish to stop of each running attempt.
@@ -59,6 +65,8 @@ impl Perform for Performer {
                         serving: self.keeper.table.clone(),
                         store: self.store.clone(),
                         places: self.keeper.places.clone(),
+                        guards: self.guards.clone(),
+                        log: self.log.clone(),
                     },
                     stop,
                 };
@@ -97,7 +105,9 @@ impl Perform for Performer {
                 let folder = job_folder(&self.keeper.places, job);
                 self.runtime.spawn_blocking(move || kept::clean(&folder, keep_result));
             }
-            Effect::FileDone(to) => drop(to.send(Ok(()))),
+            Effect::FileDone(to) | Effect::Heard(to) => drop(to.send(Ok(()))),
+            Effect::ClearLog(application) => self.log.clear(application),
+            Effect::SweepLog => self.log.sweep(&self.keeper.hub.state(), crate::clock::now_ms()),
             Effect::RemoveFile(file) => {
                 let path = self.keeper.places.files().join(file.to_string());
                 // What cannot be removed now has no record, and is removed at the next start.

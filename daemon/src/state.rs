@@ -14,9 +14,11 @@ use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
 use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::guard::{GuardCounts, GuardRecord};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
+use hone_protocol::log::FeedbackCounts;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
@@ -178,6 +180,12 @@ pub struct State {
     pub former_services: Map<ServiceId, Arc<ServiceRecord>>,
     /// What was counted since the daemon started.
     pub counts: Map<(ServiceId, ApplicationId), Counts>,
+    /// Guards by name.
+    pub guards: Map<String, Arc<GuardRecord>>,
+    /// What guards found of all time, by their names.
+    pub guard_counts: Map<String, GuardCounts>,
+    /// What people said of answers since the daemon started.
+    pub feedback_counts: Map<(ServiceId, ApplicationId), FeedbackCounts>,
     /// What is left of budgets, what open requests may come to set aside.
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
@@ -255,6 +263,9 @@ impl State {
             pools: pools(store)?,
             former_services: load(store, Table::FormerServices, |r: &ServiceRecord| r.id)?,
             counts: Map::default(),
+            guards: load(store, Table::Guards, |r: &GuardRecord| r.name.clone())?,
+            guard_counts: Arc::new(crate::dispatcher::guard_totals(store)?),
+            feedback_counts: Map::default(),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
             files: load(store, Table::Files, |r: &FileRecord| r.id)?,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationId, KeyId, LedgerId, ServiceId, VersionId};
+use crate::log::LogSettings;
 use crate::service::Price;
 use crate::usage::ComputeUsage;
 use crate::value::{Hash, Pico};
@@ -22,6 +23,8 @@ pub struct ApplicationRecord {
     pub limits: Option<Limits>,
     /// How much it may spend; `None` for any amount.
     pub budget: Option<Budget>,
+    /// Whether its requests are logged, and how; `None` for not at all.
+    pub log: Option<LogSettings>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.

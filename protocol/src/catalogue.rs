@@ -8,6 +8,7 @@ mod cli;
 mod convert;
 mod help;
 mod money;
+mod oversight;
 mod playground;
 mod screen;
 mod state;
@@ -45,6 +46,7 @@ pub const TABLES: &[&[Message]] = &[
     help::MESSAGES,
     playground::MESSAGES,
     money::MESSAGES,
+    oversight::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,

@@ -96,6 +96,8 @@ closed_list! {
         BudgetSpent,
         /// The model's answer is not of the format that was asked for.
         FormatNotKept,
+        /// A guard does not let the request in.
+        RefusedByGuard,
     }
 }
 
@@ -112,7 +114,8 @@ impl FailureCode {
             | TemplateFailed
             | BadFrame
             | UnsupportedArchitecture
-            | HashMismatch => 400,
+            | HashMismatch
+            | RefusedByGuard => 400,
             Unauthenticated => 401,
             Forbidden => 403,
             NotFound | FileUnreadable => 404,
@@ -134,7 +137,7 @@ impl FailureCode {
             NameTaken | IdempotencyConflict | InUse | WrongState => 4,
             BadFile | BadCheckpoint | HashMismatch | NoRows | TemplateFailed | UnsupportedArchitecture => 5,
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
-            Unauthenticated | Forbidden => 7,
+            Unauthenticated | Forbidden | RefusedByGuard => 7,
             ServiceUnavailable | Stopping | NotSaved => 8,
             WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept => 9,
             VersionMismatch => 10,

@@ -10,9 +10,11 @@ use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
 use crate::generate::{Format, TokenChance};
+use crate::guard::{GuardSpec, GuardTrial, GuardView};
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
 use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
+use crate::log::{Feedback, LogDetail, LogPage, LogQuery, LogSettings};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteKind, NoteRecord};
 use crate::service::{Keep, Price, ServiceView};
@@ -493,6 +495,57 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+
+    // -- the request log
+    /// Log an application's requests, or no longer. What is logged already stays until its time is over.
+    SetLog {
+        /// Its name.
+        application: String,
+        /// How; none to turn it off.
+        log: Option<LogSettings>,
+    },
+    /// A page of an application's log, the newest first.
+    LogPage(Box<LogQuery>),
+    /// One logged request with what people said of it.
+    LogEntry {
+        /// The response's id, as the client was told it.
+        response: String,
+    },
+    /// Remove everything that an application has logged. It cannot be taken back.
+    ClearLog {
+        /// Its name.
+        application: String,
+    },
+    /// Say something of an answer. What the same user said of it before is replaced.
+    Rate {
+        /// The response's id, as the client was told it.
+        response: String,
+        /// What is said; an empty user is the person who asks.
+        feedback: Feedback,
+    },
+
+    // -- guards
+    /// All guards with what they found.
+    Guards,
+    /// Make a guard, or set what it does.
+    SetGuard {
+        /// Its name.
+        name: String,
+        /// What it does.
+        spec: Box<GuardSpec>,
+    },
+    /// Remove a guard. What it found stays counted.
+    RemoveGuard {
+        /// Its name.
+        name: String,
+    },
+    /// What a guard would do to a text.
+    TestGuard {
+        /// The guard, which need not be stored.
+        spec: Box<GuardSpec>,
+        /// The text, up to [`TRIAL_BYTES_MAX`](crate::guard::TRIAL_BYTES_MAX).
+        text: String,
+    },
 }
 
 /// Most rows in one window.
@@ -542,6 +595,10 @@ impl Request {
                 | Judgements { .. }
                 | Notes { .. }
                 | Note { .. }
+                | LogPage(_)
+                | LogEntry { .. }
+                | Guards
+                | TestGuard { .. }
         )
     }
 }
@@ -668,6 +725,14 @@ pub enum Answer {
     Notes(Vec<NoteHead>),
     /// To `note`.
     Note(Box<NoteRecord>),
+    /// To `log_page`.
+    LogPage(LogPage),
+    /// To `log_entry`.
+    LogEntry(Box<LogDetail>),
+    /// To `guards`.
+    Guards(Vec<GuardView>),
+    /// To `test_guard`.
+    Trial(GuardTrial),
 }
 
 /// How a chat answer ended.

@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::Usage;
+use crate::guard::GuardStats;
 use crate::id::{ApplicationId, ComputeId, JobId};
+use crate::log::FeedbackCounts;
 use crate::service::Price;
 use crate::train::TrainPlan;
 use crate::value::Pico;
@@ -309,6 +311,8 @@ pub struct ServiceStats {
     pub first_token_ms: Option<(u32, u32)>,
     /// Completion tokens per second after the first one, over all answers.
     pub tokens_per_s: Option<f64>,
+    /// What people said of the answers.
+    pub feedback: FeedbackCounts,
 }
 
 /// Statistics from the rows of the ledger.
@@ -320,6 +324,8 @@ pub struct Stats {
     pub lines: Vec<ServiceStats>,
     /// Whether there were more rows than are read; then only the newest count.
     pub is_cut: bool,
+    /// What guards found on the days of that time.
+    pub guards: Vec<GuardStats>,
 }
 
 #[cfg(test)]

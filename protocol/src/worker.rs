@@ -10,7 +10,7 @@ use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::embed::EmbedTask;
 use crate::failure::Failure;
-use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
+use crate::generate::{Channel, Prompt, PromptText, TokenChance, TokenizerFacts};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
 use crate::value::{Bytes, Hash, Metric};
@@ -499,6 +499,13 @@ pub enum FromWorker {
     },
     /// The task failed; the child ends.
     Failed(Failure),
+    /// What the prompt of a request is as text, when that was wanted: after `Began`.
+    Prompted {
+        /// The request.
+        request: u64,
+        /// The prompt.
+        prompt: PromptText,
+    },
 }
 
 /// What came from a hub.

@@ -13,12 +13,15 @@ mod csv;
 mod daemon;
 mod dataset;
 mod evaluation;
+mod from_log;
+mod guard;
 mod howto;
 mod import;
 mod init;
 mod invoice;
 mod job;
 mod key;
+mod log;
 mod model;
 mod pool;
 mod pull;
@@ -124,6 +127,10 @@ enum Noun {
     App(application::AppVerb),
     #[command(subcommand)]
     Key(key::KeyVerb),
+    #[command(subcommand)]
+    Log(log::LogVerb),
+    #[command(subcommand)]
+    Guard(guard::GuardVerb),
     Usage(usage::UsageVerb),
     Ledger(application::Ledger),
     Bill(application::Bill),
@@ -182,6 +189,8 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Service(verb) => verb.run(&context),
         Noun::App(verb) => verb.run(&context),
         Noun::Key(verb) => verb.run(&context),
+        Noun::Log(verb) => verb.run(&context),
+        Noun::Guard(verb) => verb.run(&context),
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
         Noun::Bill(verb) => verb.run(&context),

@@ -1,17 +1,25 @@
 //! Facts for tests: what a daemon on a small machine would say in the middle of the main job. The tests of
 //! the screens and of the command line build on the same facts. Only tests see this. Never here: a test.
 
-use hone_protocol::application::{ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Services, Usage};
+use hone_protocol::application::{
+    ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Outcome, Services, Usage,
+};
 use hone_protocol::dataset::{
-    DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
+    ChatMessage, DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
 };
 use hone_protocol::evaluation::{EvaluationRecord, Scorer, SuiteRecord};
 use hone_protocol::event::{Machine, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::generate::{Prompt, PromptText, Wish};
+use hone_protocol::guard::{GuardAct, GuardCounts, GuardHit, GuardRecord, GuardSide, GuardSpec, GuardView, PiiKind};
 use hone_protocol::id::{
-    ApplicationId, DatasetId, DatasetVersionId, EvaluationId, JobId, KeyId, ModelId, ServiceId, SuiteId, VersionId,
+    ApplicationId, DatasetId, DatasetVersionId, EvaluationId, JobId, KeyId, LedgerId, ModelId, ServiceId, SuiteId,
+    VersionId,
 };
 use hone_protocol::job::{Checkpoint, JobRecord, JobResult, JobSpec, JobState, JobView, Progress, ShownState};
+use hone_protocol::log::{
+    Feedback, FeedbackRecord, LogDetail, LogEntry, LogLine, LogPage, LogSettings, LoggedAnswer, Rating,
+};
 use hone_protocol::model::{
     Alias, Fit, HistoryEntry, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord,
     VersionView, Weights, WeightsFile,
@@ -317,6 +325,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
                 parallel: Some(4),
             }),
             budget: (id != 60).then_some(Budget::Monthly { amount: Pico(25 * Pico::PER_UNIT) }),
+            log: (id != 60).then_some(LogSettings { share_percent: 25, mask_pii: true, ..LogSettings::default() }),
             created_at_ms: NOW_MS - 50 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -455,4 +464,124 @@ pub(crate) fn filled() -> Snapshot {
         evaluations: vec![evaluation(52, 32, 0.94, 0.81), evaluation(51, 31, 2.71, 0.22)],
         ..empty()
     }
+}
+
+/// Two logged requests of web-shop: one that was said to be bad and corrected, one with a call that a guard looked at.
+pub(crate) fn log_page() -> LogPage {
+    let line = |id: u8, asked: &str, answered: &str, ratings, is_corrected| LogLine {
+        id: LedgerId::from_bytes([id; 16]),
+        at_ms: NOW_MS - i64::from(id) * MINUTE_MS,
+        service: "desk".into(),
+        version: "support@2".into(),
+        user: "ann".into(),
+        outcome: Outcome::Complete,
+        finish: "stop".into(),
+        prompt_tokens: 76,
+        completion_tokens: 46,
+        total_ms: Some(820),
+        asked: asked.into(),
+        answered: answered.into(),
+        ratings,
+        is_corrected,
+        guarded: 1,
+        cut_bytes: 0,
+    };
+    LogPage {
+        lines: vec![
+            line(40, "When are you open on Sundays?", "We are open at any time.", (0, 1), true),
+            line(41, "我的订单在哪里？", "您的订单已发出。", (2, 0), false),
+        ],
+        next: None,
+        bytes: 81_920,
+        dropped: 0,
+    }
+}
+
+/// The first of them in full.
+pub(crate) fn log_detail() -> LogDetail {
+    let line = log_page().lines.remove(0);
+    let entry = LogEntry {
+        id: line.id,
+        opened_at_ms: line.at_ms - 820,
+        at_ms: line.at_ms,
+        key: None,
+        service: line.service,
+        version: line.version.clone(),
+        route: "/v1/chat/completions".into(),
+        outcome: line.outcome,
+        prompts: vec![Prompt::chat(vec![ChatMessage { role: "user".into(), content: line.asked.clone() }])],
+        answers_wanted: 1,
+        tokens_max: Some(64),
+        wish: Wish::default(),
+        rendered: vec![PromptText {
+            text: format!("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", line.asked),
+            control: vec![(0, 12), (46, 56), (57, 69)],
+            tokens: 76,
+        }],
+        answers: vec![LoggedAnswer { finish: "stop".into(), text: line.answered, ..LoggedAnswer::default() }],
+        prompt_tokens: line.prompt_tokens,
+        cached_tokens: 30,
+        completion_tokens: line.completion_tokens,
+        first_token_ms: Some(64),
+        total_ms: line.total_ms,
+        user: line.user,
+        metadata: vec![("page".into(), "help".into())],
+        guards: vec![GuardHit { guard: "pii".into(), side: GuardSide::Input, act: GuardAct::Mask, matches: 1 }],
+        masked: 0,
+        cut_bytes: 0,
+    };
+    let feedback = Feedback {
+        rating: Some(Rating::Down),
+        comment: "Not true.".into(),
+        correction: "We are open from ten to six on Sundays.".into(),
+        user: "ann".into(),
+    };
+    let record = FeedbackRecord {
+        response: entry.id,
+        application: ApplicationId::from_bytes([61; 16]),
+        service: ServiceId::from_bytes([80; 16]),
+        version: line.version,
+        feedback,
+        at_ms: NOW_MS - 5 * MINUTE_MS,
+    };
+    LogDetail { application: "web-shop".into(), entry: Some(entry), feedback: vec![record] }
+}
+
+/// A guard that masks personal data everywhere, and one that keeps names of rivals out of one service's answers.
+pub(crate) fn guards() -> Vec<GuardView> {
+    let spec = |act, output_only: bool| GuardSpec {
+        words: Vec::new(),
+        patterns: Vec::new(),
+        kinds: Vec::new(),
+        input: !output_only,
+        output: true,
+        act,
+        services: Vec::new(),
+        applications: Vec::new(),
+    };
+    let view = |name: &str, spec, counts| GuardView {
+        record: GuardRecord {
+            name: name.into(),
+            spec,
+            changed_at_ms: NOW_MS - 60 * MINUTE_MS,
+            changed_by: "lin".into(),
+        },
+        counts,
+    };
+    let kinds = vec![PiiKind::Email, PiiKind::Phone, PiiKind::Card];
+    let words = vec!["Acme".to_owned(), "Blue Ox".to_owned()];
+    let rivals = GuardSpec {
+        words,
+        patterns: vec!["(?i)acme-[0-9]+".into()],
+        services: vec!["desk".into()],
+        ..spec(GuardAct::Refuse, true)
+    };
+    vec![
+        view(
+            "pii",
+            GuardSpec { kinds, ..spec(GuardAct::Mask, false) },
+            GuardCounts { input: 41, output: 3, refused: 0 },
+        ),
+        view("rivals", rivals, GuardCounts { input: 0, output: 5, refused: 5 }),
+    ]
 }

@@ -51,7 +51,7 @@ fn check_makes(version: &VersionRecord, ask: &EmbedAsk) -> Result<(), Failure> {
 
 impl ServiceDesk {
     /// The vectors of all inputs, after their row was closed.
-    pub(super) async fn vectors(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
+    pub(super) async fn vectors(&self, caller: &Caller, mut ask: EmbedAsk) -> Result<Embedded, Failure> {
         let asked = self.service(&self.hub.state(), caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, caller, &ask.service)?;
@@ -60,9 +60,11 @@ impl ServiceDesk {
         check_makes(version, &ask)?;
         let (serving, _) = self.find(&state, &service)?;
         check_room(&serving, &service, 1)?;
+        let hits = self.guard_embed(&state, caller, &service, &mut ask).await?;
         let turn = InTurn::First { _turn: serving.turns.urgent(None, 1, slots_of(&state, &service)) };
-        let row = self.row(caller, &service, ask.user, Vec::new());
+        let row = self.row(caller, &service, ask.user.clone(), Vec::new());
         let mut answer = self.metered(&state, &service, Arc::clone(&serving), (1, 1), row.clone(), turn);
+        (answer.draft, answer.hits) = (self.draft_embed(&state, caller, row.id, &ask), hits);
         let most = u64::from(service.context_tokens);
         // A longer input is refused or cut.
         let tokens_most = ask.inputs.iter().map(|input| prompt_tokens_most(input).min(most)).sum();

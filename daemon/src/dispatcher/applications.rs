@@ -42,6 +42,7 @@ impl Decider {
             services: if listed.is_empty() { Services::All } else { Services::Listed(listed) },
             limits: before.as_ref().and_then(|b| b.limits),
             budget: before.as_ref().and_then(|b| b.budget),
+            log: before.as_ref().and_then(|b| b.log),
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
         };
@@ -49,7 +50,7 @@ impl Decider {
         Ok(Answer::Done)
     }
 
-    fn put_application(&mut self, application: ApplicationRecord) {
+    pub(super) fn put_application(&mut self, application: ApplicationRecord) {
         self.writes.put(Table::Applications, *application.id.bytes(), codec::record(&application));
         let id = application.id;
         self.dirty.insert(Subject::Application(id));
@@ -67,6 +68,7 @@ impl Decider {
                 services: Services::All,
                 limits: None,
                 budget: None,
+                log: None,
                 created_at_ms: self.now_ms,
                 created_by: String::new(),
             };

@@ -71,6 +71,12 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
         Request::KeepNote { kind, name, .. } => ("keep_note", format!("{} {name}", kind.word())),
         Request::DropNote { kind, name } => ("drop_note", format!("{} {name}", kind.word())),
+        Request::SetLog { application, log } => {
+            ("set_log", format!("{application} {}", if log.is_some() { "on" } else { "off" }))
+        }
+        Request::ClearLog { application } => ("clear_log", application.clone()),
+        Request::SetGuard { name, spec } => ("set_guard", format!("{name} {}", spec.act.word())),
+        Request::RemoveGuard { name } => ("remove_guard", name.clone()),
         Request::Shutdown => ("shutdown", String::new()),
         _ => ("other", String::new()),
     }
@@ -160,6 +166,10 @@ impl Decider {
             Request::Unjudge { dataset, seq } => self.unjudge(&dataset, seq),
             Request::KeepNote { kind, name, title, value } => self.keep_note(person, kind, name, title, value),
             Request::DropNote { kind, name } => Ok(self.drop_note(person, kind, &name)),
+            Request::SetLog { application, log } => self.set_log(&application, log),
+            Request::ClearLog { application } => self.clear_log(&application),
+            Request::SetGuard { name, spec } => self.set_guard(person, &name, *spec),
+            Request::RemoveGuard { name } => self.remove_guard(&name),
             Request::Shutdown => {
                 self.stop();
                 Ok(Answer::Done)

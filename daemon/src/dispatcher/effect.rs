@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{FileId, JobId, ServiceId, VersionId};
+use hone_protocol::id::{ApplicationId, FileId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
@@ -67,6 +67,12 @@ pub enum Effect {
     },
     /// A wish for a file is durable.
     FileDone(oneshot::Sender<Result<(), Failure>>),
+    /// What somebody says of an answer is durable.
+    Heard(oneshot::Sender<Result<(), Failure>>),
+    /// Remove all that an application has logged.
+    ClearLog(ApplicationId),
+    /// Let go of request logs what is too old or too much.
+    SweepLog,
     /// Remove the bytes of an uploaded file.
     RemoveFile(FileId),
     /// Remove a file of this name from the models folder.

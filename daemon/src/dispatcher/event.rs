@@ -11,8 +11,10 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
+use hone_protocol::guard::GuardHit;
 use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
+use hone_protocol::log::FeedbackRecord;
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
@@ -148,6 +150,22 @@ pub enum Event {
         /// What.
         wish: FileWish,
         /// Told when it is durable, or why not.
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Guards found something in a request.
+    Guarded {
+        /// At which service.
+        service: ServiceId,
+        /// In a text of which application.
+        application: ApplicationId,
+        /// What.
+        hits: Vec<GuardHit>,
+    },
+    /// Somebody says something of an answer. When it was said is filled in.
+    Feedback {
+        /// What.
+        record: Box<FeedbackRecord>,
+        /// Told when it is durable.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
     /// The machine was looked at.
@@ -308,6 +326,8 @@ pub enum Produced {
         licence: String,
         /// What a service made them of.
         lineage: Option<DatasetLineage>,
+        /// Logged responses that they were made of.
+        responses: Vec<LedgerId>,
     },
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),

@@ -9,9 +9,11 @@ mod commands;
 mod compute;
 pub mod effect;
 pub mod event;
+mod guards;
 mod judgements;
 mod ledger;
 mod limits;
+mod log;
 mod produce;
 mod services;
 mod serving;
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::guard::GuardCounts;
 use hone_protocol::id::*;
 use hone_protocol::job::JobState;
 use hone_protocol::request::AuditRow;
@@ -43,6 +46,8 @@ use event::Event;
 pub(crate) use attempts::{metric_key, sample_key};
 pub(crate) use batches::{batch_key, batch_prefix};
 pub(crate) use commands::LOCAL_POOL;
+pub(crate) use guards::{parts_of as guard_sum_parts, totals as guard_totals};
+pub(crate) use ledger::ledger_key;
 pub use limits::{Allowance, Room};
 
 /// The prefix of an application's ledger rows.
@@ -123,6 +128,8 @@ pub(crate) struct Decider {
     audit_seq: u64,
     /// Sums over closed rows, as stored.
     sums: Sums,
+    /// What guards found, as stored.
+    guard_sums: BTreeMap<Vec<u8>, GuardCounts>,
     /// What limits and budgets look at.
     begins: limits::Begins,
     /// When each service was last asked, by the steady clock.
@@ -161,6 +168,7 @@ impl Decider {
             remembered,
             audit_seq,
             sums: Sums::load(store)?,
+            guard_sums: guards::sums(store)?,
             begins: limits::Begins::default(),
             used_at_ms: BTreeMap::new(),
             generation: 0,
@@ -199,6 +207,8 @@ impl Decider {
             Event::Knock { application, reply } => drop(reply.send(self.knock(application))),
             Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
             Event::File { wish, reply } => self.file_wish(wish, reply),
+            Event::Guarded { service, application, hits } => self.guarded(service, application, &hits),
+            Event::Feedback { record, reply } => self.keep_feedback(*record, reply),
             Event::Machine(machine) => {
                 self.state.machine = Arc::new(machine);
                 self.dirty.insert(Subject::Machine);
@@ -393,7 +403,7 @@ fn refuse(effect: Effect, error: &StoreError, perform: &mut impl Perform) {
     match effect {
         Effect::Reply(to, _) => perform.perform(Effect::Reply(to, Err(failure))),
         Effect::Opened(to, _) => drop(to.send(Err(failure))),
-        Effect::Awake(to) | Effect::FileDone(to) => drop(to.send(Err(failure))),
+        Effect::Awake(to) | Effect::FileDone(to) | Effect::Heard(to) => drop(to.send(Err(failure))),
         Effect::Closed(to, _) => drop(to.send(Err(failure))),
         _ => {}
     }

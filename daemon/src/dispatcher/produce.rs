@@ -17,6 +17,7 @@ use super::event::Produced;
 use super::{Decider, Subject};
 use crate::clock::new_id;
 use crate::jobs;
+use crate::request_log::rows::logged_key;
 use crate::store::{Table, codec};
 
 /// Why the first row of a report was rejected.
@@ -50,8 +51,14 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
-            Produced::Dataset { report, segments, first_row_id, licence, lineage } => {
-                self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage)
+            Produced::Dataset { report, segments, first_row_id, licence, lineage, responses } => {
+                let made = self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage);
+                if let (Ok(_), JobSpec::ImportDataset { name, .. }) = (&made, &record.spec) {
+                    for response in responses {
+                        self.writes.put(Table::LoggedRows, logged_key(name, response), codec::record(&()));
+                    }
+                }
+                made
             }
             Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
@@ -171,9 +178,13 @@ impl Decider {
         dataset.next_row_id = first_row_id + rows;
         let before = self.state.dataset_versions_of(dataset.id).last().map(|v| (***v).clone());
         let number = before.as_ref().map_or(1, |before| before.number + 1);
-        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
-            // What was judged before stays: the new rows follow those of the version before.
+        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { .. } | DatasetSource::Log(_), .. } =
+            &job.spec
+        {
+            // What was judged or logged before stays: the new rows follow those of the version before.
             segments.splice(0..0, before.map(|before| before.segments).unwrap_or_default());
+        }
+        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
             self.made_of_judgements(name, *until);
         }
         let rows = segments.iter().map(|s| s.rows).sum();

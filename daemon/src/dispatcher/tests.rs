@@ -5,6 +5,7 @@ mod batches;
 mod history;
 mod judgements;
 mod money;
+mod oversight;
 mod sleep;
 mod trash;
 
@@ -202,6 +203,9 @@ fn effect_words(effect: &Effect) -> String {
         Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
         Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
         Effect::FileDone(_) => "the file is as wished".into(),
+        Effect::Heard(_) => "what was said is durable".into(),
+        Effect::ClearLog(application) => format!("clear the log of {application}"),
+        Effect::SweepLog => "sweep the logs".into(),
         Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
         Effect::Exit(status) => format!("exit {status}"),
@@ -328,7 +332,14 @@ fn model_file(source: &str) -> Produced {
 fn rows() -> Produced {
     let report = ImportReport { format: "openai".into(), read: 100, kept: 100, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([5; 32]), size_bytes: 4096, rows: 100, first_row_id: 0 };
-    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into(), lineage: None }
+    Produced::Dataset {
+        report,
+        segments: vec![segment],
+        first_row_id: 0,
+        licence: "CC0-1.0".into(),
+        lineage: None,
+        responses: Vec::new(),
+    }
 }
 
 fn adapter() -> Produced {

@@ -272,6 +272,7 @@ fn code(code: FailureCode) -> Cow<'static, str> {
         FailureCode::BudgetSpent => Cow::Borrowed("insufficient_quota"),
         FailureCode::InvalidField => Cow::Borrowed("invalid_value"),
         FailureCode::FormatNotKept => Cow::Borrowed("format_not_kept"),
+        FailureCode::RefusedByGuard => Cow::Borrowed("content_filter"),
         FailureCode::NotFound => Cow::Borrowed("model_not_found"),
         other => match serde_json::to_value(other) {
             Ok(serde_json::Value::String(word)) => Cow::Owned(word),
@@ -295,7 +296,9 @@ fn param(failure: &Failure) -> Option<String> {
         FailureCode::ContextExceeded if failure.place.starts_with("input") => Some(failure.place.clone()),
         FailureCode::ContextExceeded | FailureCode::TemplateFailed => Some("messages".to_owned()),
         FailureCode::NotFound => Some("model".to_owned()),
-        FailureCode::InvalidField | FailureCode::InvalidRequest if !failure.place.is_empty() => {
+        FailureCode::InvalidField | FailureCode::InvalidRequest | FailureCode::RefusedByGuard
+            if !failure.place.is_empty() =>
+        {
             Some(failure.place.clone())
         }
         _ => None,

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use hone_protocol::application::LedgerRow;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::guard::{GuardRecord, GuardView, TRIAL_BYTES_MAX};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
+use hone_protocol::log::{LogDetail, LogQuery};
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
 use hone_protocol::note::NoteRecord;
 use hone_protocol::request::{
@@ -22,10 +24,12 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
 use crate::dispatcher::{batch_key, batch_prefix, ledger_prefix, metric_key, sample_key};
+use crate::guards;
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
 use crate::judged;
+use crate::request_log::read;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
@@ -132,8 +136,52 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let value = value.ok_or_else(|| Failure::not_found(kind.word(), &name))?;
             codec::read(Table::Notes, &key, &value).map(|note| Answer::Note(Box::new(note))).map_err(unreadable)
         }
+        Request::LogPage(query) => log_page(room, &state, *query).await,
+        Request::LogEntry { response } => log_entry(room, &state, &response).await,
+        Request::Guards => {
+            let view = |record: &Arc<GuardRecord>| GuardView {
+                counts: state.guard_counts.get(&record.name).copied().unwrap_or_default(),
+                record: (**record).clone(),
+            };
+            Ok(Answer::Guards(state.guards.values().map(view).collect()))
+        }
+        Request::TestGuard { spec, text } => {
+            if text.len() > TRIAL_BYTES_MAX {
+                let message =
+                    format!("the text has {} bytes; a guard is tried on {TRIAL_BYTES_MAX} at most", text.len());
+                return Err(Failure::field("text", message));
+            }
+            usage::aside(move || guards::trial(&spec, &text)).await.map(Answer::Trial)
+        }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+async fn log_page(room: &Arc<Room>, state: &State, query: LogQuery) -> Result<Answer, Failure> {
+    let record = state.application(&query.application)?.clone();
+    let (application, settings) = (record.id, record.log);
+    let log = &room.desk.log;
+    log.settled().await;
+    let (store, folder) = (room.store.clone(), log.folder(application));
+    let read = move || read::page(&store, &folder, application, settings.as_ref(), &query, clock::now_ms());
+    let mut page = usage::aside(read).await?;
+    page.dropped = log.dropped(application);
+    Ok(Answer::LogPage(page))
+}
+
+async fn log_entry(room: &Arc<Room>, state: &State, response: &str) -> Result<Answer, Failure> {
+    let (id, application) = room.desk.response(response)?;
+    let record = state.applications.get(&application).cloned();
+    let record = record.ok_or_else(|| Failure::not_found("application", &application.to_string()))?;
+    let log = &room.desk.log;
+    log.settled().await;
+    let (store, folder) = (room.store.clone(), log.folder(application));
+    let read = move || {
+        let entry = read::find(&folder, record.log.as_ref(), id, clock::now_ms())?;
+        let feedback = read::feedback_of(&store, application, id)?;
+        Ok(LogDetail { application: record.name.clone(), entry, feedback })
+    };
+    usage::aside(read).await.map(|detail| Answer::LogEntry(Box::new(detail)))
 }
 
 fn judgements(room: &Room, state: &State, dataset: &str, count: u32) -> Result<Answer, Failure> {

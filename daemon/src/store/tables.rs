@@ -78,6 +78,14 @@ tables! {
     JudgedSets = "judged_sets";
     /// dataset name, 0, seq (u64 BE) → JudgementRecord.
     Judgements = "judgements";
+    /// name → GuardRecord.
+    Guards = "guards";
+    /// name of a guard, 0, day, service id, application id → GuardCounts.
+    GuardSums = "guard_sums";
+    /// application id, ledger id, user → FeedbackRecord.
+    Feedback = "feedback";
+    /// dataset name, 0, ledger id → nothing: rows of the dataset were made of this response.
+    LoggedRows = "logged_rows";
     /// person, 0, kind, 0, name → NoteRecord.
     Notes = "notes";
     /// seq (u64 BE) → AuditRow.

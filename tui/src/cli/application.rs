@@ -12,6 +12,7 @@ use hone_protocol::value::Pico;
 use super::budget::{Limit, Pay};
 use super::context::{Context, answer, surprise};
 use super::invoice::InvoiceVerb;
+use super::log::settings_text;
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table, Tone};
 
@@ -272,6 +273,7 @@ fn details(language: Language, application: &ApplicationView, now_ms: i64, colou
             ("cli.col.compute_amount", money(application.compute.amount)),
             ("cli.col.limits", limits_text(language, application)),
             ("cli.col.budget", budget_text(language, application)),
+            ("cli.col.log", settings_text(language, record.log.as_ref())),
             ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
         ],
     );

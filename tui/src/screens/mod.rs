@@ -185,6 +185,14 @@ pub(crate) enum Errand {
     Usage,
     /// How services did.
     Stats,
+    /// A page of a request log.
+    LogPage,
+    /// A logged request.
+    LogEntry,
+    /// All guards.
+    Guards,
+    /// What a guard would do to a text.
+    Trial,
     /// Results of an evaluation.
     Results,
     /// What touched a version.
@@ -240,6 +248,14 @@ pub(crate) enum Deed {
     Unjudge,
     /// A kept thing was dropped.
     DropNote,
+    /// A request log was turned on or off.
+    Log,
+    /// Something was said of an answer.
+    Rate,
+    /// A guard was set.
+    Guard,
+    /// A guard was removed.
+    RemoveGuard,
 }
 
 impl Deed {
@@ -266,6 +282,10 @@ impl Deed {
             Deed::Judge => "done.judge",
             Deed::Unjudge => "done.unjudge",
             Deed::DropNote => "done.drop_note",
+            Deed::Log => "done.log",
+            Deed::Rate => "done.rate",
+            Deed::Guard => "done.guard",
+            Deed::RemoveGuard => "done.remove_guard",
         }
     }
 }

@@ -214,6 +214,11 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
     };
     page.fact(view.t("services.may_call"), services);
     limit_facts(view, application, page);
+    if let Some(log) = application.record.log.filter(|log| log.share_percent > 0) {
+        let values = [("share", log.share_percent.to_string()), ("days", log.retention_days.to_string())];
+        let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+        page.fact(view.t("services.log_setting"), view.fill("services.log_share", &values));
+    }
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());

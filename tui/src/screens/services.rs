@@ -1,7 +1,9 @@
-//! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
-//! a request, or a secret after it was shown.
+//! Services: what can be called, who may call, with which keys, what it cost, what was asked, and what must not pass. Six
+//! sub-tabs. Never here: answering a request, or a secret after it was shown.
 
 mod forms;
+mod guards;
+mod log;
 #[cfg(test)]
 mod pictures;
 mod usage;
@@ -28,6 +30,8 @@ use crate::widgets::form::{Form, FormReply};
 use crate::widgets::list::{Column, Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
+use guards::GuardPane;
+use log::LogPane;
 use usage::UsagePane;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -37,13 +41,17 @@ enum Tab {
     Applications,
     Keys,
     Usage,
+    Log,
+    Guards,
 }
 
-const TABS: [(Tab, &str); 4] = [
+const TABS: [(Tab, &str); 6] = [
     (Tab::Services, "services.tab_services"),
     (Tab::Applications, "services.tab_applications"),
     (Tab::Keys, "services.tab_keys"),
     (Tab::Usage, "services.tab_usage"),
+    (Tab::Log, "services.tab_log"),
+    (Tab::Guards, "services.tab_guards"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,15 +60,21 @@ enum FormKind {
     Application,
     Key,
     Pay,
+    LogSearch,
+    LogRows,
+    Guard,
+    GuardTry,
 }
 
 /// The area.
 #[derive(Default)]
 pub(crate) struct Services {
     tab: Tab,
-    lists: [Listing; 4],
+    lists: [Listing; 6],
     form: Option<(FormKind, Form)>,
     usage: UsagePane,
+    log: LogPane,
+    guards: GuardPane,
 }
 
 fn keys<'a>(view: &View<'a>) -> Vec<(&'a ApplicationView, &'a KeyRecord)> {
@@ -79,6 +93,8 @@ impl Services {
             Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
             Tab::Usage => self.usage.rows(view),
+            Tab::Log => self.log.rows(view),
+            Tab::Guards => self.guards.rows(view),
         };
         self.lists[self.tab as usize].passing(rows)
     }
@@ -122,6 +138,9 @@ impl Services {
 
     fn verb(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
         let view = desk.view;
+        if matches!(self.tab, Tab::Log | Tab::Guards) {
+            return self.oversee(action, desk);
+        }
         match (self.tab, action) {
             (Tab::Services, Action::New) => self.publish_form(&view, ""),
             (Tab::Applications, Action::New) => self.application_form(),
@@ -188,6 +207,13 @@ impl Services {
                 }
                 None => self.application_form(),
             },
+            (Tab::Applications, Action::Log) => match self.application(&view) {
+                Some(a) => {
+                    self.log.open(&a.record.name);
+                    self.tab = Tab::Log;
+                }
+                None => return false,
+            },
             (Tab::Applications, Action::Edit) => match self.application(&view) {
                 Some(a) => self.edit_application(a),
                 None => return false,
@@ -199,6 +225,50 @@ impl Services {
             _ => return false,
         }
         true
+    }
+
+    /// What a key means in the sub-tabs of the log and of guards.
+    fn oversee(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let view = desk.view;
+        let selected = self.selected_key(&view);
+        let form = match (self.tab, action) {
+            (Tab::Log, Action::Edit | Action::Enter) => (FormKind::LogSearch, self.log.search_form(&view)),
+            (Tab::Log, Action::New) if selected.is_some() => (FormKind::LogRows, self.log.rows_form(&view)),
+            (Tab::Log, action) => return self.log.act(action, selected.as_deref(), desk),
+            (_, Action::New) => (FormKind::Guard, self.guards.form(None)),
+            (_, Action::Edit | Action::Enter) if selected.is_some() => {
+                (FormKind::Guard, self.guards.form(selected.as_deref()))
+            }
+            (_, Action::Try) if selected.is_some() => (FormKind::GuardTry, self.guards.try_form()),
+            (_, Action::Delete) => return self.guards.remove(selected.as_deref(), desk),
+            _ => return false,
+        };
+        self.form = Some(form);
+        true
+    }
+
+    /// Does what a form of these sub-tabs asks for.
+    fn submit_oversight(&mut self, desk: &mut Desk<'_>) {
+        let selected = self.selected_key(&desk.view);
+        let Some((kind, form)) = self.form.take() else { return };
+        match kind {
+            FormKind::LogSearch => self.log.searched(&form),
+            FormKind::LogRows => {
+                let request = self.log.rows_wanted(&form, selected.as_deref());
+                desk.ask(Errand::Act(Deed::Submit), request);
+            }
+            FormKind::GuardTry => self.guards.tried(selected.as_deref(), &form, desk),
+            _ => match self.guards.wanted(&form) {
+                Ok(request) => {
+                    desk.ask(Errand::Act(Deed::Guard), request);
+                    self.form = Some((kind, form));
+                }
+                Err(word) => {
+                    desk.warn(format!("{}: {word}", desk.view.t("field.guard_kinds.about")));
+                    self.form = Some((kind, form));
+                }
+            },
+        }
     }
 
     fn columns(&self, view: &View<'_>) -> Vec<Column> {
@@ -226,6 +296,8 @@ impl Services {
                 c("col.made", 10),
             ],
             Tab::Usage => self.usage.columns(view),
+            Tab::Log => self.log.columns(view),
+            Tab::Guards => self.guards.columns(view),
         }
     }
 
@@ -285,6 +357,14 @@ impl Services {
                 let selected = self.selected_key(view);
                 page = self.usage.page(view, selected.as_deref(), canvas);
             }
+            Tab::Log => {
+                let selected = self.selected_key(view);
+                page = self.log.page(view, selected.as_deref(), canvas);
+            }
+            Tab::Guards => {
+                let selected = self.selected_key(view);
+                page = self.guards.page(view, selected.as_deref());
+            }
         }
         page
     }
@@ -330,6 +410,10 @@ impl Screen for Services {
             FormKind::Application => "services.application",
             FormKind::Key => "services.key",
             FormKind::Pay => "services.pay",
+            FormKind::LogSearch => "services.log_search",
+            FormKind::LogRows => "services.log_make",
+            FormKind::Guard => "services.guard",
+            FormKind::GuardTry => "services.guard_try",
         });
         let tab = Some(TABS[self.tab as usize].1).filter(|_| self.tab != Tab::Services);
         tab.into_iter().chain(form).map(|k| view.t(k).to_owned()).collect()
@@ -378,6 +462,7 @@ impl Screen for Services {
                     let adds =
                         if self.application(view).is_some_and(is_prepaid) { "services.pay" } else { "services.key" };
                     offers.push(offer(Action::Add, adds));
+                    offers.push(offer(Action::Log, "services.log_setting"));
                 }
                 offers.push(offer(Action::New, "services.application"));
             }
@@ -390,6 +475,14 @@ impl Screen for Services {
             Tab::Usage => {
                 offers.push(offer(Action::Right, "services.period_next"));
                 offers.push(offer(Action::Left, "services.period_next"));
+            }
+            Tab::Log => {
+                let selected = self.selected_key(view);
+                offers.extend(self.log.offers(selected.as_deref()));
+            }
+            Tab::Guards => {
+                let selected = self.selected_key(view);
+                offers.extend(self.guards.offers(selected.as_deref()));
             }
         }
         offers.push(offer(Action::NextTab, "hint_row.tabs"));
@@ -475,12 +568,19 @@ impl Screen for Services {
             _ if desk.view.away => {}
             Tab::Usage => self.usage.needs(desk),
             Tab::Services => self.usage.needs_stats(desk),
+            Tab::Log => {
+                let selected = self.selected_key(&desk.view);
+                self.log.needs(desk, selected.as_deref());
+            }
+            Tab::Guards => self.guards.needs(desk),
             _ => {}
         }
     }
 
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
         let Some(answer) = self.usage.answer(errand, answer, desk) else { return };
+        let Some(answer) = self.log.answer(errand, answer, desk) else { return };
+        let Some(answer) = self.guards.answer(errand, answer, desk) else { return };
         match (errand, answer) {
             (Errand::Act(Deed::Key), Ok(Answer::Key { secret, .. })) => {
                 self.form = None;
@@ -498,6 +598,10 @@ impl Screen for Services {
                 desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(secret), scroll: 0 }));
             }
             (Errand::Act(Deed::Pay), Ok(_)) => self.form = None,
+            (Errand::Act(Deed::Guard), Ok(_)) => {
+                let name = self.form.take().map(|(_, form)| form.value("name").to_owned()).unwrap_or_default();
+                self.lists[Tab::Guards as usize].select(name);
+            }
             (Errand::Act(Deed::Application), Ok(_)) => {
                 let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
                 self.lists[Tab::Applications as usize].select(name);
@@ -518,6 +622,8 @@ impl Screen for Services {
 
     fn forget(&mut self) {
         self.usage.forget();
+        self.log.forget();
+        self.guards.forget();
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -529,23 +635,27 @@ impl Screen for Services {
         draw_tabs(canvas, area, view, &TABS.map(|(_, key)| key), self.tab as usize);
         let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         let rows = self.rows(view);
-        if rows.is_empty() && !self.list().is_filtered() && self.tab != Tab::Usage {
-            let key = match self.tab {
-                Tab::Services => "services.empty",
-                Tab::Applications => "services.no_applications",
-                _ => "services.no_keys_yet",
+        if rows.is_empty() && !self.list().is_filtered() && !matches!(self.tab, Tab::Usage | Tab::Log) {
+            let said = match self.tab {
+                Tab::Services => view.t("services.empty").to_owned(),
+                Tab::Applications => view.t("services.no_applications").to_owned(),
+                Tab::Guards => self.guards.problem(view).unwrap_or_else(|| view.t("services.no_guards").to_owned()),
+                _ => view.t("services.no_keys_yet").to_owned(),
             };
-            return draw_empty(canvas, body, view.t(key));
+            return draw_empty(canvas, body, &said);
         }
         let third = matches!(self.tab, Tab::Services | Tab::Keys) && !view.mirror.services().is_empty();
         let below = if view.class == Class::S { body.height / 2 } else { 0 };
-        let share = if self.tab == Tab::Usage { 13 } else { 11 };
+        let share = if matches!(self.tab, Tab::Usage | Tab::Guards) { 13 } else { 11 };
         let panes = panes(canvas, body, view, share, third);
         let list = Rect { height: body.height - below, ..panes.list };
         let columns = self.columns(view);
         self.list().draw(canvas, list, &columns, &rows, true);
         if rows.is_empty() && !self.list().is_filtered() {
-            let said = self.usage.problem().unwrap_or_else(|| view.t("services.no_usage").to_owned());
+            let said = match self.tab {
+                Tab::Log => self.log.nothing(view),
+                _ => self.usage.problem().unwrap_or_else(|| view.t("services.no_usage").to_owned()),
+            };
             let room =
                 Rect { x: list.x + 3, y: list.y + 2, width: list.width - 4, height: list.height.saturating_sub(2) };
             Page::new().text(said, Token::Muted).draw_top(canvas, room);

@@ -137,7 +137,14 @@ fn answers_are_let_go_when_they_are_rows_of_a_dataset_and_failures_stay() {
     let lineage = Some(DatasetLineage { source, service: "base".into(), versions: vec!["starter@1".into()] });
     let report = ImportReport { format: "messages".into(), read: 2, kept: 1, rejected: 1, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([6; 32]), size_bytes: 512, rows: 1, first_row_id: 0 };
-    let made = Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: String::new(), lineage };
+    let made = Produced::Dataset {
+        report,
+        segments: vec![segment],
+        first_row_id: 0,
+        licence: String::new(),
+        lineage,
+        responses: Vec::new(),
+    };
     desk.end("", job, AttemptEnd::Produced(Box::new(made)));
     assert_eq!((stored(&desk, job, false), stored(&desk, job, true)), (0, 1));
     let version = desk.state().dataset_version("answers@1").unwrap();

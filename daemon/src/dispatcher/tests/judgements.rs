@@ -38,6 +38,7 @@ fn made(first_row_id: u64, rows: u64) -> AttemptEnd {
         first_row_id,
         licence,
         lineage: None,
+        responses: Vec::new(),
     }))
 }
 

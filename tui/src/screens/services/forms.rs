@@ -3,6 +3,7 @@
 
 use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
 use hone_protocol::form::FieldKind;
+use hone_protocol::log::{LOG_DAYS_MAX, LogSettings};
 use hone_protocol::request::Request;
 use hone_protocol::service::{Keep, Price};
 use hone_protocol::value::Pico;
@@ -14,6 +15,22 @@ use super::super::{Deed, Desk, Errand, View};
 use super::{FormKind, Services, Tab};
 use crate::widgets::form::{Form, FormField, Rule, Stride};
 use crate::widgets::number;
+
+/// The log that the form of an application says; none for off. What the form does not have stays as it was.
+fn log_of(form: &Form, known: Option<LogSettings>) -> Option<LogSettings> {
+    let share_percent = form.number("log_share").filter(|share| *share > 0)?;
+    let known = known.unwrap_or_default();
+    let bytes_max = form.number::<u64>("log_size").map_or(known.bytes_max, |mib| mib << 20);
+    // A size below a whole MiB is not in the form.
+    let bytes_max = if bytes_max == (known.bytes_max >> 20).max(1) << 20 { known.bytes_max } else { bytes_max };
+    Some(LogSettings {
+        share_percent,
+        retention_days: form.number("log_days").unwrap_or(known.retention_days),
+        mask_pii: form.value("log_mask") == "yes",
+        bytes_max,
+        entry_bytes_max: known.entry_bytes_max.min(u32::try_from(bytes_max / 8).unwrap_or(u32::MAX)),
+    })
+}
 
 impl Services {
     pub(super) fn publish_form(&mut self, view: &View<'_>, version: &str) {
@@ -79,30 +96,48 @@ impl Services {
         let (section, limits) = ("services.application", "services.limits");
         let count = FieldKind::Whole { low: 0, high: 1_000_000_000 };
         let limit = |key, label, about, step| FormField::text(key, limits, label, about).of(count, step, "0");
-        self.form = Some((
-            FormKind::Application,
-            Form::new(vec![
-                FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
-                FormField::text("title", section, "field.title", "field.title.about"),
-                FormField::text("services", section, "field.services", "field.services.about"),
-                limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
-                limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
-                limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
-                FormField::text("budget", limits, "field.budget", "field.budget.about").of(
-                    FieldKind::Choice(&["none", "monthly", "prepaid"]),
-                    Stride::Add(1.0),
-                    "none",
-                ),
-                FormField {
-                    only: &[("budget", &["monthly"])],
-                    ..FormField::text("amount", limits, "field.budget_amount", "field.budget_amount.about").of(
-                        FieldKind::Real { low: 0.0, high: 1e9 },
-                        Stride::Add(5.0),
-                        "10",
-                    )
-                },
-            ]),
-        ));
+        self.form =
+            Some((
+                FormKind::Application,
+                Form::new(vec![
+                    FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
+                    FormField::text("title", section, "field.title", "field.title.about"),
+                    FormField::text("services", section, "field.services", "field.services.about"),
+                    limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
+                    limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
+                    limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
+                    FormField::text("budget", limits, "field.budget", "field.budget.about").of(
+                        FieldKind::Choice(&["none", "monthly", "prepaid"]),
+                        Stride::Add(1.0),
+                        "none",
+                    ),
+                    FormField {
+                        only: &[("budget", &["monthly"])],
+                        ..FormField::text("amount", limits, "field.budget_amount", "field.budget_amount.about").of(
+                            FieldKind::Real { low: 0.0, high: 1e9 },
+                            Stride::Add(5.0),
+                            "10",
+                        )
+                    },
+                    FormField::text("log_share", "services.log_setting", "field.log_share", "field.log_share.about")
+                        .of(FieldKind::Whole { low: 0, high: 100 }, Stride::Add(10.0), "0"),
+                    FormField::text("log_days", "services.log_setting", "field.log_days", "field.log_days.about").of(
+                        FieldKind::Whole { low: 1, high: i64::from(LOG_DAYS_MAX) },
+                        Stride::Add(1.0),
+                        "30",
+                    ),
+                    FormField::text("log_mask", "services.log_setting", "field.log_mask", "field.log_mask.about").of(
+                        FieldKind::Choice(&["no", "yes"]),
+                        Stride::Add(1.0),
+                        "no",
+                    ),
+                    FormField::text("log_size", "services.log_setting", "field.log_size", "field.log_size.about").of(
+                        FieldKind::Whole { low: 1, high: 1 << 20 },
+                        Stride::Add(64.0),
+                        "256",
+                    ),
+                ]),
+            ));
     }
 
     /// The form of an application that is there.
@@ -114,6 +149,12 @@ impl Services {
         form.set("title", record.title.clone());
         if record.services != May::All {
             form.set("services", application.services.join(", "));
+        }
+        if let Some(log) = record.log {
+            form.set("log_share", log.share_percent.to_string());
+            form.set("log_days", log.retention_days.to_string());
+            form.set("log_mask", if log.mask_pii { "yes" } else { "no" });
+            form.set("log_size", (log.bytes_max >> 20).max(1).to_string());
         }
         let limits = record.limits.unwrap_or_default();
         let each = [
@@ -176,6 +217,11 @@ impl Services {
     }
 
     pub(super) fn submit(&mut self, desk: &mut Desk<'_>) {
+        if self.form.as_ref().is_some_and(|(kind, _)| {
+            matches!(kind, FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry)
+        }) {
+            return self.submit_oversight(desk);
+        }
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
         match kind {
@@ -228,6 +274,13 @@ impl Services {
                     let request = Request::SetLimits { application: text("name"), limits, budget };
                     desk.ask(Errand::Act(Deed::Limits), request);
                 }
+                let known = before.and_then(|a| a.record.log);
+                let log = log_of(form, known);
+                if log.map(|log| log.share_percent) != known.map(|log| log.share_percent).filter(|share| *share > 0)
+                    || log.is_some_and(|log| known != Some(log))
+                {
+                    desk.ask(Errand::Act(Deed::Log), Request::SetLog { application: text("name"), log });
+                }
             }
             FormKind::Pay => {
                 let micros = form.number::<f64>("amount").map_or(0, |units| (units * MICROS).round() as i128);
@@ -235,6 +288,7 @@ impl Services {
                 let request = Request::Pay { application: text("application"), amount, note: text("note") };
                 desk.ask(Errand::Act(Deed::Pay), request);
             }
+            FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry => {}
             FormKind::Key => {
                 let request =
                     Request::CreateKey { application: text("application"), label: text("label"), expires_at_ms: None };

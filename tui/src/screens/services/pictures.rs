@@ -3,7 +3,9 @@
 
 use hone_protocol::application::{Budget, LedgerRow, Outcome, Usage};
 use hone_protocol::catalogue::Language;
+use hone_protocol::guard::{GuardCounts, GuardStats, GuardTrial};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+use hone_protocol::log::{FeedbackCounts, LogPage, Rating};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::Price;
 use hone_protocol::usage::{ComputeUsage, ServiceStats, Span, Stats, UsageLine, UsagePage};
@@ -88,8 +90,15 @@ fn stats() -> Stats {
         total_ms: Some((820, 2_140)),
         first_token_ms: Some((64, 210)),
         tokens_per_s: Some(31.25),
+        feedback: FeedbackCounts { up: 12, down: 2, corrections: 1 },
     };
-    Stats { span: Span::Hour, lines: vec![line], is_cut: false }
+    let guard = GuardStats {
+        guard: "pii".into(),
+        service: "desk".into(),
+        application: "web-shop".into(),
+        counts: GuardCounts { input: 41, output: 3, refused: 0 },
+    };
+    Stats { span: Span::Hour, lines: vec![line], is_cut: false, guards: vec![guard] }
 }
 
 /// Answers what the area asks for.
@@ -119,7 +128,7 @@ fn usage_in_its_periods_and_a_service_with_its_figures() {
                 if !is_empty {
                     keep(name("service_figures"), &bench.picture(size));
                 }
-                bench.press(Action::PreviousTab);
+                (0..3).for_each(|_| drop(bench.press(Action::PreviousTab)));
                 answer(&mut bench, is_empty);
                 let state = if is_empty { "empty" } else { "filled" };
                 for period in ["month", "day", "requests"] {
@@ -162,4 +171,104 @@ fn a_payment_is_asked_for_and_a_service_that_is_off_can_be_deleted() {
         bench.answer(id, Answer::Done);
         assert_eq!(bench.app.context(), crate::keymap::Context::Browse);
     }
+}
+
+/// Answers what the log and the guards ask for.
+fn oversee(bench: &mut Bench, is_empty: bool) {
+    // The page first, then the entry that is selected in it.
+    for _ in 0..2 {
+        bench.app.update(Event::Tick, NOW_MS);
+        for (id, request) in bench.asks() {
+            match request {
+                Request::LogPage(_) if is_empty => bench.answer(id, Answer::LogPage(LogPage::default())),
+                Request::LogPage(_) => bench.answer(id, Answer::LogPage(sample::log_page())),
+                Request::LogEntry { .. } => bench.answer(id, Answer::LogEntry(Box::new(sample::log_detail()))),
+                Request::Guards => {
+                    bench.answer(id, Answer::Guards(if is_empty { Vec::new() } else { sample::guards() }))
+                }
+                Request::TestGuard { .. } => {
+                    let trial = GuardTrial { passes: "write to [EMAIL]".into(), refused: false, matches: Vec::new() };
+                    bench.answer(id, Answer::Trial(trial));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_and_guards_are_shown_and_their_forms() {
+    for language in [Language::En, Language::Zh] {
+        for size in SIZES {
+            let name = |what: &str| format!("{what}_{}x{}_{}", size.0, size.1, word(language));
+            for is_empty in [false, true] {
+                let state = if is_empty { "empty" } else { "filled" };
+                let mut bench = Bench::new(language, sample::filled());
+                bench.picture(size);
+                bench.go(Area::Services);
+                bench.press(Action::NextTab);
+                bench.press(Action::Down);
+                bench.press(Action::Log);
+                keep(name("log_loading"), &bench.picture(size));
+                oversee(&mut bench, is_empty);
+                keep(name(&format!("log_{state}")), &bench.picture(size));
+                if !is_empty {
+                    bench.press(Action::New);
+                    keep(name("form_log_rows"), &bench.picture(size));
+                    bench.press(Action::Out);
+                    bench.press(Action::Edit);
+                    keep(name("form_log_search"), &bench.picture(size));
+                    bench.press(Action::Out);
+                }
+                bench.press(Action::NextTab);
+                keep(name("guards_loading"), &bench.picture(size));
+                oversee(&mut bench, is_empty);
+                keep(name(&format!("guards_{state}")), &bench.picture(size));
+                bench.press(Action::New);
+                keep(name("form_guard"), &bench.picture(size));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_pressed_in_the_log_is_asked_for() {
+    let mut bench = Bench::new(Language::En, sample::filled());
+    bench.picture((200, 50));
+    bench.go(Area::Services);
+    bench.press(Action::NextTab);
+    bench.press(Action::Down);
+    bench.press(Action::Log);
+    oversee(&mut bench, false);
+    let line = sample::log_page().lines.remove(0);
+    bench.press(Action::Delete);
+    let rated = bench.asks().into_iter().find_map(|(id, request)| match request {
+        Request::Rate { response, feedback } => Some((id, response, feedback.rating)),
+        _ => None,
+    });
+    let (id, response, rating) = rated.expect("it is said to be bad");
+    assert_eq!((response, rating), (line.id.to_string(), Some(Rating::Down)));
+    bench.answer(id, Answer::Done);
+    bench.app.update(Event::Tick, NOW_MS);
+    assert!(bench.asks().iter().any(|(_, request)| matches!(request, Request::LogPage(_))), "it is read again");
+    oversee(&mut bench, false);
+    bench.press(Action::Mark);
+    bench.press(Action::New);
+    bench.press(Action::Run);
+    let made = bench.asks().into_iter().find_map(|(_, request)| match request {
+        Request::Submit { spec, .. } => Some(serde_json::to_value(spec).unwrap()),
+        _ => None,
+    });
+    let made = made.expect("rows are asked for");
+    let source = &made["import_dataset"]["source"]["log"];
+    assert_eq!((&source["shape"], &source["ids"][0]), (&"chat".into(), &line.id.to_string().into()));
+    assert_eq!(made["import_dataset"]["name"], "web-shop-log");
+
+    bench.press(Action::NextTab);
+    oversee(&mut bench, false);
+    bench.press(Action::Try);
+    bench.press(Action::Run);
+    assert!(bench.asks().iter().any(|(_, request)| matches!(request, Request::TestGuard { .. })));
+    bench.press(Action::Delete);
+    bench.press(Action::Enter);
 }

@@ -290,6 +290,7 @@ impl Keeper {
                 | FromWorker::Refused { request, .. }
                 | FromWorker::Scored { request, .. }
                 | FromWorker::Echoed { request, .. }
+                | FromWorker::Prompted { request, .. }
                 | FromWorker::Spelled { request, .. }
                 | FromWorker::Tokenizer { request, .. }
                 | FromWorker::Embedded { request, .. }

@@ -221,6 +221,7 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
             DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
+            DatasetSource::Log(selection) => format!("log of {} -> {name}", selection.query.application),
         },
         JobSpec::Train(spec) => {
             let target = spec.register.as_ref().map_or_else(String::new, |r| format!(" -> {}", r.model));

@@ -288,8 +288,8 @@ fn table(language: Language, page: &LogPage) -> Table {
         "cli.col.completion_tokens",
         "cli.col.said",
         "cli.col.guarded",
-        "cli.col.asked",
-        "cli.col.answered",
+        "cli.col.question",
+        "cli.col.reply",
         "cli.col.request",
     ];
     let mut table = Table::new(language, &keys);

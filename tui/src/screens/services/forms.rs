@@ -122,7 +122,7 @@ impl Services {
                     FormField::text("log_share", "services.log_setting", "field.log_share", "field.log_share.about")
                         .of(FieldKind::Whole { low: 0, high: 100 }, Stride::Add(10.0), "0"),
                     FormField::text("log_days", "services.log_setting", "field.log_days", "field.log_days.about").of(
-                        FieldKind::Whole { low: 1, high: i64::from(LOG_DAYS_MAX) },
+                        FieldKind::Whole { low: 1, high: u64::from(LOG_DAYS_MAX) },
                         Stride::Add(1.0),
                         "30",
                     ),

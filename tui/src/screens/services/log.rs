@@ -241,7 +241,7 @@ impl LogPane {
         let c = |key, cells| column(view.t(key), cells);
         vec![
             c("col.when", 10),
-            c("col.asked", 0),
+            c("col.question", 0),
             c("col.answer", 24).from(70),
             c("col.said", 6),
             c("word.service", 10).from(90),

@@ -171,7 +171,7 @@ fn a_logged_answer_opens_its_prompt_as_rendered_is_judged_and_becomes_rows() {
     let split = json!({"held_out_percent": 0, "seed": 1});
     let rows = |client: &mut Client, dataset: &str| {
         let rows = json!({"rows": {"dataset": dataset, "offset": 0, "count": 10, "split": split, "part": "all"}});
-        client.ask_with(rows, None, |_| ()).unwrap().as_array().unwrap().clone()
+        client.ask(rows)["rows"].as_array().unwrap().clone()
     };
     let pairs = rows(&mut client, "prefs");
     assert_eq!((pairs.len(), &pairs[0]["messages"][1]["content"]), (1, &json!("A better sentence.")));

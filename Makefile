@@ -23,7 +23,7 @@ ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon \
+.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon \
 	backends gpu-pack gpu-check bin clean
 
 help: ## this list
@@ -35,6 +35,9 @@ $(ENV): .ci/setup.sh
 
 setup: $(ENV) ## what the build needs: used if present, else installed
 
+slurm: ## the packages that tests of the Slurm pool run: used if present, else installed
+	@.ci/slurm.sh
+
 assets: $(ENV)
 	@python3 .ci/assets.py $(HONE_ASSETS) --client
 
@@ -45,7 +48,7 @@ build: $(ENV) ## hone, honed and hone-worker, for this machine
 demo: build ## the main job without a screen: data, training, evaluation, endpoint, bill (6 minutes on 2 cores)
 	@python3 tests/demo/demo.py $(BIN)
 
-test: build assets ## what CI runs
+test: build assets slurm ## what CI runs
 	cargo fmt --all --check
 	cargo test --release --locked --workspace
 
@@ -57,7 +60,7 @@ docs: build ## writes the generated lists of docs/
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-daemon --lib openapi
 
-prove: build assets bench-peers ## the long matrices; writes docs/evidence/
+prove: build assets slurm bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
 	python3 tests/prove/resume.py $(BIN)
 	python3 tests/prove/disk.py $(BIN)
@@ -66,6 +69,7 @@ prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/peft.py $(BIN)
 	python3 tests/prove/lm_eval.py $(BIN)
 	python3 tests/prove/clients.py $(BIN)
+	python3 tests/prove/slurm.py $(BIN)
 	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
 use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
-use hone_protocol::id::{JobId, LedgerId, ServiceId};
+use hone_protocol::generate::{Finish, GenerateTask, Prompt, Share, TokenizerFacts, Turn, Wish};
+use hone_protocol::id::{ApplicationId, JobId, LedgerId, ServiceId};
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
 use hone_protocol::usage::{UsagePage, UsageQuery};
@@ -220,13 +220,15 @@ impl ServiceDesk {
         // The scope is the application's and the version's own: a prefix never crosses either.
         let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
         let wish = Wish { tokens_max, ..ask.wish };
+        let turn = share(&state, caller.application);
         for (request, choice) in (first..).zip(0..choices) {
             let mut wish = wish.clone();
             // Several answers with one seed are not the same answer several times.
             let answer_number = (choice % ask.answers as usize) as u64;
             wish.sampling.seed = wish.sampling.seed.map(|seed| seed.wrapping_add(answer_number));
             let prompt = ask.prompts[choice / ask.answers as usize].clone();
-            let task = GenerateTask { request, adapter, prompt, wish, scope: Hash(scope.into()) };
+            let scope = Hash(scope.into());
+            let task = GenerateTask { request, adapter, prompt, wish, scope, turn };
             if !serving.send(ToWorker::Generate(task)).await {
                 return Err(answer.fail(gone()).await);
             }
@@ -315,6 +317,13 @@ impl ServiceDesk {
             total_ms: None,
         }
     }
+}
+
+/// The share of an application among those that wait for a slot.
+fn share(state: &State, application: ApplicationId) -> Share {
+    let priority = state.applications.get(&application).and_then(|application| application.priority);
+    let owner = application.bytes().last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    Share { owner, weight: priority.unwrap_or_default().weight() }
 }
 
 fn is_limited(state: &State, caller: &Caller) -> bool {

@@ -9,14 +9,14 @@ use hone_protocol::failure::Failure;
 use hone_protocol::id::ServiceId;
 use hone_protocol::request::Answer;
 use hone_protocol::service::Price;
-use hone_protocol::usage::{ComputeLine, ComputePrice, ComputeUsage, Invoice, TokenLine};
+use hone_protocol::usage::{ComputeLine, ComputePrice, ComputeUsage, Invoice, ReservedLine, ReservedUsage, TokenLine};
 use hone_protocol::value::Pico;
 
 use crate::clock;
 use crate::state::State;
 use crate::store::{Store, Table, codec};
 use crate::sums::DayKey;
-use crate::usage::{each_compute, range};
+use crate::usage::{each_compute, each_reserved, range};
 
 /// Bytes of `YYYY-MM`.
 const MONTH_BYTES: usize = 7;
@@ -72,10 +72,23 @@ pub(crate) fn invoice(store: &Store, state: &State, name: &str, text: &str) -> R
         line.to = key.day.max(std::mem::take(&mut line.to));
         line.sums.merge(&usage);
     })?;
+    let mut reserved: BTreeMap<(ServiceId, u64), Spread<ReservedUsage>> = BTreeMap::new();
+    each_reserved(store, application, &first, &last, |key, usage| {
+        let line = reserved.entry((key.service, key.hour_micros)).or_insert_with(|| Spread::new(&key.day));
+        line.from = key.day.clone().min(std::mem::take(&mut line.from));
+        line.to = key.day.max(std::mem::take(&mut line.to));
+        line.sums.merge(&usage);
+    })?;
+    let mut reserved: Vec<ReservedLine> = reserved.into_iter().map(|line| reserved_line(state, line)).collect();
+    reserved.sort_by(|a, b| (&a.service, &a.from).cmp(&(&b.service, &b.from)));
     let mut tokens: Vec<TokenLine> = tokens.into_iter().map(|line| token_line(state, line)).collect();
     tokens.sort_by(|a, b| (&a.service, &a.from).cmp(&(&b.service, &b.from)));
     let compute: Vec<ComputeLine> = compute.into_iter().map(compute_line).collect();
-    let amounts = || tokens.iter().map(|l| l.usage.amount).chain(compute.iter().map(|l| l.usage.amount));
+    let amounts = || {
+        let tokens = tokens.iter().map(|l| l.usage.amount);
+        let compute = compute.iter().map(|l| l.usage.amount);
+        tokens.chain(compute).chain(reserved.iter().map(|l| l.usage.amount))
+    };
     Ok(Invoice {
         application: name.to_owned(),
         month,
@@ -85,6 +98,7 @@ pub(crate) fn invoice(store: &Store, state: &State, name: &str, text: &str) -> R
         rounded: amounts().map(Pico::to_micros).sum::<Pico>().rounded(),
         tokens,
         compute,
+        reserved,
     })
 }
 
@@ -107,6 +121,20 @@ fn compute_line(((kind, prices), line): ((String, [Option<u64>; 2]), Spread<Comp
         from: line.from,
         to: line.to,
         price: ComputePrice { core_hour_micros, gpu_hour_micros },
+        rounded: line.sums.amount.rounded(),
+        usage: line.sums,
+    }
+}
+
+fn reserved_line(
+    state: &State,
+    ((service, hour_micros), line): ((ServiceId, u64), Spread<ReservedUsage>),
+) -> ReservedLine {
+    ReservedLine {
+        service: state.service_name(service),
+        from: line.from,
+        to: line.to,
+        hour_micros,
         rounded: line.sums.amount.rounded(),
         usage: line.sums,
     }

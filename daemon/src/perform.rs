@@ -61,6 +61,7 @@ impl Perform for Performer {
                         places: self.keeper.places.clone(),
                     },
                     stop,
+                    far: None,
                 };
                 self.runtime.spawn(attempt::run(context));
             }
@@ -107,6 +108,17 @@ impl Perform for Performer {
                 let path = self.keeper.places.models.join(name);
                 // What cannot be removed now is tried again at the next start.
                 self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
+            }
+            Effect::RemoveFarFolder(folder) => {
+                // What cannot be removed lies in a folder of the person's own.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_dir_all(folder)));
+            }
+            Effect::LookReserved { after_ms } => {
+                let events = self.events.clone();
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    events.post(Event::LookReserved).await;
+                });
             }
             Effect::Exit(status) => drop(self.exit.send(status)),
         }

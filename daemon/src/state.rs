@@ -18,14 +18,15 @@ use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
+use hone_protocol::pool::{LOCAL_POOL, PoolRecord, SlurmView};
 use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
-use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::Pico;
 
 use crate::counts::Counts;
-use crate::dispatcher::LOCAL_POOL;
 use crate::judged;
+use crate::pools::SlurmRun;
 use crate::store::{Store, StoreError, Table, codec};
 use crate::sums::application_of;
 
@@ -44,9 +45,9 @@ pub struct Fixed {
     pub currency: String,
     /// The store's billing zone.
     pub zone: String,
-    /// Cores of the pool.
+    /// Cores of this machine that pools may use.
     pub cores: u32,
-    /// Memory of the pool in bytes.
+    /// Memory of this machine that pools may use, in bytes.
     pub pool_memory_bytes: u64,
 }
 
@@ -69,6 +70,10 @@ pub struct Attempt {
     pub memory_bytes: u64,
     /// Cores that it holds.
     pub cores: u32,
+    /// The pool that it computes in.
+    pub pool: String,
+    /// Whether it computes on another machine, so that nothing of this one is taken.
+    pub is_remote: bool,
     /// When it began, Unix milliseconds.
     pub began_at_ms: i64,
     /// The same on the clock that is never set.
@@ -129,6 +134,8 @@ pub struct Serving {
     pub memory_bytes: u64,
     /// Its time, once it answers.
     pub meter: Option<Meter>,
+    /// The pool that it is in.
+    pub pool: String,
 }
 
 /// Everything.
@@ -172,6 +179,10 @@ pub struct State {
     pub usage: Map<ApplicationId, Usage>,
     /// Computing of all time.
     pub compute: Map<ApplicationId, ComputeUsage>,
+    /// Reserved time of all time.
+    pub reserved: Map<ApplicationId, ReservedUsage>,
+    /// Attempts that are jobs of Slurm.
+    pub slurm: Map<JobId, Arc<SlurmRun>>,
     /// Pools by name.
     pub pools: Map<String, Arc<PoolRecord>>,
     /// Services that were removed.
@@ -206,7 +217,7 @@ fn pools(store: &Store) -> Result<Map<String, Arc<PoolRecord>>, StoreError> {
     let mut pools = load(store, Table::Pools, |r: &PoolRecord| r.name.clone())?;
     let local = || {
         let (name, price) = (LOCAL_POOL.to_owned(), ComputePrice::default());
-        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new() })
+        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new(), place: None })
     };
     Arc::make_mut(&mut pools).entry(LOCAL_POOL.to_owned()).or_insert_with(local);
     Ok(pools)
@@ -227,6 +238,13 @@ impl State {
             let day: ComputeUsage = codec::read(Table::ComputeSums, &key, &value)?;
             if let Some(id) = application_of(&key) {
                 compute.entry(id).or_default().merge(&day);
+            }
+        }
+        let mut reserved: BTreeMap<ApplicationId, ReservedUsage> = BTreeMap::new();
+        for (key, value) in store.prefix(Table::ReservedSums, b"")? {
+            let day: ReservedUsage = codec::read(Table::ReservedSums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                reserved.entry(id).or_default().merge(&day);
             }
         }
         let judged_sets: Map<String, Arc<JudgedSet>> =
@@ -252,6 +270,8 @@ impl State {
             keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
             usage: Arc::new(usage),
             compute: Arc::new(compute),
+            reserved: Arc::new(reserved),
+            slurm: load(store, Table::SlurmRuns, |r: &SlurmRun| r.job)?,
             pools: pools(store)?,
             former_services: load(store, Table::FormerServices, |r: &ServiceRecord| r.id)?,
             counts: Map::default(),
@@ -396,18 +416,6 @@ impl State {
         self.jobs.get(&id).ok_or_else(|| Failure::not_found("job", &id.to_string()))
     }
 
-    /// Bytes that attempts and serving processes hold or were admitted with.
-    pub fn committed_bytes(&self) -> u64 {
-        let attempts: u64 = self.attempts.values().map(|a| a.memory_bytes).sum();
-        let serving: u64 = self
-            .serving
-            .iter()
-            .filter(|(_, s)| matches!(s.state, ServiceState::On | ServiceState::Starting))
-            .map(|(base, _)| self.held_bytes(*base))
-            .sum();
-        attempts + serving
-    }
-
     /// Bytes that the serving process of a base holds or was admitted with.
     pub fn held_bytes(&self, base: VersionId) -> u64 {
         let held = |s: &Serving| s.memory_bytes.max(self.serve_bytes(base, s.slots, s.context_tokens));
@@ -514,6 +522,7 @@ impl State {
             last_loss: attempt.and_then(|a| a.last_loss),
             tokens_per_s: attempt.and_then(|a| a.tokens_per_s),
             pid: attempt.and_then(|a| a.pid),
+            slurm: self.slurm.get(&id).map(|run| run.view.clone()),
         })
     }
 
@@ -523,13 +532,25 @@ impl State {
             (JobState::Succeeded(_), ..) => ShownState::Succeeded,
             (JobState::Failed(_), ..) => ShownState::Failed,
             (JobState::Cancelled, ..) => ShownState::Cancelled,
+            // What waits in Slurm waits.
+            (JobState::Queued, Some(attempt), _) if attempt.is_remote && self.is_pending(job.id) => ShownState::Queued,
             (JobState::Queued, Some(_), _) => ShownState::Running,
             (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
             (JobState::Queued, None, _) => ShownState::Queued,
         }
     }
 
+    /// Whether an attempt was submitted to Slurm and has not begun there.
+    fn is_pending(&self, job: JobId) -> bool {
+        self.slurm.get(&job).is_some_and(|run| run.view.state == "PENDING")
+    }
+
     fn waits_for(&self, job: &JobRecord) -> String {
+        if let Some(run) = self.slurm.get(&job.id) {
+            let SlurmView { number, state, reason, .. } = &run.view;
+            let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            return format!("Slurm job {number} is {}{reason}", state.to_lowercase());
+        }
         match crate::jobs::admit(self, job) {
             Ok(_) => "its turn".to_owned(),
             Err(reason) => reason,
@@ -582,6 +603,7 @@ impl State {
             keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
             usage,
             compute: self.compute.get(&id).copied().unwrap_or_default(),
+            reserved: self.reserved.get(&id).copied().unwrap_or_default(),
             left: self.budgets_left.get(&id).copied(),
         })
     }
@@ -608,7 +630,7 @@ impl State {
             evaluations: self.evaluations.values().rev().map(|e| (**e).clone()).collect(),
             http: (*self.http).clone(),
             currency: self.fixed.currency.clone(),
-            pools: self.pools.values().map(|p| (**p).clone()).collect(),
+            pools: self.pool_views(),
         }
     }
 }

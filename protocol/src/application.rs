@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationId, KeyId, LedgerId, ServiceId, VersionId};
+use crate::pool::Priority;
 use crate::service::Price;
-use crate::usage::ComputeUsage;
+use crate::usage::{ComputeUsage, ReservedUsage};
 use crate::value::{Hash, Pico};
 
 /// Who calls and who pays.
@@ -22,6 +23,8 @@ pub struct ApplicationRecord {
     pub limits: Option<Limits>,
     /// How much it may spend; `None` for any amount.
     pub budget: Option<Budget>,
+    /// Who goes first where applications wait for the same thing; `normal` when nothing was said.
+    pub priority: Option<Priority>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
@@ -215,6 +218,8 @@ pub struct ApplicationView {
     pub usage: Usage,
     /// Computing of all time.
     pub compute: ComputeUsage,
+    /// Reserved time of all time.
+    pub reserved: ReservedUsage,
     /// What is left of its budget, what open requests may come to set aside; `None` without a budget.
     pub left: Option<Pico>,
 }

@@ -9,6 +9,7 @@ mod convert;
 mod help;
 mod money;
 mod playground;
+mod pools;
 mod screen;
 mod state;
 mod trouble;
@@ -45,6 +46,7 @@ pub const TABLES: &[&[Message]] = &[
     help::MESSAGES,
     playground::MESSAGES,
     money::MESSAGES,
+    pools::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,

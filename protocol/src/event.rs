@@ -8,8 +8,8 @@ use crate::evaluation::{EvaluationRecord, SuiteRecord};
 use crate::id::ServiceId;
 use crate::job::JobView;
 use crate::model::ModelView;
+use crate::pool::PoolView;
 use crate::service::ServiceView;
-use crate::usage::PoolRecord;
 
 /// Jobs in a snapshot; older ones are asked for.
 pub const SNAPSHOT_JOBS_MAX: usize = 500;
@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// The store's currency.
     pub currency: String,
     /// All pools with their prices.
-    pub pools: Vec<PoolRecord>,
+    pub pools: Vec<PoolView>,
 }
 
 /// A fact that changed.
@@ -74,8 +74,8 @@ pub enum Change {
     Service(Box<ServiceView>),
     /// A service that was removed.
     ServiceGone(ServiceId),
-    /// A pool.
-    Pool(PoolRecord),
+    /// All pools: one was made, changed or removed, or what it is used by changed.
+    Pools(Vec<PoolView>),
     /// An application, its keys or usage.
     Application(ApplicationView),
     /// A suite.

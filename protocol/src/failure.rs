@@ -96,6 +96,8 @@ closed_list! {
         BudgetSpent,
         /// The model's answer is not of the format that was asked for.
         FormatNotKept,
+        /// Slurm refused a job, or ended it for a reason that trying again does not mend.
+        SlurmFailed,
     }
 }
 
@@ -121,7 +123,7 @@ impl FailureCode {
             Unsupported => 501,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
             | Interrupted => 503,
-            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept => 500,
+            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept | SlurmFailed => 500,
         }
     }
 
@@ -136,7 +138,8 @@ impl FailureCode {
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
             Unauthenticated | Forbidden => 7,
             ServiceUnavailable | Stopping | NotSaved => 8,
-            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept => 9,
+            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept
+            | SlurmFailed => 9,
             VersionMismatch => 10,
             Unsupported => 11,
             Internal => 70,

@@ -29,6 +29,17 @@ pub struct GenerateTask {
     pub wish: Wish,
     /// Whose cache it may share: one value per application. Prefixes never cross it.
     pub scope: Hash,
+    /// Whose turn it is.
+    pub turn: Share,
+}
+
+/// Whose share of a process a request is, where more wait than there are slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Share {
+    /// One number per application.
+    pub owner: u64,
+    /// Its weight among those that wait, from 1; 0 counts as 1.
+    pub weight: u32,
 }
 
 /// What an answer goes on from.

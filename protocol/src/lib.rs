@@ -30,6 +30,7 @@ pub mod judgement;
 pub mod model;
 pub mod note;
 pub mod paths;
+pub mod pool;
 pub mod request;
 pub mod service;
 pub mod snippet;

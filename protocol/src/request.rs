@@ -15,9 +15,10 @@ use crate::job::{JobEvent, JobSpec, JobView};
 use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
 use crate::model::{HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteKind, NoteRecord};
+use crate::pool::{PoolPlace, PoolView, Priority};
 use crate::service::{Keep, Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
-use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
+use crate::usage::{ComputePrice, Invoice, Span, Stats, UsagePage, UsageQuery};
 use crate::value::{Json, Pico};
 use crate::worker::Sampling;
 
@@ -180,6 +181,8 @@ pub enum Request {
         spec: JobSpec,
         /// Name of the application that pays; none for `owner`.
         payer: Option<String>,
+        /// Name of the pool that it computes in; none for `local`.
+        pool: Option<String>,
     },
     /// All jobs, newest first.
     Jobs {
@@ -279,6 +282,8 @@ pub enum Request {
         price: Price,
         /// How long it stays loaded while nobody asks; as before when missing.
         keep: Option<Keep>,
+        /// Name of the pool that it runs in; as before when missing, `local` for a new one.
+        pool: Option<String>,
     },
     /// Turn a service on or off.
     SetService {
@@ -326,6 +331,8 @@ pub enum Request {
         title: String,
         /// Names of services; empty for all.
         services: Vec<String>,
+        /// Who goes first where applications wait for the same thing; as before when missing.
+        priority: Option<Priority>,
     },
     /// Set how much an application may ask for and spend.
     SetLimits {
@@ -404,14 +411,30 @@ pub enum Request {
         /// Over which time.
         span: Span,
     },
-    /// All pools with their prices.
+    /// All pools with their prices and users.
     Pools,
-    /// Say what computing costs.
+    /// Make a pool, or say what it is and costs from now on.
     SetPool {
         /// Name of the pool.
         name: String,
         /// The price from now on.
         price: ComputePrice,
+        /// What it is; as before when missing. `local` is what the others leave, so it has none.
+        place: Option<PoolPlace>,
+    },
+    /// Remove a pool. Refused while jobs or services are in it; the failure lists them.
+    RemovePool {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a service for an application at a price by the hour, or end that.
+    Reserve {
+        /// Name of the service.
+        service: String,
+        /// Name of the application that pays; none to end the reservation.
+        application: Option<String>,
+        /// Micro-units of the currency for an hour.
+        hour_micros: u64,
     },
 
     // -- evaluation
@@ -631,7 +654,7 @@ pub enum Answer {
     /// To `stats`.
     Stats(Stats),
     /// To `pools`.
-    Pools(Vec<PoolRecord>),
+    Pools(Vec<PoolView>),
     /// To `create_suite`.
     Suite(SuiteRecord),
     /// To `evaluations`.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::id::{ServiceId, VersionId};
+use crate::id::{ApplicationId, ServiceId, VersionId};
 
 /// A published version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,10 +26,21 @@ pub struct ServiceRecord {
     pub wanted: bool,
     /// How long it stays loaded while nobody asks; `Keep::Ready` when nothing was said.
     pub keep: Option<Keep>,
+    /// For whom it is kept, and for how much; none where nobody reserved it.
+    pub reserved: Option<Reserved>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+}
+
+/// A reservation of a service: it costs by the hour while the service is on, whether it is asked or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// Who pays.
+    pub application: ApplicationId,
+    /// Micro-units of the store's currency for an hour.
+    pub hour_micros: u64,
 }
 
 /// How long an idle service stays loaded.

@@ -23,6 +23,7 @@ mod model;
 mod pool;
 mod pull;
 mod register;
+mod reserve;
 mod run_file;
 mod serve;
 mod service;
@@ -84,6 +85,9 @@ pub struct Cli {
     /// Application that pays for the job [default: owner].
     #[arg(long, global = true, value_name = "APP", help_heading = "Everywhere")]
     payer: Option<String>,
+    /// Pool of the job or service [default: local].
+    #[arg(long, global = true, value_name = "POOL", help_heading = "Everywhere")]
+    pool: Option<String>,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version, help_heading = "Everywhere")]
     version: Option<bool>,
@@ -168,7 +172,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, language: Language) -> Outcome {
     let options = Options::from_env(cli.state.as_deref(), cli.person)?;
-    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer };
+    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer, pool: cli.pool };
     let Some(noun) = cli.noun else { return full_screen(&context) };
     match noun {
         Noun::Daemon(verb) => verb.run(&context),

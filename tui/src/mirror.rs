@@ -63,7 +63,7 @@ impl Mirror {
                 facts.jobs.truncate(SNAPSHOT_JOBS_MAX);
             }
             Change::ServiceGone(id) => facts.services.retain(|service| service.record.id != id),
-            Change::Pool(pool) => put(&mut facts.pools, pool, |a, b| a.name == b.name, Vec::push),
+            Change::Pools(pools) => facts.pools = pools,
             Change::Service(view) => put(&mut facts.services, *view, |a, b| a.record.id == b.record.id, Vec::push),
             Change::Application(view) => {
                 put(&mut facts.applications, view, |a, b| a.record.id == b.record.id, Vec::push);
@@ -107,8 +107,8 @@ impl Mirror {
         self.facts.as_ref().map_or(&[], |f| &f.applications)
     }
 
-    /// All pools with their prices.
-    pub(crate) fn pools(&self) -> &[hone_protocol::usage::PoolRecord] {
+    /// All pools, `local` first.
+    pub(crate) fn pools(&self) -> &[hone_protocol::pool::PoolView] {
         self.facts.as_ref().map_or(&[], |f| &f.pools)
     }
 

@@ -16,9 +16,10 @@ use hone_protocol::model::{
     Alias, Fit, HistoryEntry, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord,
     VersionView, Weights, WeightsFile,
 };
+use hone_protocol::pool::{PoolPlace, PoolRecord, PoolView};
 use hone_protocol::service::{Price, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
-use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::{Hash, Metric, Pico};
 
 /// The clock of all tests.
@@ -51,12 +52,19 @@ pub(crate) fn empty() -> Snapshot {
         evaluations: Vec::new(),
         http: vec!["127.0.0.1:8080".into()],
         currency: "EUR".into(),
-        pools: vec![PoolRecord {
-            name: "local".into(),
-            price: ComputePrice::default(),
-            changed_at_ms: 0,
-            changed_by: String::new(),
-        }],
+        pools: vec![pool("local", 0, None)],
+    }
+}
+
+/// A pool with nothing in it.
+pub(crate) fn pool(name: &str, changed_at_ms: i64, place: Option<PoolPlace>) -> PoolView {
+    let changed_by = if changed_at_ms == 0 { String::new() } else { "lin".into() };
+    PoolView {
+        record: PoolRecord { name: name.into(), price: ComputePrice::default(), changed_at_ms, changed_by, place },
+        cores: 8,
+        memory_bytes: 18 << 30,
+        used_bytes: 0,
+        users: Vec::new(),
     }
 }
 
@@ -175,6 +183,7 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
             next_event_seq: 4,
             compute: None,
             batch: None,
+            pool: None,
         },
         shown,
         waits_for: String::new(),
@@ -183,6 +192,7 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
         last_loss: None,
         tokens_per_s: None,
         pid: None,
+        slurm: None,
     }
 }
 
@@ -317,6 +327,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
                 parallel: Some(4),
             }),
             budget: (id != 60).then_some(Budget::Monthly { amount: Pico(25 * Pico::PER_UNIT) }),
+            priority: None,
             created_at_ms: NOW_MS - 50 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -324,6 +335,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         keys,
         usage,
         compute: ComputeUsage::default(),
+        reserved: ReservedUsage::default(),
         left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
@@ -374,6 +386,7 @@ pub(crate) fn service() -> ServiceView {
             price: Price { input_micros: Some(500_000), cached_micros: None, output_micros: Some(1_500_000) },
             wanted: true,
             keep: None,
+            reserved: None,
             created_at_ms: NOW_MS - 45 * MINUTE_MS,
             created_by: "lin".into(),
         },

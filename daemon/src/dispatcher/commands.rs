@@ -9,6 +9,7 @@ use hone_protocol::id::{DatasetVersionId, JobId};
 use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
 use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, Price, ServiceRecord};
 use hone_protocol::value::Hash;
@@ -20,6 +21,7 @@ use super::event::ReplyTo;
 use super::{Decider, Remembered, Subject, judgements};
 use crate::clock::new_id;
 use crate::jobs;
+use crate::pools::called;
 use crate::state::{OWNER, State};
 use crate::store::{Table, codec};
 
@@ -29,8 +31,6 @@ const SLOTS: [u32; 4] = [16, 8, 4, 2];
 /// Context of a slot when none is asked for.
 pub(crate) const CONTEXT_TOKENS: u32 = 2048;
 const SLOTS_MAX: u32 = 256;
-/// The pool that is always there.
-pub(crate) const LOCAL_POOL: &str = "local";
 
 pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     if is_name(name) {
@@ -60,6 +60,10 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         }
         Request::DeleteService { name } => ("delete_service", name.clone()),
         Request::SetPool { name, .. } => ("set_pool", name.clone()),
+        Request::RemovePool { name } => ("remove_pool", name.clone()),
+        Request::Reserve { service, application, .. } => {
+            ("reserve", format!("{service} for {}", application.as_deref().unwrap_or("nobody")))
+        }
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::SetLimits { application, .. } => ("set_limits", application.clone()),
         Request::Pay { application, amount, .. } => ("pay", format!("{application} {}", amount.rounded())),
@@ -119,7 +123,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
         match request {
-            Request::Submit { spec, payer } => self.submit(person, spec, payer.as_deref()),
+            Request::Submit { spec, payer, pool } => self.submit(person, spec, payer.as_deref(), pool),
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
@@ -128,13 +132,19 @@ impl Decider {
             Request::Trash { version } => self.trash(&version),
             Request::Restore { version } => self.restore(&version),
             Request::Purge { versions } => self.purge(&versions),
-            Request::Publish { name, version, slots, context_tokens, price, keep } => {
-                self.publish(person, &name, &version, (slots, context_tokens), price, keep)
+            Request::Publish { name, version, slots, context_tokens, price, keep, pool } => {
+                self.publish(person, &name, &version, (slots, context_tokens), price, (keep, pool))
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
             Request::DeleteService { name } => self.delete_service(&name),
-            Request::SetPool { name, price } => self.set_pool(person, &name, price),
-            Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
+            Request::SetPool { name, price, place } => self.set_pool(person, &name, price, place),
+            Request::RemovePool { name } => self.remove_pool(&name),
+            Request::Reserve { service, application, hour_micros } => {
+                self.reserve(&service, application.as_deref(), hour_micros)
+            }
+            Request::SetApplication { name, title, services, priority } => {
+                self.set_application(person, &name, &title, &services, priority)
+            }
             Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
             Request::Pay { application, amount, note } => self.pay(person, &application, amount, &note),
             Request::CreateKey { application, label, expires_at_ms } => {
@@ -173,7 +183,13 @@ impl Decider {
         Ok(Answer::Job(Box::new(view)))
     }
 
-    fn submit(&mut self, person: &str, spec: JobSpec, payer: Option<&str>) -> Result<Answer, Failure> {
+    fn submit(
+        &mut self,
+        person: &str,
+        spec: JobSpec,
+        payer: Option<&str>,
+        pool: Option<String>,
+    ) -> Result<Answer, Failure> {
         let named = match &spec {
             JobSpec::Batch(batch) => batch.payer(),
             _ => OWNER,
@@ -185,7 +201,9 @@ impl Decider {
         }
         let payer = self.state.application(payer.unwrap_or(named))?.clone();
         self.may_pay(&payer)?;
+        self.check_job_pool(&spec, pool.as_deref())?;
         (jobs::kind(&spec).check)(&self.state, &spec)?;
+        jobs::fits(&self.state, &spec, pool.as_deref().unwrap_or(LOCAL_POOL))?;
         let spec = jobs::pin(&self.state, spec)?;
         let id: JobId = new_id();
         let job = JobRecord {
@@ -205,9 +223,11 @@ impl Decider {
             ended_at_ms: None,
             next_event_seq: 0,
             compute: None,
+            pool: pool.filter(|pool| pool != LOCAL_POOL),
         };
         Arc::make_mut(&mut self.state.jobs).insert(id, Arc::new(job));
         self.queued.insert(id);
+        self.touch_pools();
         self.job_event(id, JobEventKind::Submitted);
         self.job_answer(id)
     }
@@ -269,7 +289,7 @@ impl Decider {
         version: &str,
         (slots, context_tokens): (u32, u32),
         price: Price,
-        keep: Option<Keep>,
+        (keep, pool): (Option<Keep>, Option<String>),
     ) -> Result<Answer, Failure> {
         check_name("service", name)?;
         let version = self.state.version(version)?.clone();
@@ -283,12 +303,16 @@ impl Decider {
             context_tokens
         };
         let context = if context_tokens == 0 { context.min(base.facts.context_tokens) } else { context };
+        let id = before.as_ref().map_or_else(new_id, |before| before.id);
+        let pool = pool.or_else(|| before.as_ref().map(|before| before.pool.clone()));
+        let pool = pool.unwrap_or_else(|| LOCAL_POOL.to_owned());
+        self.state.check_service_pool(&pool, id, base_id)?;
+        let pool_bytes = self.state.capacity(&pool).memory_bytes;
         let slots = match (slots, &before) {
             (0, Some(before)) => before.slots,
             (0, None) => {
                 let slot_bytes = base.facts.kv_bytes_per_token.saturating_mul(context.into());
-                let fits =
-                    |slots: &u32| slot_bytes.saturating_mul((*slots).into()) <= self.state.fixed.pool_memory_bytes / 8;
+                let fits = |slots: &u32| slot_bytes.saturating_mul((*slots).into()) <= pool_bytes / 8;
                 SLOTS.into_iter().find(fits).unwrap_or(1)
             }
             (slots, _) => slots,
@@ -302,33 +326,35 @@ impl Decider {
             return Err(Failure::field("context_tokens", message));
         }
         let needed = self.state.serve_bytes(base_id, slots, context);
-        if needed > self.state.fixed.pool_memory_bytes {
+        if needed > pool_bytes {
             let mib = |bytes: u64| bytes >> 20;
             let message = format!(
-                "{slots} slots of {context} tokens need about {} MiB, the pool has {} MiB",
+                "{slots} slots of {context} tokens need about {} MiB, {} has {} MiB",
                 mib(needed),
-                mib(self.state.fixed.pool_memory_bytes)
+                called(&pool),
+                mib(pool_bytes)
             );
             return Err(Failure::new(FailureCode::DoesNotFit, message).at("slots").hint(HintCode::ReduceMemory));
         }
         let service = ServiceRecord {
-            id: before.as_ref().map_or_else(new_id, |b| b.id),
+            id,
             name: name.to_owned(),
             version: version.id,
-            pool: LOCAL_POOL.to_owned(),
+            pool,
             slots,
             context_tokens: context,
             price,
             wanted: true,
             keep: keep.or(before.as_ref().and_then(|b| b.keep)),
+            reserved: before.as_ref().and_then(|b| b.reserved),
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
         };
-        let id = service.id;
         if let Some(before) = before {
             self.touch_model_of(before.version);
         }
         self.put_service(service);
+        self.note_reserved(id);
         self.rouse(id);
         self.touch_model_of(version.id);
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
@@ -345,6 +371,7 @@ impl Decider {
     pub(super) fn put_service(&mut self, service: ServiceRecord) {
         self.writes.put(Table::Services, *service.id.bytes(), codec::record(&service));
         self.dirty.insert(Subject::Service(service.id));
+        self.touch_pools();
         Arc::make_mut(&mut self.state.services).insert(service.id, Arc::new(service));
     }
 
@@ -354,9 +381,13 @@ impl Decider {
             // A version in the trash says so, and how it comes out.
             self.state.version(&self.state.version_reference(service.version))?;
         }
+        if wanted && let Some(version) = self.state.versions.get(&service.version) {
+            self.state.check_service_pool(&service.pool, service.id, self.state.base_of(version))?;
+        }
         service.wanted = wanted;
         let (id, version) = (service.id, service.version);
         self.put_service(service);
+        self.note_reserved(id);
         if wanted && let Some(version) = self.state.versions.get(&version) {
             let base = self.state.base_of(version);
             self.forgive_serving(base);

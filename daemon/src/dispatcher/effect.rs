@@ -1,6 +1,7 @@
 //! Everything that the daemon does in return, after the commit. Every effect that matters can be derived again
 //! from the store at start; only replies may be lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
@@ -12,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::event::{ReplyTo, Watermark};
 use super::limits::Allowance;
+use crate::pools::Cards;
 
 /// One thing to do.
 pub enum Effect {
@@ -71,6 +73,13 @@ pub enum Effect {
     RemoveFile(FileId),
     /// Remove a file of this name from the models folder.
     RemoveWeights(String),
+    /// Remove the folder of an attempt from the shared disk of a cluster.
+    RemoveFarFolder(PathBuf),
+    /// Charge reserved time later.
+    LookReserved {
+        /// After so long.
+        after_ms: u64,
+    },
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.
     Exit(u8),
 }
@@ -82,6 +91,8 @@ pub enum StopHow {
     AtCheckpoint,
     /// At once.
     Now,
+    /// Not at all: the daemon stops, the work goes on elsewhere.
+    Leave,
 }
 
 /// A serving process to start.
@@ -97,4 +108,8 @@ pub struct ServingStart {
     pub context_tokens: u32,
     /// Adapters to load.
     pub adapters: Vec<VersionId>,
+    /// Threads to compute with; 0 for the worker's choice.
+    pub threads: u32,
+    /// GPUs that it may see.
+    pub cards: Cards,
 }

@@ -14,6 +14,7 @@ use hone_protocol::failure::Failure;
 use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
+use hone_protocol::pool::SlurmView;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
 use hone_protocol::value::Metric;
@@ -154,6 +155,8 @@ pub enum Event {
     Machine(Machine),
     /// HTTP listens here.
     Http(Vec<String>),
+    /// It is time to charge reserved time.
+    LookReserved,
     /// It is time to look for versions whose time in the trash is over.
     EmptyTrash,
     /// Checkpoint, stop everything, end.
@@ -271,6 +274,15 @@ pub enum Fact {
     EvaluationRows(Vec<EvaluationRow>),
     /// How many rows a batch has.
     BatchCounted(u64),
+    /// Where its job stands in Slurm.
+    Slurm(SlurmView),
+    /// One of the others, out of frames that can be taken again: how far they were taken is stored with it.
+    At {
+        /// Bytes of frames.
+        position: u64,
+        /// Which.
+        fact: Box<Fact>,
+    },
 }
 
 /// How an attempt ended.

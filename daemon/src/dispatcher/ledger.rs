@@ -182,10 +182,11 @@ impl Decider {
         }
     }
 
-    /// What an application spent of all time, on tokens and on computing.
+    /// What an application spent of all time, on tokens, computing and reserved time.
     pub(super) fn spent(&self, application: ApplicationId) -> Pico {
         let tokens = self.state.usage.get(&application).map_or(Pico(0), |usage| usage.amount);
-        tokens + self.state.compute.get(&application).map_or(Pico(0), |usage| usage.amount)
+        let compute = self.state.compute.get(&application).map_or(Pico(0), |usage| usage.amount);
+        tokens + compute + self.state.reserved.get(&application).map_or(Pico(0), |usage| usage.amount)
     }
 
     /// What is left of an application's budget, for whoever looks.

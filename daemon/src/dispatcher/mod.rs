@@ -12,10 +12,13 @@ pub mod event;
 mod judgements;
 mod ledger;
 mod limits;
+mod pools;
 mod produce;
+mod reserved;
 mod services;
 mod serving;
 mod sleep;
+mod slurm;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -42,7 +45,6 @@ use event::Event;
 
 pub(crate) use attempts::{metric_key, sample_key};
 pub(crate) use batches::{batch_key, batch_prefix};
-pub(crate) use commands::LOCAL_POOL;
 pub use limits::{Allowance, Room};
 
 /// The prefix of an application's ledger rows.
@@ -96,7 +98,7 @@ pub(crate) enum Subject {
     Suite(SuiteId),
     Evaluation(EvaluationId),
     Machine,
-    Pool,
+    Pools,
 }
 
 /// An answer that is remembered for a repeated request.
@@ -131,6 +133,8 @@ pub(crate) struct Decider {
     generation: u64,
     /// Adapters that a serving process was asked to load.
     asked_adapters: BTreeSet<(u64, VersionId)>,
+    /// Time of reserved services that no row of the ledger has yet.
+    reserving: reserved::Reserving,
     progress_at: BTreeMap<JobId, Instant>,
     /// Jobs whose progress waits for its time.
     held_back: BTreeSet<JobId>,
@@ -165,6 +169,7 @@ impl Decider {
             used_at_ms: BTreeMap::new(),
             generation: 0,
             asked_adapters: BTreeSet::new(),
+            reserving: reserved::Reserving::default(),
             progress_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
         };
@@ -175,6 +180,8 @@ impl Decider {
         decider.resolve_wishes();
         decider.finish_removals();
         decider.sleep_until_asked();
+        decider.adopt_slurm();
+        decider.begin_reservations();
         decider.arrange();
         Ok(decider)
     }
@@ -204,6 +211,7 @@ impl Decider {
                 self.dirty.insert(Subject::Machine);
             }
             Event::Http(addresses) => self.state.http = Arc::new(addresses),
+            Event::LookReserved => self.look_reserved(),
             Event::EmptyTrash => {
                 self.empty_trash();
                 self.meter_serving_of_all();
@@ -227,8 +235,12 @@ impl Decider {
             return;
         }
         self.state.stopping = true;
+        self.charge_all_reserved();
         let running: Vec<JobId> = self.state.attempts.keys().copied().collect();
         for job in running {
+            if self.leave_slurm(job) {
+                continue;
+            }
             self.effects.push(Effect::StopAttempt(job, effect::StopHow::AtCheckpoint));
         }
     }
@@ -291,7 +303,7 @@ impl Decider {
             Subject::Application(id) => state.application_view(id).map(Change::Application),
             Subject::Suite(id) => state.suites.get(&id).map(|s| Change::Suite((**s).clone())),
             Subject::Evaluation(id) => state.evaluations.get(&id).map(|e| Change::Evaluation((**e).clone())),
-            Subject::Pool => state.pools.values().next().map(|pool| Change::Pool((**pool).clone())),
+            Subject::Pools => Some(Change::Pools(state.pool_views())),
             Subject::Machine => Some(Change::Machine((*state.machine).clone())),
         }
     }

@@ -306,7 +306,7 @@ impl Decider {
         if !register.publish.is_empty() {
             let reference = self.state.version_reference(version);
             let price = self.state.service(&register.publish).map_or(Price::default(), |s| s.price);
-            match self.publish(&job.person, &register.publish, &reference, (0, 0), price, None) {
+            match self.publish(&job.person, &register.publish, &reference, (0, 0), price, (None, None)) {
                 Ok(_) => self.audit(&job.person, "publish", &format!("{} = {reference}", register.publish)),
                 Err(failure) => {
                     let kind = hone_protocol::job::JobEventKind::Interrupted(failure);

@@ -25,6 +25,7 @@ struct Wanted {
     slots: u32,
     context_tokens: u32,
     adapters: Vec<VersionId>,
+    pool: String,
 }
 
 impl Decider {
@@ -33,6 +34,8 @@ impl Decider {
         for service in self.state.services.values().filter(|s| s.wanted && !self.state.asleep.contains(&s.id)) {
             let Some(version) = self.state.versions.get(&service.version) else { continue };
             let entry = wanted.entry(self.state.base_of(version)).or_default();
+            // Services of one base are in one pool.
+            entry.pool.clone_from(&service.pool);
             entry.slots = entry.slots.max(service.slots);
             entry.context_tokens = entry.context_tokens.max(service.context_tokens);
             if matches!(version.weights, Weights::Adapter { .. }) && !entry.adapters.contains(&version.id) {
@@ -59,8 +62,10 @@ impl Decider {
         for (base, wanted) in wanted {
             match self.state.serving.get(&base) {
                 None => self.start_serving(base, wanted, 0, 0),
-                Some(s) if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens => {
-                    // More room is asked for than the process has: it is started again with the new shape.
+                Some(s)
+                    if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens || s.pool != wanted.pool =>
+                {
+                    // More room is asked for than the process has, or another pool: it is started again with the new shape.
                     let restarts = s.restarts;
                     self.meter_serving(base);
                     self.effects.push(Effect::StopServing(base));
@@ -101,6 +106,7 @@ impl Decider {
             waiting: 0,
             memory_bytes: 0,
             meter: None,
+            pool: wanted.pool.clone(),
         };
         Arc::make_mut(&mut self.state.serving).insert(base, serving);
         self.effects.push(Effect::StartServing(ServingStart {
@@ -109,6 +115,8 @@ impl Decider {
             slots: wanted.slots,
             context_tokens: wanted.context_tokens,
             adapters: wanted.adapters,
+            threads: self.state.threads(&wanted.pool),
+            cards: self.state.cards(&wanted.pool),
         }));
         self.touch_services_of(base);
     }

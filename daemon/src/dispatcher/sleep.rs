@@ -10,13 +10,16 @@ use tokio::sync::oneshot;
 
 use super::effect::Effect;
 use super::{Decider, Subject};
+use crate::pools::called;
 
 const MINUTE_MS: u64 = 60_000;
 
 impl Decider {
     /// At start: what is kept for minutes is loaded when it is first asked.
     pub(super) fn sleep_until_asked(&mut self) {
-        let lazy = |service: &&Arc<ServiceRecord>| matches!(service.keep, Some(Keep::Minutes(_)));
+        let lazy = |service: &&Arc<ServiceRecord>| {
+            matches!(service.keep, Some(Keep::Minutes(_))) && service.reserved.is_none()
+        };
         let asleep = self.state.services.values().filter(lazy).map(|service| service.id).collect();
         self.state.asleep = Arc::new(asleep);
     }
@@ -55,7 +58,8 @@ impl Decider {
             return;
         };
         let idle_ms = self.steady_ms - self.used_at_ms.get(&id).copied().unwrap_or(0);
-        if !self.is_busy(id) && idle_ms >= i64::from(minutes) * MINUTE_MS as i64 {
+        let is_reserved = self.state.services.get(&id).is_some_and(|service| service.reserved.is_some());
+        if !is_reserved && !self.is_busy(id) && idle_ms >= i64::from(minutes) * MINUTE_MS as i64 {
             self.sleep(id);
         }
     }
@@ -77,30 +81,32 @@ impl Decider {
             return Ok(());
         }
         let needed = self.state.serve_bytes(base, service.slots, service.context_tokens);
-        if self.make_room(needed) {
+        if self.make_room(&service.pool, needed) {
             return Ok(());
         }
-        let free = self.state.fixed.pool_memory_bytes.saturating_sub(self.state.committed_bytes());
+        let free = self.state.free_bytes(&service.pool);
         let message = format!(
-            "service {} needs {} MiB to load, the pool has {} MiB free; jobs and busy or pinned services hold the rest",
+            "service {} needs {} MiB to load, {} has {} MiB free; jobs and busy or pinned services hold the rest",
             service.name,
             needed >> 20,
+            called(&service.pool),
             free >> 20
         );
         Err(Failure::new(FailureCode::DoesNotFit, message).at(service.name.clone()).hint(HintCode::ReduceMemory))
     }
 
-    /// Lets idle services sleep, the longest unused first, until so many bytes are free. None sleeps for nothing: `false`
+    /// Lets idle services of a pool sleep, the longest unused first, until so many bytes of it are free. None sleeps for nothing: `false`
     /// when even all of them would not be enough.
-    pub(super) fn make_room(&mut self, needed: u64) -> bool {
-        let pool = self.state.fixed.pool_memory_bytes;
-        let fits = |committed: u64| committed.saturating_add(needed) <= pool;
-        let committed = self.state.committed_bytes();
+    pub(super) fn make_room(&mut self, pool: &str, needed: u64) -> bool {
+        let all = self.state.capacity(pool).memory_bytes;
+        let fits = |committed: u64| committed.saturating_add(needed) <= all;
+        let committed = self.state.committed_bytes(pool);
         if fits(committed) {
             return true;
         }
+        let there = self.state.serving.iter().filter(|(_, serving)| serving.pool == pool);
         let mut idle: Vec<(i64, VersionId)> =
-            self.state.serving.keys().filter_map(|&base| Some((self.idle_since(base)?, base))).collect();
+            there.filter_map(|(&base, _)| Some((self.idle_since(base)?, base))).collect();
         let reclaimable: u64 = idle.iter().map(|&(_, base)| self.state.held_bytes(base)).sum();
         if !fits(committed.saturating_sub(reclaimable)) {
             return false;
@@ -111,7 +117,7 @@ impl Decider {
                 self.sleep(id);
             }
             self.arrange_serving();
-            if fits(self.state.committed_bytes()) {
+            if fits(self.state.committed_bytes(pool)) {
                 break;
             }
         }
@@ -130,7 +136,8 @@ impl Decider {
     fn idle_since(&self, base: VersionId) -> Option<i64> {
         let services = self.services_on(base);
         let stays = |id: &ServiceId| {
-            let pinned = self.state.services.get(id).is_some_and(|service| service.keep == Some(Keep::Pinned));
+            let service = self.state.services.get(id);
+            let pinned = service.is_some_and(|s| s.keep == Some(Keep::Pinned) || s.reserved.is_some());
             pinned || self.is_busy(*id)
         };
         if services.iter().any(stays) {

@@ -5,6 +5,7 @@ mod batches;
 mod history;
 mod judgements;
 mod money;
+mod pools;
 mod sleep;
 mod trash;
 
@@ -135,7 +136,7 @@ impl Desk {
     }
 
     fn submit(&mut self, title: &str, spec: JobSpec) -> JobId {
-        match self.ask(title, Request::Submit { spec, payer: None }).unwrap() {
+        match self.ask(title, Request::Submit { spec, payer: None, pool: None }).unwrap() {
             Answer::Job(view) => view.record.id,
             other => panic!("{other:?}"),
         }
@@ -204,6 +205,8 @@ fn effect_words(effect: &Effect) -> String {
         Effect::FileDone(_) => "the file is as wished".into(),
         Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
+        Effect::RemoveFarFolder(folder) => format!("remove the shared folder {}", folder.display()),
+        Effect::LookReserved { after_ms } => format!("charge reserved time in {after_ms} ms"),
         Effect::Exit(status) => format!("exit {status}"),
     }
 }
@@ -256,6 +259,7 @@ fn change_words(change: &Change) -> String {
         }
         Change::ServiceGone(id) => format!("service {id} is gone"),
         Change::Dataset(view) => format!("dataset {}", view.record.name),
+        Change::Pools(pools) => format!("{} pools", pools.len()),
         Change::Application(view) => format!(
             "application {}: {} keys, {} requests, {} pico",
             view.record.name,
@@ -397,7 +401,15 @@ fn died() -> AttemptEnd {
 
 fn publish(name: &str) -> Request {
     let price = Price { input_micros: Some(1_000_000), cached_micros: Some(0), output_micros: Some(2_000_000) };
-    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price, keep: None }
+    Request::Publish {
+        name: name.into(),
+        version: "starter".into(),
+        slots: 2,
+        context_tokens: 512,
+        price,
+        keep: None,
+        pool: None,
+    }
 }
 
 #[test]
@@ -479,18 +491,23 @@ fn wishes_are_durable_and_cancel_wins() {
 #[test]
 fn a_repeated_wish_is_one_wish() {
     let mut desk = Desk::furnished();
-    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
-    let again = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
+    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
+    let again =
+        desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
     let id = |answer: &Answer| match answer {
         Answer::Job(view) => view.record.id,
         other => panic!("{other:?}"),
     };
     assert_eq!(id(&first), id(&again));
     desk.start("the daemon starts again");
-    let later = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
+    let later =
+        desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
     assert_eq!(id(&first), id(&later));
-    let other =
-        desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model(), payer: None });
+    let other = desk.ask_once(
+        "the id with another wish",
+        Some("k"),
+        Request::Submit { spec: import_model(), payer: None, pool: None },
+    );
     assert_eq!(other.unwrap_err().code, FailureCode::IdempotencyConflict);
     insta::assert_snapshot!(desk.transcript());
 }
@@ -562,7 +579,8 @@ fn a_stop_waits_for_checkpoints_and_open_answers() {
     let mut desk = Desk::furnished();
     let job = desk.submit("a run is asked for", train());
     desk.ask("stop", Request::Shutdown).unwrap();
-    let late = desk.ask("nothing new is taken", Request::Submit { spec: train(), payer: None }).unwrap_err();
+    let late =
+        desk.ask("nothing new is taken", Request::Submit { spec: train(), payer: None, pool: None }).unwrap_err();
     assert_eq!(late.code, FailureCode::Stopping);
     desk.end("the trainer wrote its checkpoint", job, AttemptEnd::Stopped);
     insta::assert_snapshot!(desk.transcript());

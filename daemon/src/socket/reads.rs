@@ -104,7 +104,7 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let store = room.store.clone();
             usage::aside(move || stats::read(&store, &state, span, clock::now_ms())).await.map(Answer::Stats)
         }
-        Request::Pools => Ok(Answer::Pools(state.pools.values().map(|pool| (**pool).clone()).collect())),
+        Request::Pools => Ok(Answer::Pools(state.pool_views())),
         Request::Evaluations => Ok(Answer::Evaluations {
             suites: state.suites.values().map(|s| (**s).clone()).collect(),
             evaluations: state.evaluations.values().rev().map(|e| (**e).clone()).collect(),

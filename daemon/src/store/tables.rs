@@ -70,6 +70,12 @@ tables! {
     Compute = "compute";
     /// application id, day, price (18 bytes), kind → ComputeUsage.
     ComputeSums = "compute_sums";
+    /// application id, compute id → ReservedRow.
+    Reserved = "reserved";
+    /// application id, day, service id, price (8 bytes) → ReservedUsage.
+    ReservedSums = "reserved_sums";
+    /// job id → SlurmRun: attempts that are jobs of Slurm.
+    SlurmRuns = "slurm_runs";
     /// name → PoolRecord.
     Pools = "pools";
     /// service id → ServiceRecord of a service that was removed: the ledger keeps its name.

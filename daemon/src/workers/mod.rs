@@ -1,8 +1,10 @@
-//! Child processes: starting them ([`process`]), speaking frames with them ([`line`]), and keeping serving
-//! processes ([`serving`]). Never here: what a child is for (jobs) or when one is wanted (the dispatcher).
+//! Child processes: starting them ([`process`]), speaking frames with them ([`line`]), keeping serving
+//! processes ([`serving`]), and children in jobs of a cluster ([`slurm`], [`far`]). Never here: what a child is for (jobs) or when one is wanted (the dispatcher).
 
+pub mod far;
 pub mod line;
 pub mod memory;
 pub mod process;
 pub mod serving;
+pub mod slurm;
 pub mod turns;

@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use super::memory::Watch;
 use crate::child::ALLOCATOR;
 use crate::fetch::place::HUB_VARIABLES;
+use crate::pools::Cards;
 use crate::sandbox::{self, Class, MISSING, Paths};
 
 /// Starts that may wait for the spawner; a full queue makes the asking task wait.
@@ -66,6 +67,7 @@ pub struct Process {
 struct Start {
     program: Program,
     paths: Paths,
+    cards: Cards,
     log: PathBuf,
     answer: oneshot::Sender<std::io::Result<(Process, UnixStream)>>,
 }
@@ -111,10 +113,17 @@ impl Spawner {
         }
     }
 
-    /// Starts a child with its frames on fd 0 and its words at the end of `log`; beyond its class it may use `paths`.
-    pub async fn spawn(&self, program: Program, paths: Paths, log: &Path) -> Result<(Process, UnixStream), Failure> {
+    /// Starts a child with its frames on fd 0 and its words at the end of `log`; beyond its class it may use `paths`, and of GPUs
+    /// only `cards`.
+    pub async fn spawn(
+        &self,
+        program: Program,
+        paths: Paths,
+        cards: Cards,
+        log: &Path,
+    ) -> Result<(Process, UnixStream), Failure> {
         let (answer, result) = oneshot::channel();
-        let start = Start { program, paths, log: log.to_owned(), answer };
+        let start = Start { program, paths, cards, log: log.to_owned(), answer };
         let starts = self.starts.clone();
         let sent = tokio::task::spawn_blocking(move || starts.send(start)).await;
         let failed = |reason: String| {
@@ -156,7 +165,7 @@ fn modules(worker: &Path, named: Option<OsString>) -> PathBuf {
 }
 
 /// What a child may know of our environment, and no more: no secret of the caller's shell gets there.
-fn kept(program: Program) -> &'static [&'static str] {
+pub(crate) fn kept(program: Program) -> &'static [&'static str] {
     match program {
         Program::Daemon("fetch") => &[
             "PATH",
@@ -193,6 +202,14 @@ fn kept(program: Program) -> &'static [&'static str] {
     }
 }
 
+/// What makes a child see these GPUs and no others.
+fn show_cards(cards: &[String]) -> [(&'static str, String); 1] {
+    match cards.is_empty() {
+        true => [("HONE_DEVICE", "CPU".to_owned())],
+        false => [("CUDA_VISIBLE_DEVICES", cards.join(","))],
+    }
+}
+
 fn open_log(path: &Path) -> std::io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -222,6 +239,9 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
         command.env(ALLOCATOR.0, ALLOCATOR.1);
     }
     command.envs(kept(program).iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
+    if let (Class::Compute, Some(cards)) = (program.class(), &start.cards) {
+        command.envs(show_cards(cards));
+    }
     if program == Program::Daemon("fetch") {
         command.envs(HUB_VARIABLES.iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
     }
@@ -332,6 +352,12 @@ mod tests {
                 assert_eq!(kept(program).contains(&word), told, "{program:?} {word}");
             }
         }
+    }
+
+    #[test]
+    fn a_pool_without_cards_shows_none() {
+        assert_eq!(show_cards(&[]), [("HONE_DEVICE", "CPU".to_owned())]);
+        assert_eq!(show_cards(&["1".into(), "GPU-7".into()]), [("CUDA_VISIBLE_DEVICES", "1,GPU-7".to_owned())]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use hone_protocol::paths;
 use hone_protocol::worker::{FromWorker, ServeTask, ToWorker};
 use tokio::sync::{Notify, mpsc};
 
-use super::line::{Line, LineReader, SILENCE_MS};
-use super::process::{Process, Program, Spawner};
+use super::line::{Child, Line, LineReader, SILENCE_MS};
+use super::process::{Program, Spawner};
 use super::turns::Turns;
 use crate::config::Places;
 use crate::dispatcher::Events;
@@ -239,12 +239,13 @@ impl Keeper {
         store_file::unchanged(&path, &version.file)?;
         // Adapters come later, and always lie in the models folder.
         let paths = Paths::none().read(&self.places.models).read(&path);
-        let mut line = Line::open(&self.spawner, Program::Worker("serve"), paths, &log).await?;
+        let cards = start.cards.clone();
+        let mut line = Line::open(&self.spawner, Program::Worker("serve"), paths, cards, &log).await?;
         let task = ServeTask {
             model_path: path.display().to_string(),
             slots: start.slots,
             context_tokens: start.context_tokens,
-            threads: 0,
+            threads: start.threads,
         };
         line.send(&ToWorker::Serve(task)).await?;
         loop {
@@ -263,7 +264,7 @@ impl Keeper {
         &self,
         start: &ServingStart,
         serving: &Serving,
-        process: &Process,
+        process: &Child,
         reader: &mut LineReader,
     ) -> Failure {
         loop {
@@ -279,7 +280,7 @@ impl Keeper {
                     return Failure::new(FailureCode::WorkerSilent, message).hint(HintCode::ReadLog);
                 }
             };
-            if let Some(failure) = process.memory.look() {
+            if let Some(failure) = process.look() {
                 process.kill();
                 return failure;
             }

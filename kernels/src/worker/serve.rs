@@ -214,7 +214,7 @@ impl<'c> Server<'c> {
             cache_scope: cache_scope(task.scope, task.adapter, &template),
             ignore_end: wish.ignore_end,
         };
-        self.engine.submit(request).map_err(|e| facts::of_refusal(&e))?;
+        self.engine.submit_of(request, task.turn.owner, task.turn.weight).map_err(|e| facts::of_refusal(&e))?;
         self.answers.insert(task.request, answer);
         Ok(())
     }

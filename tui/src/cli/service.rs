@@ -14,6 +14,7 @@ use hone_protocol::worker::Sampling;
 
 use super::context::{Context, answer};
 use super::howto::Howto;
+use super::reserve::Reserve;
 use super::service_bench::Bench;
 use super::stats::StatsVerb;
 use super::watch::{self, Fact};
@@ -35,6 +36,7 @@ pub(super) enum Verb {
     Howto(Howto),
     Stats(StatsVerb),
     Delete(Delete),
+    Reserve(Reserve),
     Bench(Bench),
 }
 
@@ -49,6 +51,7 @@ impl Verb {
             Verb::Howto(verb) => verb.run(context),
             Verb::Stats(verb) => verb.run(context),
             Verb::Delete(verb) => verb.run(context),
+            Verb::Reserve(verb) => verb.run(context),
             Verb::Bench(verb) => verb.run(context),
         }
     }
@@ -138,6 +141,7 @@ impl Publish {
                 output_micros: self.price_out.or(old_price.output_micros),
             },
             keep: self.keep,
+            pool: context.pool.clone(),
         };
         let view = answer!(context.change(&mut link, "publish", request)?, Service);
         let view = if self.detach { *view } else { wait_until_on(context, *view)? };
@@ -367,7 +371,7 @@ pub(super) fn wait_until_on(context: &Context, view: ServiceView) -> Result<Serv
     })
 }
 
-fn show(context: &Context, view: &ServiceView) -> Outcome {
+pub(super) fn show(context: &Context, view: &ServiceView) -> Outcome {
     if context.json {
         return print::json(view);
     }

@@ -132,7 +132,7 @@ impl Bench {
         };
         if !applications.iter().any(|application| application.record.name == self.app) {
             let title = "hone service bench".to_owned();
-            link.ask(Request::SetApplication { name: self.app.clone(), title, services: Vec::new() })?;
+            link.ask(Request::SetApplication { name: self.app.clone(), title, services: Vec::new(), priority: None })?;
         }
         let label = "hone service bench".to_owned();
         match link.ask(Request::CreateKey { application: self.app.clone(), label, expires_at_ms: None })? {

@@ -19,7 +19,7 @@ mod tables;
 mod training;
 mod window;
 
-pub(crate) use tables::{base_names, job_line, job_subject};
+pub(crate) use tables::{base_names, job_line, job_subject, pool_names};
 
 #[cfg(test)]
 mod behaviour;
@@ -226,6 +226,10 @@ pub(crate) enum Deed {
     DeleteService,
     /// A payment was entered.
     Pay,
+    /// A pool was made or changed.
+    Pool,
+    /// A pool was removed.
+    RemovePool,
     /// A key was revoked.
     Revoke,
     /// A job was cancelled.
@@ -259,6 +263,8 @@ impl Deed {
             Deed::Key => "done.key",
             Deed::DeleteService => "done.delete_service",
             Deed::Pay => "done.pay",
+            Deed::Pool => "done.pool",
+            Deed::RemovePool => "done.remove_pool",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",
             Deed::Pause => "done.pause",

@@ -1,6 +1,7 @@
 //! Services, applications, keys and ledger rows as list rows and pages. Never here: keys, forms or requests.
 
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Outcome, Usage};
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::service::{Keep, ServiceState, ServiceView};
 
 use super::View;
@@ -188,9 +189,19 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     );
     page.fact(view.t("col.requests"), number::grouped(service.requests));
     page.fact(view.t("services.restarts"), service.restarts.to_string());
+    if service.record.pool != LOCAL_POOL {
+        page.fact(view.t("field.pool"), cell(&service.record.pool));
+    }
     page.blank().heading(view.t("services.price"));
     page.fact(view.t("col.prompt"), price_text(view, service.record.price.input_micros));
     page.fact(view.t("col.answer"), price_text(view, service.record.price.output_micros));
+    if let Some(reserved) = service.record.reserved {
+        let application = view.mirror.applications().iter().find(|a| a.record.id == reserved.application);
+        let name = application.map_or_else(|| reserved.application.short(), |a| a.record.name.clone());
+        let price = number::typed(reserved.hour_micros as f64 / MICROS);
+        let words = view.fill("cli.reserved_for", &[("application", &cell(&name)), ("price", &price)]);
+        page.fact(view.t("services.reserved"), words);
+    }
 }
 
 /// Sums over ledger rows.
@@ -214,11 +225,17 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
     };
     page.fact(view.t("services.may_call"), services);
     limit_facts(view, application, page);
+    if let Some(priority) = application.record.priority {
+        page.fact(view.t("word.priority"), priority.word());
+    }
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());
     if application.compute.rows > 0 {
         page.fact(view.t("services.computing"), application.compute.amount.rounded());
+    }
+    if application.reserved.rows > 0 {
+        page.fact(view.t("services.reserved_time"), application.reserved.amount.rounded());
     }
     page.blank().heading(view.t("col.keys"));
     for key in &application.keys {

@@ -1,14 +1,16 @@
-//! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
-//! a request, or a secret after it was shown.
+//! Services: what can be called, who may call, with which keys, and what it cost; the pools that it is computed in. Five
+//! sub-tabs. Never here: answering a request, or a secret after it was shown.
 
 mod forms;
 #[cfg(test)]
 mod pictures;
+pub(crate) mod pools;
 mod usage;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord};
 use hone_protocol::failure::Failure;
+use hone_protocol::pool::PoolView;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, ServiceState, ServiceView};
 use hone_protocol::snippet::KEY_VARIABLE;
@@ -36,13 +38,15 @@ enum Tab {
     Services,
     Applications,
     Keys,
+    Pools,
     Usage,
 }
 
-const TABS: [(Tab, &str); 4] = [
+const TABS: [(Tab, &str); 5] = [
     (Tab::Services, "services.tab_services"),
     (Tab::Applications, "services.tab_applications"),
     (Tab::Keys, "services.tab_keys"),
+    (Tab::Pools, "services.tab_pools"),
     (Tab::Usage, "services.tab_usage"),
 ];
 
@@ -52,13 +56,14 @@ enum FormKind {
     Application,
     Key,
     Pay,
+    Pool,
 }
 
 /// The area.
 #[derive(Default)]
 pub(crate) struct Services {
     tab: Tab,
-    lists: [Listing; 4],
+    lists: [Listing; 5],
     form: Option<(FormKind, Form)>,
     usage: UsagePane,
 }
@@ -79,6 +84,7 @@ impl Services {
             Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
             Tab::Usage => self.usage.rows(view),
+            Tab::Pools => view.mirror.pools().iter().map(pools::row).collect(),
         };
         self.lists[self.tab as usize].passing(rows)
     }
@@ -101,6 +107,11 @@ impl Services {
     fn key_record<'a>(&mut self, view: &View<'a>) -> Option<(&'a ApplicationView, &'a KeyRecord)> {
         let key = self.selected_key(view).filter(|_| self.tab == Tab::Keys)?;
         keys(view).into_iter().find(|(_, k)| k.id.to_string() == key)
+    }
+
+    fn pool<'a>(&mut self, view: &View<'a>) -> Option<&'a PoolView> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Pools)?;
+        view.mirror.pools().iter().find(|pool| pool.record.name == key)
     }
 
     fn switch(service: &ServiceView, desk: &mut Desk<'_>) {
@@ -192,6 +203,15 @@ impl Services {
                 Some(a) => self.edit_application(a),
                 None => return false,
             },
+            (Tab::Pools, Action::New) => self.pool_form(),
+            (Tab::Pools, Action::Enter | Action::Edit) => match self.pool(&view) {
+                Some(pool) => self.edit_pool(pool),
+                None => return false,
+            },
+            (Tab::Pools, Action::Delete) => match self.pool(&view) {
+                Some(pool) if pool.record.place.is_some() => pools::remove(desk, pool),
+                _ => return false,
+            },
             (Tab::Keys, Action::Delete) => match self.key_record(&view) {
                 Some((a, k)) if k.is_live(view.now_ms) => revoke(desk, a, k),
                 _ => return false,
@@ -226,6 +246,14 @@ impl Services {
                 c("col.made", 10),
             ],
             Tab::Usage => self.usage.columns(view),
+            Tab::Pools => vec![
+                c("col.name", 0),
+                c("col.kind", 8),
+                c("col.cores", 6).right(),
+                c("col.memory", 8).right(),
+                c("col.used", 8).right(),
+                c("field.core_hour", 10).right().from(64),
+            ],
         }
     }
 
@@ -281,6 +309,12 @@ impl Services {
                     page.fact("id", key.id.to_string());
                 }
             }
+            Tab::Pools => {
+                page.text(view.t("services.pools_about"), Token::Muted).blank();
+                if let Some(pool) = self.pool(view) {
+                    pools::page(view, pool, &mut page);
+                }
+            }
             Tab::Usage => {
                 let selected = self.selected_key(view);
                 page = self.usage.page(view, selected.as_deref(), canvas);
@@ -330,6 +364,7 @@ impl Screen for Services {
             FormKind::Application => "services.application",
             FormKind::Key => "services.key",
             FormKind::Pay => "services.pay",
+            FormKind::Pool => "services.pool",
         });
         let tab = Some(TABS[self.tab as usize].1).filter(|_| self.tab != Tab::Services);
         tab.into_iter().chain(form).map(|k| view.t(k).to_owned()).collect()
@@ -386,6 +421,15 @@ impl Screen for Services {
                 if self.key_record(view).is_some_and(|(_, k)| k.is_live(view.now_ms)) {
                     offers.push(offer(Action::Delete, "services.revoke"));
                 }
+            }
+            Tab::Pools => {
+                if let Some(pool) = self.pool(view) {
+                    offers.push(offer(Action::Enter, "services.edit"));
+                    if pool.record.place.is_some() {
+                        offers.push(offer(Action::Delete, "services.delete"));
+                    }
+                }
+                offers.push(offer(Action::New, "services.pool"));
             }
             Tab::Usage => {
                 offers.push(offer(Action::Right, "services.period_next"));
@@ -498,6 +542,10 @@ impl Screen for Services {
                 desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(secret), scroll: 0 }));
             }
             (Errand::Act(Deed::Pay), Ok(_)) => self.form = None,
+            (Errand::Act(Deed::Pool), Ok(_)) => {
+                let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
+                self.lists[Tab::Pools as usize].select(name);
+            }
             (Errand::Act(Deed::Application), Ok(_)) => {
                 let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
                 self.lists[Tab::Applications as usize].select(name);

@@ -60,6 +60,7 @@ fn a_versions_history_is_what_jobs_and_the_audit_log_say_of_it() {
             context_tokens: 512,
             price: Price::default(),
             keep: None,
+            pool: None,
         },
     )
     .unwrap();

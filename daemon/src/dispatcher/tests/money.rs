@@ -38,7 +38,15 @@ impl Told {
 
 fn priced(name: &str, input: u64, cached: u64, output: u64) -> Request {
     let price = Price { input_micros: Some(input), cached_micros: Some(cached), output_micros: Some(output) };
-    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price, keep: None }
+    Request::Publish {
+        name: name.into(),
+        version: "starter".into(),
+        slots: 2,
+        context_tokens: 512,
+        price,
+        keep: None,
+        pool: None,
+    }
 }
 
 impl Desk {
@@ -47,7 +55,8 @@ impl Desk {
         let mut desk = Desk::furnished();
         desk.ask("", priced("desk", 150_000, 15_000, 600_000)).unwrap();
         desk.ask("", priced("chat", 1_000_001, 7, 3)).unwrap();
-        let make = Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new() };
+        let make =
+            Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new(), priority: None };
         desk.ask("", make).unwrap();
         desk
     }
@@ -334,8 +343,8 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     let mut desk = Desk::shop();
     let price = ComputePrice { core_hour_micros: Some(90_000), gpu_hour_micros: None };
     let before = desk.computed("owner").len();
-    desk.ask("", Request::SetPool { name: "local".into(), price }).unwrap();
-    let submit = Request::Submit { spec: train(), payer: Some("shop".into()) };
+    desk.ask("", Request::SetPool { name: "local".into(), price, place: None }).unwrap();
+    let submit = Request::Submit { spec: train(), payer: Some("shop".into()), pool: None };
     let Answer::Job(job) = desk.ask("", submit).unwrap() else { panic!("a job") };
     let job = job.record.id;
     // The first attempt dies, the second succeeds while the wall's clock is set back: its length is not the wall's.
@@ -354,7 +363,7 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     assert_eq!(desk.computed("owner").len(), before, "nobody else pays");
 
     // A cancelled attempt is charged, too.
-    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None }).unwrap() else {
+    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None, pool: None }).unwrap() else {
         panic!("a job")
     };
     desk.pass(5_000);
@@ -371,9 +380,9 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     desk.ask("", Request::SetLimits { application: "shop".into(), limits: Limits::default(), budget }).unwrap();
     let row = desk.row("desk", "");
     assert_eq!(desk.open(&row, (9, 9)).unwrap().code, FailureCode::BudgetSpent);
-    let refused = desk.ask("", Request::Submit { spec: train(), payer: Some("shop".into()) }).unwrap_err();
+    let refused = desk.ask("", Request::Submit { spec: train(), payer: Some("shop".into()), pool: None }).unwrap_err();
     assert_eq!((refused.code, refused.place.as_str()), (FailureCode::BudgetSpent, "payer"));
-    let nobody = desk.ask("", Request::Submit { spec: train(), payer: Some("nobody".into()) }).unwrap_err();
+    let nobody = desk.ask("", Request::Submit { spec: train(), payer: Some("nobody".into()), pool: None }).unwrap_err();
     assert_eq!(nobody.code, FailureCode::NotFound);
 }
 
@@ -381,7 +390,7 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
 fn a_serving_process_is_charged_for_the_time_that_it_answers() {
     let mut desk = Desk::shop();
     let price = ComputePrice { core_hour_micros: Some(90_000), gpu_hour_micros: None };
-    desk.ask("", Request::SetPool { name: "local".into(), price }).unwrap();
+    desk.ask("", Request::SetPool { name: "local".into(), price, place: None }).unwrap();
     let before = desk.computed("owner").len();
     desk.serving("", ServingFact::Ready { memory_bytes: 1 });
     let load = |active| ServingFact::Load { active, waiting: 0, memory_bytes: 1 };
@@ -405,7 +414,12 @@ fn a_service_in_use_stays_and_a_removed_one_keeps_its_name_in_the_ledger() {
     let mut desk = Desk::shop();
     let row = desk.row("desk", "");
     assert_eq!(desk.open(&row, (9, 9)), None);
-    let list = Request::SetApplication { name: "shop".into(), title: String::new(), services: vec!["desk".into()] };
+    let list = Request::SetApplication {
+        name: "shop".into(),
+        title: String::new(),
+        services: vec!["desk".into()],
+        priority: None,
+    };
     desk.ask("", list).unwrap();
     let delete = || Request::DeleteService { name: "desk".into() };
     let refused = desk.ask("", delete()).unwrap_err();
@@ -415,7 +429,8 @@ fn a_service_in_use_stays_and_a_removed_one_keeps_its_name_in_the_ledger() {
     }
     desk.close(row.id, Outcome::Complete, (9, 0, 2), 10);
     desk.ask("", Request::SetService { name: "desk".into(), wanted: false }).unwrap();
-    let all = Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new() };
+    let all =
+        Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new(), priority: None };
     desk.ask("", all).unwrap();
     desk.ask("", delete()).unwrap();
     assert_eq!(desk.ask("", delete()).unwrap_err().code, FailureCode::NotFound);

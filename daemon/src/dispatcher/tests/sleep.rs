@@ -10,7 +10,8 @@ impl Desk {
     fn keep(&mut self, slots: u32, keep: Keep) -> ServiceId {
         let price = Price::default();
         let (name, version) = ("base".into(), "starter".into());
-        let publish = Request::Publish { name, version, slots, context_tokens: 8192, price, keep: Some(keep) };
+        let publish =
+            Request::Publish { name, version, slots, context_tokens: 8192, price, keep: Some(keep), pool: None };
         self.ask("publish", publish).unwrap();
         self.serving("ready", ServingFact::Ready { memory_bytes: 300 << 20 });
         self.state().service("base").unwrap().id

@@ -256,6 +256,7 @@ impl Desk for Fake {
             next: None,
             total: Usage::default(),
             compute: None,
+            reserved: Default::default(),
         })
     }
 

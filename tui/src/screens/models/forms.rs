@@ -237,7 +237,7 @@ impl Models {
                 JobSpec::Register(RegisterSpec { run, step: form.number("step"), register })
             }
         };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
     }
 }
 

@@ -3,13 +3,14 @@
 
 use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
 use hone_protocol::form::FieldKind;
+use hone_protocol::pool::{LOCAL_POOL, Priority};
 use hone_protocol::request::Request;
 use hone_protocol::service::{Keep, Price};
 use hone_protocol::value::Pico;
 
 use super::super::models::as_name;
 use super::super::service_pages::MICROS;
-use super::super::tables::{application_names, service_names, version_names};
+use super::super::tables::{application_names, pool_names, service_names, version_names};
 use super::super::{Deed, Desk, Errand, View};
 use super::{FormKind, Services, Tab};
 use crate::widgets::form::{Form, FormField, Rule, Stride};
@@ -23,6 +24,7 @@ impl Services {
         let section = "services.publish";
         let money = FieldKind::Real { low: 0.0, high: 1e6 };
         let known = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.price);
+        let known_pool = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.pool.clone());
         let price = |micros: Option<u64>, default: &str| {
             micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
         };
@@ -67,6 +69,14 @@ impl Services {
                 )
             },
         ];
+        let pools = pool_names(view);
+        if pools.len() > 1 {
+            fields.push(
+                FormField::text("pool", section, "field.pool", "field.pool.about")
+                    .rule(Rule::OneOf)
+                    .filled(known_pool.unwrap_or_else(|| LOCAL_POOL.to_owned()), pools),
+            );
+        }
         if let Some(known) = known {
             fields[4].value = price(known.input_micros, "0");
             fields[5].value = price(known.output_micros, "0");
@@ -88,6 +98,11 @@ impl Services {
                 limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
                 limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
                 limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
+                FormField::text("priority", limits, "field.priority", "field.priority.about").of(
+                    FieldKind::Choice(&["low", "normal", "high"]),
+                    Stride::Add(1.0),
+                    "normal",
+                ),
                 FormField::text("budget", limits, "field.budget", "field.budget.about").of(
                     FieldKind::Choice(&["none", "monthly", "prepaid"]),
                     Stride::Add(1.0),
@@ -115,6 +130,7 @@ impl Services {
         if record.services != May::All {
             form.set("services", application.services.join(", "));
         }
+        form.set("priority", record.priority.unwrap_or_default().word());
         let limits = record.limits.unwrap_or_default();
         let each = [
             ("requests", limits.requests_per_minute),
@@ -196,6 +212,7 @@ impl Services {
                             "minutes" => Keep::Minutes(form.number("minutes").unwrap_or(5)),
                             _ => Keep::Ready,
                         }),
+                        pool: Some(text("pool")).filter(|pool| !pool.is_empty()),
                     },
                 );
             }
@@ -207,6 +224,7 @@ impl Services {
                         name: text("name"),
                         title: text("title"),
                         services: services.map(str::to_owned).collect(),
+                        priority: Priority::named(form.value("priority")),
                     },
                 );
                 // 0 is typed for no limit.
@@ -235,6 +253,7 @@ impl Services {
                 let request = Request::Pay { application: text("application"), amount, note: text("note") };
                 desk.ask(Errand::Act(Deed::Pay), request);
             }
+            FormKind::Pool => super::pools::submit(form, desk),
             FormKind::Key => {
                 let request =
                     Request::CreateKey { application: text("application"), label: text("label"), expires_at_ms: None };

@@ -1,12 +1,13 @@
-//! Pictures of usage, of a service's figures and of the payment form, at three sizes in both languages, empty ones too. Only tests
+//! Pictures of usage, of pools, of a service's figures and of the payment form, at three sizes in both languages, empty ones too. Only tests
 //! see this.
 
 use hone_protocol::application::{Budget, LedgerRow, Outcome, Usage};
 use hone_protocol::catalogue::Language;
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
-use hone_protocol::request::{Answer, Request};
+use hone_protocol::pool::{PoolPlace, Share, SlurmPlace};
+use hone_protocol::request::{Answer, Down, Request};
 use hone_protocol::service::Price;
-use hone_protocol::usage::{ComputeUsage, ServiceStats, Span, Stats, UsageLine, UsagePage};
+use hone_protocol::usage::{ComputeUsage, ReservedUsage, ServiceStats, Span, Stats, UsageLine, UsagePage};
 use hone_protocol::value::Pico;
 
 use super::super::bench::{Bench, SIZES, keep, word};
@@ -52,6 +53,7 @@ fn month(is_empty: bool) -> UsagePage {
         lines,
         next: None,
         total,
+        reserved: ReservedUsage { rows: 1, reserved_ms: 3_600_000, amount: Pico(1_200_000_000_000) },
         compute: Some(if is_empty { ComputeUsage::default() } else { compute }),
     }
 }
@@ -162,4 +164,78 @@ fn a_payment_is_asked_for_and_a_service_that_is_off_can_be_deleted() {
         bench.answer(id, Answer::Done);
         assert_eq!(bench.app.context(), crate::keymap::Context::Browse);
     }
+}
+
+/// A machine that is divided, and a cluster.
+fn divided() -> hone_protocol::event::Snapshot {
+    let mut facts = sample::filled();
+    let share = Share { cores: 4, memory_bytes: 6 << 30, gpus: vec!["0".into()] };
+    let slurm = SlurmPlace {
+        folder: "/shared/hone".into(),
+        programs: None,
+        partition: Some("main".into()),
+        account: None,
+        qos: None,
+        minutes: Some(240),
+        cores: 16,
+        memory_mib: None,
+        gres: Some("gpu:1".into()),
+        options: vec!["--constraint=avx512".into()],
+    };
+    let mut cluster = sample::pool("cluster", NOW_MS, Some(PoolPlace::Slurm(Box::new(slurm))));
+    (cluster.cores, cluster.memory_bytes) = (16, 0);
+    cluster.record.price.core_hour_micros = Some(30_000);
+    cluster.users = vec!["job_01 (train)".into()];
+    let mut night = sample::pool("night", NOW_MS, Some(PoolPlace::Share(share)));
+    (night.cores, night.memory_bytes, night.used_bytes) = (4, 6 << 30, 1 << 30);
+    facts.pools.extend([cluster, night]);
+    facts
+}
+
+#[test]
+fn pools_with_their_users_and_forms() {
+    for language in [Language::En, Language::Zh] {
+        for size in SIZES {
+            let name = |what: &str| format!("{what}_{}x{}_{}", size.0, size.1, word(language));
+            for (state, facts) in [("local", sample::filled()), ("filled", divided())] {
+                let mut bench = Bench::new(language, facts);
+                bench.picture(size);
+                bench.go(Area::Services);
+                bench.press(Action::PreviousTab);
+                bench.press(Action::PreviousTab);
+                if state == "filled" {
+                    bench.press(Action::Down);
+                }
+                keep(name(&format!("pools_{state}")), &bench.picture(size));
+                bench.press(Action::Enter);
+                keep(name(&format!("form_pool_{state}")), &bench.picture(size));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pool_is_made_changed_and_removed() {
+    let mut bench = Bench::new(Language::En, divided());
+    bench.picture((100, 30));
+    bench.go(Area::Services);
+    bench.press(Action::PreviousTab);
+    bench.press(Action::PreviousTab);
+    bench.press(Action::Down);
+    bench.press(Action::Enter);
+    bench.asks();
+    bench.press(Action::Run);
+    let asked = bench.asks().into_iter().find_map(|(id, request)| match request {
+        Request::SetPool { name, price, place } => Some((id, name, price, place)),
+        _ => None,
+    });
+    let (id, name, price, place) = asked.expect("the pool is asked for as it was");
+    let cluster = divided().pools.remove(1).record;
+    assert_eq!((name, price, place), (cluster.name, cluster.price, cluster.place));
+    let refused = hone_protocol::failure::Failure::field("minutes", "a job needs 3 minutes at least");
+    bench.app.update(Event::Down(1, Box::new(Down::Answer { id, answer: Err(refused) })), NOW_MS);
+    keep("form_pool_refused_100x30_en".into(), &bench.picture((100, 30)));
+    bench.press(Action::Out);
+    bench.press(Action::Delete);
+    keep("question_remove_pool_100x30_en".into(), &bench.picture((100, 30)));
 }

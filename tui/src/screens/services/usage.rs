@@ -210,6 +210,10 @@ impl UsagePane {
         if let (None, Some(compute)) = (application, held.compute) {
             page.fact(view.t("services.computing"), format!("{} {}", compute.amount.rounded(), held.currency));
         }
+        if application.is_none() && held.reserved.rows > 0 {
+            let amount = format!("{} {}", held.reserved.amount.rounded(), held.currency);
+            page.fact(view.t("services.reserved_time"), amount);
+        }
         days(view, held, application, canvas, &mut page);
         if let Some(application) = application {
             budget(view, application, &mut page);

@@ -3,13 +3,21 @@
 //! Slurm's words mean (the daemon's tests).
 
 use hone_tests::slurm::Cluster;
+use hone_tests::terminal::Terminal;
 use hone_tests::{Client, Daemon, train_spec, wait_until};
 use serde_json::{Value, json};
 
 const STEPS: u64 = 16;
 
+/// One thread: on a busy machine threads that wait for each other make a step many times longer.
+fn spec(steps: u64) -> Value {
+    let mut spec = train_spec(steps, Value::Null);
+    spec["train"]["params"]["threads"] = json!(1);
+    spec
+}
+
 fn submit(client: &mut Client, steps: u64, pool: Option<&str>) -> String {
-    let job = client.ask(json!({"submit": {"spec": train_spec(steps, Value::Null), "pool": pool}}));
+    let job = client.ask(json!({"submit": {"spec": spec(steps), "pool": pool}}));
     job["record"]["id"].as_str().unwrap().to_owned()
 }
 
@@ -84,7 +92,7 @@ fn a_run_in_slurm_is_the_run_of_this_machine_and_outlives_the_daemon() {
     assert_eq!(slurm_states(&told), ["PENDING", "RUNNING", "COMPLETED"]);
     let compute = &ended["record"]["compute"];
     let core_ms = compute["core_ms"].as_u64().unwrap();
-    assert!(core_ms > 0 && core_ms.is_multiple_of(2000), "seconds of two processors as Slurm counts: {compute}");
+    assert!(core_ms > 0 && core_ms.is_multiple_of(1000), "whole seconds, as Slurm counts: {compute}");
     // A unit for each core and second, in pico-units.
     assert_eq!(compute["amount"], json!((u128::from(core_ms / 1000) * 1_000_000_000_000).to_string()));
 
@@ -126,7 +134,7 @@ fn what_waits_or_is_refused_in_slurm_says_why() {
     let evaluate = json!({"evaluate": {"version": "starter", "suite": "none", "answer_tokens_max": 8, "rows_max": 1}});
     let refused = client.try_ask(json!({"submit": {"spec": evaluate, "pool": "cluster"}})).unwrap_err();
     assert_eq!(refused["place"], "pool", "{refused}");
-    let unknown = client.try_ask(json!({"submit": {"spec": train_spec(2, Value::Null), "pool": "moon"}})).unwrap_err();
+    let unknown = client.try_ask(json!({"submit": {"spec": spec(2), "pool": "moon"}})).unwrap_err();
     assert_eq!(unknown["code"], "not_found", "{unknown}");
 
     // A partition that is not there.
@@ -150,4 +158,36 @@ fn what_waits_or_is_refused_in_slurm_says_why() {
     client.ask(json!({"cancel": {"job": waiting}}));
     assert_eq!(client.finish(&waiting)["shown"], "cancelled");
     assert_eq!(cluster.queue().lines().count(), 1, "only the other's job is left");
+}
+
+#[test]
+fn a_run_is_sent_to_slurm_from_the_screen() {
+    let cluster = Cluster::start();
+    let daemon = Daemon::start_with(&[("SLURM_CONF", &cluster.conf())]);
+    let mut client = daemon.connect();
+    client.import_starter();
+    client.import_rows();
+    client.ask(cluster.pool("cluster"));
+    let mut terminal = Terminal::open(daemon.state(), "en", 200, 50);
+    terminal.wait_for("Home");
+    terminal.press("6");
+    wait_until("the form is open", || {
+        terminal.press("n");
+        std::thread::park_timeout(std::time::Duration::from_millis(200));
+        terminal.text().contains("Where, and who pays").then_some(())
+    });
+    // The last field that shows is the pool.
+    terminal.press("G\rcluster\r");
+    terminal.wait_for("cluster");
+    terminal.press("r");
+    let job = wait_until("the run is in Slurm", || {
+        let jobs = client.ask(json!({"jobs": {"count": 10}}));
+        let run = jobs.as_array()?.iter().find(|job| job["record"]["pool"] == "cluster")?.clone();
+        (run["slurm"]["state"] == "RUNNING").then(|| run["record"]["id"].as_str().unwrap_or_default().to_owned())
+    });
+    wait_for_steps(&mut client, &job, 1);
+    terminal.wait_for("on ");
+    client.ask(json!({"cancel": {"job": job}}));
+    assert_eq!(client.finish(&job)["shown"], "cancelled");
+    terminal.wait_for("cancelled");
 }

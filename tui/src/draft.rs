@@ -164,7 +164,7 @@ impl Default for Draft {
         let around = [("pool", "field.pool", "field.pool.about"), ("payer", "field.payer", "field.payer.about")];
         let around = around.map(|(key, label, about)| FormField {
             folded: true,
-            ..FormField::text(key, section(PartOfForm::Basics), label, about).rule(Rule::OneOfOrEmpty)
+            ..FormField::text(key, "form.around", label, about).rule(Rule::OneOfOrEmpty)
         });
         let mut draft = Draft {
             form: Form::new(fields.chain(around).collect()),

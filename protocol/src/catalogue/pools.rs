@@ -103,6 +103,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("run.slurm", "Slurm", "Slurm"),
     ("run.slurm_job", "job {number}: {state}", "作业 {number}：{state}"),
     ("run.slurm_node", "job {number}: {state} on {node}", "作业 {number}：{state}，节点 {node}"),
+    ("form.around", "5 Where, and who pays", "5 在哪里计算、由谁付费"),
     ("field.pool", "pool", "资源池"),
     (
         "field.pool.about",

@@ -132,14 +132,21 @@ impl PlaceArgs {
         })
     }
 
-    /// What a pool becomes; what is not typed stays.
-    fn changed(self, before: &PoolView) -> (ComputePrice, Option<PoolPlace>) {
+    /// What a pool becomes; what is not typed stays. What it cannot become the daemon says.
+    fn changed(self, before: &PoolView) -> Result<(ComputePrice, Option<PoolPlace>), Failure> {
         let was = before.record.price;
         let price = ComputePrice {
             core_hour_micros: self.core_hour.or(was.core_hour_micros),
             gpu_hour_micros: self.gpu_hour.or(was.gpu_hour_micros),
         };
+        let has_place = self.cores.is_some() || self.memory_mib.is_some() || self.gpus.is_some();
         let place = match before.record.place.clone() {
+            Some(PoolPlace::Share(_)) | None if self.slurm_folder.is_some() => Some(self.made()?),
+            None if has_place => Some(PoolPlace::Share(Share {
+                cores: self.cores.unwrap_or(before.cores),
+                memory_bytes: self.memory_mib.map_or(before.memory_bytes, |mib| mib << 20),
+                gpus: self.gpus.unwrap_or_default(),
+            })),
             None => None,
             Some(PoolPlace::Share(share)) => Some(PoolPlace::Share(Share {
                 cores: self.cores.unwrap_or(share.cores),
@@ -159,7 +166,7 @@ impl PlaceArgs {
                 options: self.options.unwrap_or(slurm.options),
             }))),
         };
-        (price, place)
+        Ok((price, place))
     }
 }
 
@@ -206,7 +213,7 @@ impl Set {
     fn run(self, context: &Context) -> Outcome {
         let mut link = context.link()?;
         let before = find(&mut link, &self.name)?;
-        let (price, place) = self.place.changed(&before);
+        let (price, place) = self.place.changed(&before)?;
         change(context, &mut link, self.name, price, place)
     }
 }
@@ -423,7 +430,7 @@ mod tests {
             gpu_hour: Some(2_000_000),
         };
         let before = pool("cluster", Some(50_000), 0, Some(slurm()));
-        let (price, place) = typed.changed(&before);
+        let (price, place) = typed.changed(&before).unwrap();
         assert_eq!((price.core_hour_micros, price.gpu_hour_micros), (Some(50_000), Some(2_000_000)));
         let Some(PoolPlace::Slurm(place)) = place else { panic!("it is a Slurm pool") };
         assert_eq!((place.cores, place.qos.as_deref(), place.minutes), (8, Some("night"), Some(240)));

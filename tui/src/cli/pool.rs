@@ -301,7 +301,7 @@ fn table(language: Language, pools: &[PoolView], currency: &str) -> Table {
     let keys = [
         "cli.col.pool",
         "cli.col.kind",
-        "cli.col.cores",
+        "cli.col.pool_cores",
         "cli.col.memory",
         "cli.col.pool_used",
         "cli.col.pool_users",
@@ -337,7 +337,7 @@ fn details(language: Language, pool: &PoolView) -> String {
     let mut pairs = vec![
         ("cli.col.pool", pool.record.name.clone()),
         ("cli.col.kind", pool.kind().to_owned()),
-        ("cli.col.cores", pool.cores.to_string()),
+        ("cli.col.pool_cores", pool.cores.to_string()),
         ("cli.col.memory", memory(pool)),
         ("cli.col.core_hour", print::micros(price.core_hour_micros)),
         ("cli.col.gpu_hour", print::micros(price.gpu_hour_micros)),

@@ -130,6 +130,7 @@ fn a_service_gets_as_many_slots_as_the_pool_bears() {
             context_tokens,
             price: Price::default(),
             keep: None,
+            pool: None,
         };
         match desk.ask("publish", publish).unwrap() {
             Answer::Service(view) => view.record.slots,

@@ -118,8 +118,10 @@ fn a_run_in_slurm_is_the_run_of_this_machine_and_outlives_the_daemon() {
     client.ask(json!({"cancel": {"job": third}}));
     assert_eq!(client.finish(&third)["shown"], "cancelled");
     assert_eq!(cluster.queue(), "");
-    let left: Vec<_> = std::fs::read_dir(cluster.shared()).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left, ["hone-models"], "folders of attempts go with them");
+    wait_until("folders of attempts go with them", || {
+        let left = std::fs::read_dir(cluster.shared()).unwrap().flatten().map(|entry| entry.file_name());
+        (left.collect::<Vec<_>>() == ["hone-models"]).then_some(())
+    });
     client.ask(json!({"remove_pool": {"name": "cluster"}}));
 }
 

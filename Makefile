@@ -60,6 +60,7 @@ docs: build ## writes the generated lists of docs/
 prove: build assets bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
 	python3 tests/prove/resume.py $(BIN)
+	python3 tests/prove/money.py
 	python3 tests/prove/disk.py $(BIN)
 	python3 tests/prove/hub.py $(BIN) $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -7,6 +7,8 @@ use hone_protocol::id::Id;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::machine;
+
 /// Unix milliseconds, UTC.
 pub fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
@@ -17,14 +19,16 @@ pub fn now_ms() -> i64 {
 pub struct Moment {
     /// Unix milliseconds.
     pub wall_ms: i64,
-    /// Milliseconds since this process first asked.
+    /// Milliseconds since the machine was booted.
     pub steady_ms: i64,
 }
 
 /// Now.
 pub fn moment() -> Moment {
-    static FIRST: OnceLock<Instant> = OnceLock::new();
-    let steady_ms = FIRST.get_or_init(Instant::now).elapsed().as_millis() as i64;
+    // The first look says how long the machine runs, so that a later process goes on with the same count.
+    static FIRST: OnceLock<(i64, Instant)> = OnceLock::new();
+    let (up_ms, first) = FIRST.get_or_init(|| (machine::up_ms(), Instant::now()));
+    let steady_ms = up_ms + first.elapsed().as_millis() as i64;
     Moment { wall_ms: now_ms(), steady_ms }
 }
 

@@ -1,13 +1,12 @@
-//! Invoices and bills: what an application used in a month, read out of the sums. Amounts are exact; each line is rounded once.
+//! Invoices: what an application used in a month, read out of the sums. Amounts are exact; each line is rounded once.
 //! Never here: a price.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use hone_protocol::application::{BillLine, Usage};
+use hone_protocol::application::Usage;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::ServiceId;
-use hone_protocol::request::Answer;
 use hone_protocol::service::Price;
 use hone_protocol::usage::{ComputeLine, ComputePrice, ComputeUsage, Invoice, TokenLine};
 use hone_protocol::value::Pico;
@@ -110,28 +109,4 @@ fn compute_line(((kind, prices), line): ((String, [Option<u64>; 2]), Spread<Comp
         rounded: line.sums.amount.rounded(),
         usage: line.sums,
     }
-}
-
-/// The bill of a month: tokens by day and service.
-pub(crate) fn bill(store: &Store, state: &State, name: &str, text: &str) -> Result<Answer, Failure> {
-    let (_, first, last) = month(state, text)?;
-    let application = state.application(name)?;
-    let (mut days, mut total) = (BTreeMap::<(String, ServiceId), Usage>::new(), Usage::default());
-    let (begin, end) = range(application, &first, &last);
-    store.visit(Table::Sums, (&begin, &end), false, |key, value| {
-        let usage: Usage = codec::read(Table::Sums, key, value)?;
-        if let Some(DayKey { day, service, .. }) = DayKey::read(key) {
-            days.entry((day, service)).or_default().merge(&usage);
-            total.merge(&usage);
-        }
-        Ok::<_, Failure>(ControlFlow::Continue(()))
-    })?;
-    let line = |((day, service), usage): ((String, ServiceId), Usage)| BillLine {
-        day,
-        service: state.service_name(service),
-        rounded: usage.amount.rounded(),
-        usage,
-    };
-    let lines = days.into_iter().map(line).collect();
-    Ok(Answer::Bill { lines, total, rounded: total.amount.rounded(), currency: state.fixed.currency.clone() })
 }

@@ -22,8 +22,9 @@ use crate::jobs::kept;
 use crate::perform::Performer;
 use crate::socket::connection::Room;
 use crate::socket::readers::Readers;
-use crate::state::{Fixed, State};
+use crate::state::{Fixed, HookKey, State};
 use crate::store::{Store, Table, Writes};
+use crate::workers::hooks::Messenger;
 use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
@@ -109,6 +110,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     sweep_unfinished(&places.models);
     let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
+    let hook_key = state.fixed.hook_key.clone();
     archive::sweep(&places.files(), &state);
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
@@ -131,6 +133,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let performer = Performer {
         runtime: tokio::runtime::Handle::current(),
         keeper,
+        messenger: Messenger::new(spawner.clone(), places.clone(), events.clone(), hook_key),
         store: store.clone(),
         events: events.clone(),
         exit,
@@ -223,7 +226,30 @@ fn fixed(store: &Store, options: &Options) -> anyhow::Result<Fixed> {
     let pool = if options.pool_memory_bytes > 0 { options.pool_memory_bytes } else { available / 5 * 4 };
     let cores = if options.cores > 0 { options.cores } else { machine::cores() };
     // Milliseconds differ from start to start as long as starts take longer than one.
-    Ok(Fixed { epoch: clock::now_ms().cast_unsigned(), currency, zone, cores, pool_memory_bytes: pool })
+    let (boot, hook_key) = (machine::boot(), hook_key(&options.places.state)?);
+    Ok(Fixed { epoch: clock::now_ms().cast_unsigned(), boot, currency, zone, cores, pool_memory_bytes: pool, hook_key })
+}
+
+/// The bytes that secrets of hooks are made of; made with the first start.
+fn hook_key(state: &Path) -> anyhow::Result<HookKey> {
+    let path = state.join(paths::HOOK_KEY);
+    if let Ok(bytes) = std::fs::read(&path) {
+        let bytes = <[u8; 32]>::try_from(bytes.as_slice());
+        return bytes.map(HookKey).map_err(|_| {
+            anyhow::anyhow!("{} has not 32 bytes; remove it, and give receivers of hooks new secrets", path.display())
+        });
+    }
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("the system gave no random bytes: {e}"))?;
+    // Under another name first: a half-written key would be taken for damage.
+    let partial = path.with_extension("tmp");
+    let _ = std::fs::remove_file(&partial);
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
+    let written = open.and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
+    written
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(HookKey(bytes))
 }
 
 fn notes(state: &Path) -> Vec<String> {
@@ -261,6 +287,9 @@ async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
 async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>) {
     loop {
         events.post(Event::EmptyTrash).await;
+        if let Some(bytes) = machine::disk_free_bytes(&places.state) {
+            events.post(Event::DiskFree(bytes)).await;
+        }
         let (places, state) = (places.clone(), hub.state());
         // What is not removed today is tomorrow.
         let _ = tokio::task::spawn_blocking(move || kept::sweep(&places, &state, clock::now_ms())).await;

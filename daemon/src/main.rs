@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use honed::config::{Options, Places};
 use honed::lifecycle::{EXIT_IN_USE, StartError};
-use honed::{data, fetch, lifecycle, sandbox};
+use honed::{data, fetch, hook, lifecycle, sandbox};
 
 const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
 
@@ -25,6 +25,8 @@ fn main() -> ExitCode {
     match args.next().as_deref() {
         Some("data") => data::run(),
         Some("fetch") => fetch::run(),
+        Some("hook-run") => hook::run(false),
+        Some("hook-post") => hook::run(true),
         // Paths are bytes, not text.
         Some("child") => sandbox::run(std::env::args_os().skip(2)),
         Some("run") | None => daemon(args),

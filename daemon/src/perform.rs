@@ -15,6 +15,7 @@ use crate::dispatcher::{Events, Perform};
 use crate::jobs::attempt::{self, Context, job_folder};
 use crate::jobs::kept;
 use crate::store::Store;
+use crate::workers::hooks::Messenger;
 use crate::workers::serving::Keeper;
 
 /// Carries out effects.
@@ -23,6 +24,8 @@ pub(crate) struct Performer {
     pub runtime: Handle,
     /// Keeps serving processes, and holds what attempts share with them.
     pub keeper: Keeper,
+    /// Tells hooks.
+    pub messenger: Messenger,
     /// For what earlier attempts stored.
     pub store: Arc<Store>,
     /// Takes delayed events.
@@ -77,6 +80,7 @@ impl Perform for Performer {
                 let _inside = self.runtime.enter();
                 self.keeper.add_adapter(base, adapter);
             }
+            Effect::DropAdapter { base, adapter } => self.keeper.drop_adapter(base, adapter),
             Effect::StopServing(base) => self.keeper.table.stop(base),
             Effect::RetryServing { base, generation, after_ms } => {
                 let events = self.events.clone();
@@ -91,6 +95,21 @@ impl Perform for Performer {
                 self.runtime.spawn(async move {
                     tokio::time::sleep(Duration::from_millis(after_ms)).await;
                     events.post(Event::LookIdle { service }).await;
+                });
+            }
+            Effect::LookRetired { after_ms } => {
+                let events = self.events.clone();
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    events.post(Event::LookRetired).await;
+                });
+            }
+            Effect::Deliver(delivering) => drop(self.runtime.spawn(self.messenger.clone().deliver(*delivering))),
+            Effect::RetryDelivery { hook, alert, after_ms } => {
+                let events = self.events.clone();
+                self.runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                    events.post(Event::RetryDelivery { hook, alert }).await;
                 });
             }
             Effect::CleanJob { job, keep_result } => {

@@ -12,13 +12,14 @@ use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, 
 use hone_protocol::batch::FileRecord;
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
-use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
+use hone_protocol::event::{Machine, SNAPSHOT_ALERTS_MAX, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::hook::{AlertRecord, HookRecord};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
-use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView};
+use hone_protocol::service::{Moving, ServiceRecord, ServiceState, ServiceView};
 use hone_protocol::train::TrainPlan;
 use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
 use hone_protocol::value::Pico;
@@ -26,6 +27,7 @@ use hone_protocol::value::Pico;
 use crate::counts::Counts;
 use crate::dispatcher::LOCAL_POOL;
 use crate::judged;
+use crate::secret;
 use crate::store::{Store, StoreError, Table, codec};
 use crate::sums::application_of;
 
@@ -40,6 +42,8 @@ pub const OWNER: &str = "owner";
 pub struct Fixed {
     /// Differs from start to start.
     pub epoch: u64,
+    /// Differs from boot to boot of the machine; 0 when the system does not tell.
+    pub boot: u64,
     /// The store's currency.
     pub currency: String,
     /// The store's billing zone.
@@ -48,6 +52,25 @@ pub struct Fixed {
     pub cores: u32,
     /// Memory of the pool in bytes.
     pub pool_memory_bytes: u64,
+    /// What secrets of hooks are made of.
+    pub hook_key: HookKey,
+}
+
+/// The bytes that secrets of hooks are made of. They lie in a file of their own beside the store, and in no copy of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookKey(pub [u8; 32]);
+
+impl std::fmt::Debug for HookKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HookKey")
+    }
+}
+
+impl HookKey {
+    /// What bodies of a hook are signed with.
+    pub fn secret_of(&self, hook: HookId) -> String {
+        format!("hone_hook_{}", secret::hmac_hex(&self.0, hook.bytes()))
+    }
 }
 
 /// A running attempt: a fact of memory.
@@ -160,6 +183,8 @@ pub struct State {
     pub services: Map<ServiceId, Arc<ServiceRecord>>,
     /// Serving processes by base version.
     pub serving: Map<VersionId, Serving>,
+    /// Services that follow an alias and do not serve its version yet.
+    pub moving: Map<ServiceId, Moving>,
     /// Wanted services that are not loaded until they are asked.
     pub asleep: Arc<BTreeSet<ServiceId>>,
     /// Requests closed since the daemon started.
@@ -182,6 +207,10 @@ pub struct State {
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
     pub open_rows: Map<LedgerId, LedgerRow>,
+    /// Hooks.
+    pub hooks: Map<HookId, Arc<HookRecord>>,
+    /// The newest alerts.
+    pub alerts: Map<AlertId, Arc<AlertRecord>>,
     /// Files that applications uploaded.
     pub files: Map<FileId, Arc<FileRecord>>,
     /// The machine.
@@ -246,6 +275,7 @@ impl State {
             evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
             services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,
             serving: Map::default(),
+            moving: Map::default(),
             asleep: Arc::default(),
             service_requests: Map::default(),
             applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
@@ -257,6 +287,8 @@ impl State {
             counts: Map::default(),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
+            hooks: load(store, Table::Hooks, |r: &HookRecord| r.id)?,
+            alerts: load(store, Table::Alerts, |r: &AlertRecord| r.id)?,
             files: load(store, Table::Files, |r: &FileRecord| r.id)?,
             machine: Arc::default(),
             http: Arc::default(),
@@ -562,6 +594,7 @@ impl State {
             requests: self.service_requests.get(&id).copied().unwrap_or(0),
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
             is_encoder: self.is_encoder(record.version),
+            moving: self.moving.get(&id).cloned(),
         })
     }
 
@@ -609,6 +642,8 @@ impl State {
             http: (*self.http).clone(),
             currency: self.fixed.currency.clone(),
             pools: self.pools.values().map(|p| (**p).clone()).collect(),
+            hooks: self.hooks.values().map(|h| (**h).clone()).collect(),
+            alerts: self.alerts.values().rev().take(SNAPSHOT_ALERTS_MAX).map(|a| (**a).clone()).collect(),
         }
     }
 }

@@ -260,19 +260,6 @@ impl Usage {
     }
 }
 
-/// One line of a bill: one service on one day.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BillLine {
-    /// Billing day.
-    pub day: String,
-    /// Name of the service.
-    pub service: String,
-    /// The sums.
-    pub usage: Usage,
-    /// The amount rounded once, in units.
-    pub rounded: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ mod area;
 mod batches;
 mod cli;
 mod convert;
+mod gates;
 mod help;
 mod money;
 mod playground;
@@ -42,6 +43,7 @@ pub const TABLES: &[&[Message]] = &[
     batches::MESSAGES,
     cli::MESSAGES,
     convert::MESSAGES,
+    gates::MESSAGES,
     help::MESSAGES,
     playground::MESSAGES,
     money::MESSAGES,

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::application::ApplicationView;
 use crate::dataset::DatasetView;
 use crate::evaluation::{EvaluationRecord, SuiteRecord};
-use crate::id::ServiceId;
+use crate::hook::{AlertRecord, HookRecord};
+use crate::id::{HookId, ServiceId};
 use crate::job::JobView;
 use crate::model::ModelView;
 use crate::service::ServiceView;
@@ -13,6 +14,8 @@ use crate::usage::PoolRecord;
 
 /// Jobs in a snapshot; older ones are asked for.
 pub const SNAPSHOT_JOBS_MAX: usize = 500;
+/// Alerts in a snapshot; older ones are asked for.
+pub const SNAPSHOT_ALERTS_MAX: usize = 20;
 
 /// Everything a mirror needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +50,10 @@ pub struct Snapshot {
     pub currency: String,
     /// All pools with their prices.
     pub pools: Vec<PoolRecord>,
+    /// All hooks.
+    pub hooks: Vec<HookRecord>,
+    /// The newest alerts, newest first.
+    pub alerts: Vec<AlertRecord>,
 }
 
 /// A fact that changed.
@@ -82,6 +89,12 @@ pub enum Change {
     Suite(SuiteRecord),
     /// An evaluation.
     Evaluation(EvaluationRecord),
+    /// A hook.
+    Hook(HookRecord),
+    /// A hook that was removed.
+    HookGone(HookId),
+    /// An alert.
+    Alert(AlertRecord),
     /// The machine, at most once a second and only while somebody watches.
     Machine(Machine),
 }

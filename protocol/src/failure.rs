@@ -96,6 +96,8 @@ closed_list! {
         BudgetSpent,
         /// The model's answer is not of the format that was asked for.
         FormatNotKept,
+        /// The gate of an alias does not hold for a version.
+        GateClosed,
     }
 }
 
@@ -116,7 +118,7 @@ impl FailureCode {
             Unauthenticated => 401,
             Forbidden => 403,
             NotFound | FileUnreadable => 404,
-            NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint => 409,
+            NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint | GateClosed => 409,
             Overloaded | LimitReached | BudgetSpent => 429,
             Unsupported => 501,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
@@ -131,7 +133,7 @@ impl FailureCode {
         match self {
             InvalidRequest | InvalidField | BadFrame => 2,
             NotFound | FileUnreadable => 3,
-            NameTaken | IdempotencyConflict | InUse | WrongState => 4,
+            NameTaken | IdempotencyConflict | InUse | WrongState | GateClosed => 4,
             BadFile | BadCheckpoint | HashMismatch | NoRows | TemplateFailed | UnsupportedArchitecture => 5,
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
             Unauthenticated | Forbidden => 7,

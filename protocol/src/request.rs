@@ -3,22 +3,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
+use crate::application::{ApplicationView, BudgetKind, LedgerRow, Limits, Payment};
 use crate::batch::BatchRow;
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
+use crate::declared::Declared;
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
 use crate::event::{Event, Machine, Snapshot};
 use crate::failure::Failure;
+use crate::gate::GateReport;
 use crate::generate::{Format, TokenChance};
+use crate::hook::{AlertKind, AlertRecord, HookRecord, HookTarget};
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::{JobEvent, JobSpec, JobView};
 use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
-use crate::model::{HistoryEntry, ModelView, TrashItem};
+use crate::model::{AliasMove, HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteKind, NoteRecord};
 use crate::service::{Keep, Price, ServiceView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
 use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
-use crate::value::{Json, Pico};
+use crate::value::{Hash, Json, Pico};
 use crate::worker::Sampling;
 
 /// From client to daemon.
@@ -121,9 +124,43 @@ pub enum Request {
         alias: String,
         /// `name@number`.
         version: String,
+        /// Why the alias may move although its gate does not hold; none to let the gate decide.
+        past_gate: Option<String>,
     },
     /// Take an alias away.
     RemoveAlias {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Point an alias back at the version that it pointed at before. No gate is asked.
+    RollBack {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Say what must be measured before an alias moves.
+    SetGate {
+        /// Name of the model.
+        model: String,
+        /// The alias; it need not be there yet.
+        alias: String,
+        /// The gate: see [`crate::gate`]; none to let everything through.
+        gate: Option<String>,
+    },
+    /// Whether the gate of an alias lets a version through. Moves nothing.
+    CheckGate {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// `name@number`.
+        version: String,
+    },
+    /// The moves of an alias, newest first, up to [`ROWS_MAX`].
+    Moves {
         /// Name of the model.
         model: String,
         /// The alias.
@@ -378,13 +415,6 @@ pub enum Request {
         /// At most this many, up to [`ROWS_MAX`].
         count: u32,
     },
-    /// The bill of a month.
-    Bill {
-        /// Name of the application.
-        application: String,
-        /// `YYYY-MM`; empty for this month.
-        month: String,
-    },
     /// Remove a service for good. Refused while it is on or an application lists it; the ledger keeps its name.
     DeleteService {
         /// Its name.
@@ -412,6 +442,47 @@ pub enum Request {
         name: String,
         /// The price from now on.
         price: ComputePrice,
+    },
+
+    // -- hooks
+    /// All hooks.
+    Hooks,
+    /// Make a hook, or change it. The answer shows the secret of a new webhook, once.
+    SetHook {
+        /// Its name.
+        name: String,
+        /// Of what it is told.
+        on: Vec<AlertKind>,
+        /// How.
+        target: HookTarget,
+        /// How long a try may take, in milliseconds; 0 for the default.
+        timeout_ms: u32,
+    },
+    /// Remove a hook, and what waits for it.
+    RemoveHook {
+        /// Its name.
+        name: String,
+    },
+    /// Send a hook an alert that means nothing.
+    TestHook {
+        /// Its name.
+        name: String,
+    },
+    /// What was worth an alert, newest first.
+    Alerts {
+        /// At most this many.
+        count: u32,
+    },
+
+    // -- declared files
+    /// Everything that a file can declare, as it is.
+    Declared,
+    /// Carry out all changes or none. Refused when what can be declared is no more as it was.
+    Apply {
+        /// The stamp that `declared` answered, which the changes were made for.
+        made_for: Hash,
+        /// Up to [`CHANGES_MAX`](crate::declared::CHANGES_MAX) wishes for pools, gates, aliases, services, applications and hooks.
+        changes: Vec<Request>,
     },
 
     // -- evaluation
@@ -514,6 +585,8 @@ impl Request {
                 | Audit { .. }
                 | Models
                 | TrashList
+                | CheckGate { .. }
+                | Moves { .. }
                 | History { .. }
                 | Datasets
                 | Rows { .. }
@@ -531,11 +604,13 @@ impl Request {
                 | Applications
                 | Payments { .. }
                 | Ledger { .. }
-                | Bill { .. }
                 | Usage(_)
                 | Invoice { .. }
                 | Stats { .. }
                 | Pools
+                | Hooks
+                | Declared
+                | Alerts { .. }
                 | Evaluations
                 | EvaluationRows { .. }
                 | CountTokens { .. }
@@ -560,6 +635,10 @@ pub enum Answer {
     Models(Vec<ModelView>),
     /// To `history`.
     History(Vec<HistoryEntry>),
+    /// To `check_gate`.
+    Gate(Box<GateReport>),
+    /// To `moves`.
+    Moves(Vec<AliasMove>),
     /// To `trash_list`, the oldest first.
     Trash(Vec<TrashItem>),
     /// To `datasets`.
@@ -613,17 +692,6 @@ pub enum Answer {
     },
     /// To `ledger`.
     Ledger(Vec<LedgerRow>),
-    /// To `bill`.
-    Bill {
-        /// Lines by day and service.
-        lines: Vec<BillLine>,
-        /// Their sum.
-        total: Usage,
-        /// The sum rounded once, in units.
-        rounded: String,
-        /// The currency.
-        currency: String,
-    },
     /// To `usage`.
     Usage(UsagePage),
     /// To `invoice`.
@@ -632,6 +700,31 @@ pub enum Answer {
     Stats(Stats),
     /// To `pools`.
     Pools(Vec<PoolRecord>),
+    /// To `hooks`.
+    Hooks(Vec<HookRecord>),
+    /// To `set_hook`.
+    Hook {
+        /// The hook.
+        hook: Box<HookRecord>,
+        /// What bodies are signed with; only for a new webhook. Shown once.
+        secret: Option<String>,
+    },
+    /// To `test_hook`.
+    Alert(AlertRecord),
+    /// To `alerts`.
+    Alerts(Vec<AlertRecord>),
+    /// To `declared`.
+    Declared {
+        /// Everything.
+        declared: Box<Declared>,
+        /// Differs when anything of it does.
+        stamp: Hash,
+    },
+    /// To `apply`.
+    Applied {
+        /// What bodies of new webhooks are signed with, by hook. Shown once.
+        secrets: Vec<(String, String)>,
+    },
     /// To `create_suite`.
     Suite(SuiteRecord),
     /// To `evaluations`.

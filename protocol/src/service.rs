@@ -26,6 +26,8 @@ pub struct ServiceRecord {
     pub wanted: bool,
     /// How long it stays loaded while nobody asks; `Keep::Ready` when nothing was said.
     pub keep: Option<Keep>,
+    /// The alias of the version's model that it follows; none when it was published by number.
+    pub follows: Option<String>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
@@ -83,6 +85,17 @@ pub enum ServiceState {
     },
 }
 
+/// What a service that follows an alias is on its way to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The version.
+    pub version: VersionId,
+    /// `name@number` of it.
+    pub version_reference: String,
+    /// Why it cannot be loaded; the version before answers meanwhile.
+    pub failure: Option<Failure>,
+}
+
 /// A service as lists show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
@@ -104,4 +117,6 @@ pub struct ServiceView {
     pub memory_bytes: u64,
     /// Whether its model is an encoder: it makes embeddings and nothing else.
     pub is_encoder: bool,
+    /// The version that is to take over, while it does not answer yet.
+    pub moving: Option<Moving>,
 }

@@ -11,6 +11,7 @@ use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, S
 use crate::embed::EmbedTask;
 use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
+use crate::hook::{HookOutcome, HookTask};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
 use crate::value::{Bytes, Hash, Metric};
@@ -54,6 +55,11 @@ pub enum ToWorker {
         adapter: u32,
         /// Absolute path of the adapter's GGUF.
         path: String,
+    },
+    /// To a server: an adapter is used no more. It goes when its last request has ended. No answer.
+    DropAdapter {
+        /// Its number.
+        adapter: u32,
     },
     /// To a server: answer. Answers: `Began`, `Piece`…, `Ended`; or `Refused`.
     Generate(GenerateTask),
@@ -108,6 +114,8 @@ pub enum ToWorker {
     SaveCheckpoint(CheckpointTask),
     /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
     FromFolder(FolderTask),
+    /// `honed hook-run`, `honed hook-post`: tell of an alert. Answer: `Hooked`.
+    Hook(Box<HookTask>),
 }
 
 /// A checkpoint that becomes a GGUF file.
@@ -499,6 +507,8 @@ pub enum FromWorker {
     },
     /// The task failed; the child ends.
     Failed(Failure),
+    /// To `Hook`.
+    Hooked(HookOutcome),
 }
 
 /// What came from a hub.

@@ -12,7 +12,9 @@ mod convert;
 mod csv;
 mod daemon;
 mod dataset;
+mod declared;
 mod evaluation;
+pub(crate) mod hook;
 mod howto;
 mod import;
 mod init;
@@ -21,6 +23,7 @@ mod job;
 mod key;
 mod model;
 mod pool;
+mod promotion;
 mod pull;
 mod register;
 mod run_file;
@@ -126,9 +129,12 @@ enum Noun {
     Key(key::KeyVerb),
     Usage(usage::UsageVerb),
     Ledger(application::Ledger),
-    Bill(application::Bill),
     #[command(subcommand)]
     Pool(pool::Verb),
+    #[command(subcommand)]
+    Hook(hook::Verb),
+    Apply(declared::Apply),
+    Export(declared::Export),
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
@@ -184,8 +190,10 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Key(verb) => verb.run(&context),
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
-        Noun::Bill(verb) => verb.run(&context),
         Noun::Pool(verb) => verb.run(&context),
+        Noun::Hook(verb) => verb.run(&context),
+        Noun::Apply(verb) => verb.run(&context),
+        Noun::Export(verb) => verb.run(&context),
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),

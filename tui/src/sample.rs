@@ -8,8 +8,10 @@ use hone_protocol::dataset::{
 use hone_protocol::evaluation::{EvaluationRecord, Scorer, SuiteRecord};
 use hone_protocol::event::{Machine, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::hook::{AlertKind, AlertRecord, HookRecord, HookTarget, HookTry};
 use hone_protocol::id::{
-    ApplicationId, DatasetId, DatasetVersionId, EvaluationId, JobId, KeyId, ModelId, ServiceId, SuiteId, VersionId,
+    AlertId, ApplicationId, DatasetId, DatasetVersionId, EvaluationId, HookId, JobId, KeyId, ModelId, ServiceId,
+    SuiteId, VersionId,
 };
 use hone_protocol::job::{Checkpoint, JobRecord, JobResult, JobSpec, JobState, JobView, Progress, ShownState};
 use hone_protocol::model::{
@@ -57,7 +59,78 @@ pub(crate) fn empty() -> Snapshot {
             changed_at_ms: 0,
             changed_by: String::new(),
         }],
+        hooks: Vec::new(),
+        alerts: Vec::new(),
     }
+}
+
+/// An address that is told, and a command whose last try failed.
+pub(crate) fn hooks() -> Vec<HookRecord> {
+    let ops = HookRecord {
+        id: HookId::from_bytes([90; 16]),
+        name: "ops".into(),
+        on: vec![AlertKind::JobFailed, AlertKind::ServiceDown],
+        target: HookTarget::Webhook("https://ops.example/hone".into()),
+        timeout_ms: 30_000,
+        created_at_ms: NOW_MS - 90 * MINUTE_MS,
+        created_by: "lin".into(),
+        last: Some(HookTry {
+            alert: AlertId::from_bytes([91; 16]),
+            at_ms: NOW_MS - 12 * MINUTE_MS,
+            number: 1,
+            ok: true,
+            status: Some(204),
+            words: String::new(),
+            ms: 84,
+        }),
+        delivered: 7,
+        given_up: 0,
+        dropped: 0,
+        waiting: 0,
+    };
+    let tried = HookTry {
+        alert: AlertId::from_bytes([92; 16]),
+        at_ms: NOW_MS - 2 * MINUTE_MS,
+        number: 3,
+        ok: false,
+        status: Some(1),
+        words: "logger: no socket".into(),
+        ms: 9,
+    };
+    let log = HookRecord {
+        id: HookId::from_bytes([93; 16]),
+        name: "log".into(),
+        on: vec![AlertKind::JobSucceeded, AlertKind::BudgetCrossed],
+        target: HookTarget::Command(vec!["/usr/bin/logger".into(), "-t".into(), "hone".into()]),
+        last: Some(tried),
+        delivered: 2,
+        given_up: 1,
+        waiting: 1,
+        ..ops.clone()
+    };
+    vec![ops, log]
+}
+
+/// What was worth an alert, newest first.
+pub(crate) fn alerts() -> Vec<AlertRecord> {
+    let alert = |id: u8, minutes: i64, kind, subject: &str, message: &str| AlertRecord {
+        id: AlertId::from_bytes([id; 16]),
+        kind,
+        at_ms: NOW_MS - minutes * MINUTE_MS,
+        subject: subject.into(),
+        message: message.into(),
+        facts: Vec::new(),
+    };
+    vec![
+        alert(
+            96,
+            2,
+            AlertKind::BudgetCrossed,
+            "web-shop",
+            "application web-shop used 80 % of its budget; 4.20 is left",
+        ),
+        alert(95, 12, AlertKind::ServiceDown, "desk", "service desk is down: the worker was ended by signal 9"),
+    ]
 }
 
 /// What inspection says of the starter.
@@ -133,6 +206,7 @@ pub(crate) fn model(id: u8, name: &str, title: &str, versions: Vec<VersionView>)
             title: title.into(),
             licence: "Apache-2.0".into(),
             aliases,
+            gates: None,
             created_at_ms: NOW_MS - 100 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -374,6 +448,7 @@ pub(crate) fn service() -> ServiceView {
             price: Price { input_micros: Some(500_000), cached_micros: None, output_micros: Some(1_500_000) },
             wanted: true,
             keep: None,
+            follows: None,
             created_at_ms: NOW_MS - 45 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -385,6 +460,7 @@ pub(crate) fn service() -> ServiceView {
         requests: 412,
         memory_bytes: 310 << 20,
         is_encoder: false,
+        moving: None,
     }
 }
 

@@ -73,6 +73,7 @@ impl Decider {
             job.ended_at_ms = Some(at_ms);
         });
         self.job_event(id, kind);
+        self.alert_end(id);
         let ended = self.state.jobs.get(&id).map(|j| &j.state);
         if !matches!(ended, Some(JobState::Failed(_))) {
             // A failed job keeps its folder: it may be resumed from its checkpoint.

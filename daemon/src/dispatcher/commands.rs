@@ -7,7 +7,6 @@ use hone_protocol::evaluation::{Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{DatasetVersionId, JobId};
 use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
-use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, Price, ServiceRecord};
@@ -41,7 +40,7 @@ pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
 }
 
 /// The word for the audit log, and what the request is about.
-fn words(state: &State, request: &Request) -> (&'static str, String) {
+pub(super) fn words(state: &State, request: &Request) -> (&'static str, String) {
     // What a movable name means at this moment.
     let exact = |version: &String| state.version(version).map_or(version.clone(), |v| state.version_reference(v.id));
     match request {
@@ -49,7 +48,20 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::Cancel { job } => ("cancel", job.to_string()),
         Request::Pause { job } => ("pause", job.to_string()),
         Request::Resume { job } => ("resume", job.to_string()),
-        Request::SetAlias { model, alias, version } => ("set_alias", format!("{model}:{alias} = {}", exact(version))),
+        Request::SetAlias { model, alias, version, past_gate: None } => {
+            ("set_alias", format!("{model}:{alias} = {}", exact(version)))
+        }
+        Request::SetAlias { model, alias, version, past_gate: Some(reason) } => {
+            ("pass_gate", format!("{model}:{alias} ({reason}) = {}", exact(version)))
+        }
+        Request::RollBack { model, alias } => {
+            let known = state.model(model).and_then(|m| m.aliases.iter().find(|known| known.name == *alias));
+            let to = known.and_then(|known| known.previous).map_or(String::new(), |id| state.version_reference(id));
+            ("roll_back", format!("{model}:{alias} = {to}"))
+        }
+        Request::SetGate { model, alias, gate } => {
+            ("set_gate", format!("{model}:{alias} {}", gate.as_deref().unwrap_or("none")))
+        }
         Request::RemoveAlias { model, alias } => ("remove_alias", format!("{model}:{alias}")),
         Request::Trash { version } => ("trash", version.clone()),
         Request::Restore { version } => ("restore", version.clone()),
@@ -66,6 +78,10 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::CreateKey { application, .. } => ("create_key", application.clone()),
         Request::RotateKey { key, .. } => ("rotate_key", key.to_string()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
+        Request::Apply { changes, .. } => ("apply", format!("{} changes", changes.len())),
+        Request::SetHook { name, .. } => ("set_hook", name.clone()),
+        Request::RemoveHook { name } => ("remove_hook", name.clone()),
+        Request::TestHook { name } => ("test_hook", name.clone()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
         Request::Judge { dataset, judgement } => ("judge", judgements::subject(dataset, judgement)),
         Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
@@ -95,9 +111,14 @@ impl Decider {
             self.effects.push(Effect::Reply(reply, answer));
             return;
         }
-        if once.is_some() && matches!(request, Request::CreateKey { .. } | Request::RotateKey { .. }) {
+        if once.is_some()
+            && matches!(
+                request,
+                Request::CreateKey { .. } | Request::RotateKey { .. } | Request::SetHook { .. } | Request::Apply { .. }
+            )
+        {
             // Remembering the answer would store the secret.
-            let message = "making a key cannot be repeated safely; leave out the idempotency id";
+            let message = "making a key or a hook cannot be repeated safely; leave out the idempotency id";
             self.effects.push(Effect::Reply(reply, Err(Failure::new(FailureCode::InvalidRequest, message).at("once"))));
             return;
         }
@@ -114,7 +135,7 @@ impl Decider {
         self.effects.push(Effect::Reply(reply, answer));
     }
 
-    fn wish_of(&mut self, person: &str, request: Request) -> Result<Answer, Failure> {
+    pub(super) fn wish_of(&mut self, person: &str, request: Request) -> Result<Answer, Failure> {
         if self.state.stopping && !matches!(request, Request::Shutdown) {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
@@ -123,8 +144,12 @@ impl Decider {
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
-            Request::SetAlias { model, alias, version } => self.set_alias(&model, &alias, &version),
-            Request::RemoveAlias { model, alias } => self.remove_alias(&model, &alias),
+            Request::SetAlias { model, alias, version, past_gate } => {
+                self.set_alias(person, &model, &alias, &version, past_gate.as_deref())
+            }
+            Request::RemoveAlias { model, alias } => self.remove_alias(person, &model, &alias),
+            Request::RollBack { model, alias } => self.roll_back(person, &model, &alias),
+            Request::SetGate { model, alias, gate } => self.set_gate(&model, &alias, gate.as_deref()),
             Request::Trash { version } => self.trash(&version),
             Request::Restore { version } => self.restore(&version),
             Request::Purge { versions } => self.purge(&versions),
@@ -142,6 +167,10 @@ impl Decider {
             }
             Request::RotateKey { key, overlap_ms } => self.rotate_key(key, overlap_ms),
             Request::RevokeKey { key } => self.revoke_key(key),
+            Request::Apply { made_for, changes } => self.apply(person, made_for, changes),
+            Request::SetHook { name, on, target, timeout_ms } => self.set_hook(person, &name, on, target, timeout_ms),
+            Request::RemoveHook { name } => self.remove_hook(&name),
+            Request::TestHook { name } => self.test_hook(person, &name),
             Request::CreateSuite { name, dataset, split, part, scorers } => {
                 let dataset = self.chats(&dataset)?;
                 let suite = SuiteRecord {
@@ -212,55 +241,6 @@ impl Decider {
         self.job_answer(id)
     }
 
-    fn set_alias(&mut self, model: &str, alias: &str, version: &str) -> Result<Answer, Failure> {
-        check_name("alias", alias)?;
-        let version = self.state.version(version)?.clone();
-        let model = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.clone();
-        if version.model != model.id {
-            let message = format!("the version belongs to another model than {}", model.name);
-            return Err(Failure::field("version", message));
-        }
-        self.point_alias(model.id, alias, version.id);
-        Ok(Answer::Done)
-    }
-
-    fn remove_alias(&mut self, model: &str, alias: &str) -> Result<Answer, Failure> {
-        let id = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.id;
-        let models = Arc::make_mut(&mut self.state.models);
-        let Some(record) = models.get_mut(&id).map(Arc::make_mut) else {
-            return Err(Failure::not_found("model", model));
-        };
-        let before = record.aliases.len();
-        record.aliases.retain(|known| known.name != alias);
-        if record.aliases.len() == before {
-            return Err(Failure::not_found("alias", &format!("{model}:{alias}")));
-        }
-        self.writes.put(Table::Models, *id.bytes(), codec::record(&*record));
-        self.dirty.insert(Subject::Model(id));
-        Ok(Answer::Done)
-    }
-
-    /// Points an alias at a version of the model.
-    pub(super) fn point_alias(
-        &mut self,
-        model: hone_protocol::id::ModelId,
-        alias: &str,
-        version: hone_protocol::id::VersionId,
-    ) {
-        let models = Arc::make_mut(&mut self.state.models);
-        let Some(record) = models.get_mut(&model).map(Arc::make_mut) else { return };
-        match record.aliases.iter_mut().find(|a| a.name == alias) {
-            Some(alias) if alias.version == version => {}
-            Some(alias) => {
-                alias.previous = Some(alias.version);
-                alias.version = version;
-            }
-            None => record.aliases.push(Alias { name: alias.to_owned(), version, previous: None }),
-        }
-        self.writes.put(Table::Models, *model.bytes(), codec::record(&*record));
-        self.dirty.insert(Subject::Model(model));
-    }
-
     /// Publishes a version, or moves a service to it.
     pub(super) fn publish(
         &mut self,
@@ -272,6 +252,7 @@ impl Decider {
         keep: Option<Keep>,
     ) -> Result<Answer, Failure> {
         check_name("service", name)?;
+        let follows = version.split_once(':').map(|(_, alias)| alias.to_owned());
         let version = self.state.version(version)?.clone();
         let base_id = self.state.base_of(&version);
         let base = self.state.versions.get(&base_id).cloned();
@@ -321,21 +302,26 @@ impl Decider {
             price,
             wanted: true,
             keep: keep.or(before.as_ref().and_then(|b| b.keep)),
+            follows,
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
         };
         let id = service.id;
+        self.forgive_loading(version.id);
+        self.put_service(service);
         if let Some(before) = before {
             self.touch_model_of(before.version);
+            if before.version != version.id && self.may_stay_beside(&before, base_id, needed) {
+                self.retire(&before);
+            }
         }
-        self.put_service(service);
         self.rouse(id);
         self.touch_model_of(version.id);
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
         Ok(Answer::Service(Box::new(view)))
     }
 
-    fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
+    pub(super) fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
         if let Some(version) = self.state.versions.get(&version) {
             self.dirty.insert(Subject::Model(version.model));
         }
@@ -357,6 +343,9 @@ impl Decider {
         service.wanted = wanted;
         let (id, version) = (service.id, service.version);
         self.put_service(service);
+        if !wanted {
+            self.forget_retired(id);
+        }
         if wanted && let Some(version) = self.state.versions.get(&version) {
             let base = self.state.base_of(version);
             self.forgive_serving(base);

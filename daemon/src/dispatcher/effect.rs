@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{FileId, JobId, ServiceId, VersionId};
+use hone_protocol::hook::{AlertRecord, HookRecord};
+use hone_protocol::id::{AlertId, FileId, HookId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
@@ -38,6 +39,13 @@ pub enum Effect {
         /// The adapter.
         adapter: VersionId,
     },
+    /// An adapter is used no more.
+    DropAdapter {
+        /// Its base.
+        base: VersionId,
+        /// The adapter.
+        adapter: VersionId,
+    },
     /// End a serving process.
     StopServing(VersionId),
     /// Try again later.
@@ -55,6 +63,22 @@ pub enum Effect {
     LookIdle {
         /// Which.
         service: ServiceId,
+        /// After so long.
+        after_ms: u64,
+    },
+    /// Look later whether what no longer answers has a request still.
+    LookRetired {
+        /// After so long.
+        after_ms: u64,
+    },
+    /// Tell a hook of an alert.
+    Deliver(Box<Delivering>),
+    /// Tell it again later.
+    RetryDelivery {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
         /// After so long.
         after_ms: u64,
     },
@@ -82,6 +106,17 @@ pub enum StopHow {
     AtCheckpoint,
     /// At once.
     Now,
+}
+
+/// An alert for a hook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivering {
+    /// Who is told.
+    pub hook: Arc<HookRecord>,
+    /// Of what.
+    pub alert: AlertRecord,
+    /// Which try, from 1.
+    pub number: u32,
 }
 
 /// A serving process to start.

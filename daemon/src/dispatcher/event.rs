@@ -11,7 +11,8 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::hook::HookOutcome;
+use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::request::{Answer, Request};
@@ -150,6 +151,28 @@ pub enum Event {
         /// Told when it is durable, or why not.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
+    /// What no longer answers may have no request any more.
+    LookRetired,
+    /// A try to tell a hook of an alert ended.
+    Delivered {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
+        /// How.
+        outcome: HookOutcome,
+        /// How long it took.
+        ms: u64,
+    },
+    /// It is time to tell a hook again.
+    RetryDelivery {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
+    },
+    /// So many bytes of disk are free.
+    DiskFree(u64),
     /// The machine was looked at.
     Machine(Machine),
     /// HTTP listens here.

@@ -2,17 +2,23 @@
 //! the committing thread, and decides the next drain while that one is committed. Effects, replies and
 //! publications happen only after the commit. Never here: I/O other than handing over, or waiting for anyone.
 
+mod alerts;
 mod applications;
+mod apply;
 mod attempts;
 mod batches;
 mod commands;
 mod compute;
 pub mod effect;
 pub mod event;
+mod following;
+mod hooks;
 mod judgements;
 mod ledger;
 mod limits;
+mod marks;
 mod produce;
+mod promotion;
 mod services;
 mod serving;
 mod sleep;
@@ -44,6 +50,7 @@ pub(crate) use attempts::{metric_key, sample_key};
 pub(crate) use batches::{batch_key, batch_prefix};
 pub(crate) use commands::LOCAL_POOL;
 pub use limits::{Allowance, Room};
+pub(crate) use promotion::{move_key, report as gate_report};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -97,6 +104,8 @@ pub(crate) enum Subject {
     Evaluation(EvaluationId),
     Machine,
     Pool,
+    Hook(HookId),
+    Alert(AlertId),
 }
 
 /// An answer that is remembered for a repeated request.
@@ -125,10 +134,24 @@ pub(crate) struct Decider {
     sums: Sums,
     /// What limits and budgets look at.
     begins: limits::Begins,
+    /// When the wall's clock was set.
+    marks: marks::Marks,
     /// When each service was last asked, by the steady clock.
     used_at_ms: BTreeMap<ServiceId, i64>,
     /// The number of the newest serving process.
     generation: u64,
+    /// Versions that answered until others took over, while requests may still be on their way to them.
+    retiring: BTreeMap<VersionId, following::Retiring>,
+    /// Adapters that could not be loaded.
+    failed_adapters: BTreeMap<VersionId, Failure>,
+    /// Who moved an alias to a version, since the daemon started.
+    movers: BTreeMap<VersionId, String>,
+    /// The number of the next move of an alias.
+    moves: u64,
+    /// Alerts that wait for hooks.
+    deliveries: hooks::Deliveries,
+    /// What alerts look at.
+    watch: alerts::Watch,
     /// Adapters that a serving process was asked to load.
     asked_adapters: BTreeSet<(u64, VersionId)>,
     progress_at: BTreeMap<JobId, Instant>,
@@ -162,19 +185,29 @@ impl Decider {
             audit_seq,
             sums: Sums::load(store)?,
             begins: limits::Begins::default(),
+            marks: marks::Marks::default(),
             used_at_ms: BTreeMap::new(),
             generation: 0,
+            retiring: BTreeMap::new(),
+            failed_adapters: BTreeMap::new(),
+            movers: BTreeMap::new(),
+            moves: promotion::next_move(store)?,
+            deliveries: hooks::waiting(store)?,
+            watch: alerts::Watch::default(),
             asked_adapters: BTreeSet::new(),
             progress_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
         };
         decider.forget_old_answers();
         decider.make_owner();
+        decider.watch();
         decider.close_cut_rows(store)?;
         decider.recall_begins(store)?;
+        decider.note_clocks();
         decider.resolve_wishes();
         decider.finish_removals();
         decider.sleep_until_asked();
+        decider.go_on_delivering();
         decider.arrange();
         Ok(decider)
     }
@@ -182,6 +215,7 @@ impl Decider {
     /// Decides one event that came at a moment.
     pub(crate) fn decide(&mut self, event: Event, now: Moment) {
         (self.now_ms, self.steady_ms) = (now.wall_ms, now.steady_ms);
+        self.note_clocks();
         match event {
             Event::Request { person, once, request, reply } => self.request(&person, once, *request, reply),
             Event::Attempt { job, number, fact, done } => self.attempt_fact(job, number, fact, done),
@@ -190,6 +224,7 @@ impl Decider {
             Event::RetryServing { base, generation } => self.retry_serving(base, generation),
             Event::Wake { service, reply } => self.wake(service, reply),
             Event::LookIdle { service } => self.look_idle(service),
+            Event::LookRetired => self.look_retired(),
             Event::OpenRow { row, tokens_most, reply } => self.open_row(*row, tokens_most, reply),
             Event::Watermark { id, prompt_tokens, cached_tokens, tokens, mark } => {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
@@ -199,7 +234,11 @@ impl Decider {
             Event::Knock { application, reply } => drop(reply.send(self.knock(application))),
             Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
             Event::File { wish, reply } => self.file_wish(wish, reply),
+            Event::Delivered { hook, alert, outcome, ms } => self.delivered(hook, alert, outcome, ms),
+            Event::RetryDelivery { hook, alert } => self.deliver(hook, alert),
+            Event::DiskFree(bytes) => self.note_disk(bytes),
             Event::Machine(machine) => {
+                self.note_disk(machine.disk_free_bytes);
                 self.state.machine = Arc::new(machine);
                 self.dirty.insert(Subject::Machine);
             }
@@ -216,6 +255,7 @@ impl Decider {
     /// Lets what follows from the new facts happen: jobs start, serving processes come and go, a stop completes.
     pub(crate) fn arrange(&mut self) {
         self.schedule();
+        self.follow();
         self.arrange_serving();
         if self.state.stopping && self.state.attempts.is_empty() && self.state.open_rows.is_empty() {
             self.effects.push(Effect::Exit(0));
@@ -292,6 +332,11 @@ impl Decider {
             Subject::Suite(id) => state.suites.get(&id).map(|s| Change::Suite((**s).clone())),
             Subject::Evaluation(id) => state.evaluations.get(&id).map(|e| Change::Evaluation((**e).clone())),
             Subject::Pool => state.pools.values().next().map(|pool| Change::Pool((**pool).clone())),
+            Subject::Hook(id) => match state.hooks.get(&id) {
+                Some(hook) => Some(Change::Hook((**hook).clone())),
+                None => Some(Change::HookGone(id)),
+            },
+            Subject::Alert(id) => state.alerts.get(&id).map(|alert| Change::Alert((**alert).clone())),
             Subject::Machine => Some(Change::Machine((*state.machine).clone())),
         }
     }

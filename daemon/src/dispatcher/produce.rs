@@ -92,6 +92,7 @@ impl Decider {
             title: String::new(),
             licence: licence.to_owned(),
             aliases: Vec::new(),
+            gates: None,
             created_at_ms: self.now_ms,
             created_by: person.to_owned(),
         };
@@ -298,9 +299,11 @@ impl Decider {
     /// Alias and service, as part four of the form asked. What fails here is noted, and the version stays.
     fn after_register(&mut self, job: &JobRecord, register: &Register, version: VersionId) {
         if !register.alias.is_empty() {
-            let model = self.state.versions.get(&version).map(|v| v.model);
-            if let Some(model) = model {
-                self.point_alias(model, &register.alias, version);
+            let reference = self.state.version_reference(version);
+            let model = reference.split_once('@').map_or("", |(model, _)| model).to_owned();
+            match self.set_alias(&job.person, &model, &register.alias, &reference, None) {
+                Ok(_) => self.audit(&job.person, "set_alias", &format!("{model}:{} = {reference}", register.alias)),
+                Err(failure) => self.job_event(job.id, hone_protocol::job::JobEventKind::Interrupted(failure)),
             }
         }
         if !register.publish.is_empty() {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hone_protocol::failure::Failure;
+use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::model::Weights;
 use hone_protocol::service::ServiceState;
@@ -39,7 +39,30 @@ impl Decider {
                 entry.adapters.push(version.id);
             }
         }
+        self.wanted_beside(&mut wanted);
         wanted
+    }
+
+    /// What is to take over, and what no longer answers but has requests.
+    fn wanted_beside(&self, wanted: &mut BTreeMap<VersionId, Wanted>) {
+        let services = &self.state.services;
+        let coming = self.state.moving.iter().filter_map(|(id, moving)| {
+            let service = services.get(id).filter(|s| s.wanted && !self.state.asleep.contains(id))?;
+            // What does not fit is not begun; what failed otherwise is tried again by its own rules.
+            let fits = moving.failure.as_ref().is_none_or(|failure| failure.code != FailureCode::DoesNotFit);
+            fits.then_some((moving.version, service.slots, service.context_tokens))
+        });
+        let going = self.retiring.iter().map(|(id, one)| (*id, one.slots, one.context_tokens));
+        for (id, slots, context_tokens) in coming.chain(going) {
+            let Some(version) = self.state.versions.get(&id) else { continue };
+            let entry = wanted.entry(self.state.base_of(version)).or_default();
+            entry.slots = entry.slots.max(slots);
+            entry.context_tokens = entry.context_tokens.max(context_tokens);
+            let is_adapter = matches!(version.weights, Weights::Adapter { .. });
+            if is_adapter && !entry.adapters.contains(&id) && !self.failed_adapters.contains_key(&id) {
+                entry.adapters.push(id);
+            }
+        }
     }
 
     /// Starts, changes and ends serving processes so that they are what the services ask for.
@@ -67,12 +90,17 @@ impl Decider {
                     self.start_serving(base, wanted, restarts + 1, 0);
                 }
                 Some(s) if s.state == ServiceState::On => {
+                    let unused: Vec<VersionId> =
+                        s.adapters.iter().filter(|a| !wanted.adapters.contains(a)).copied().collect();
                     let missing: Vec<VersionId> = wanted
                         .adapters
                         .into_iter()
                         .filter(|a| !s.adapters.contains(a) && !self.asked_adapters.contains(&(s.generation, *a)))
                         .collect();
                     let generation = s.generation;
+                    for adapter in unused {
+                        self.drop_adapter(base, generation, adapter);
+                    }
                     for adapter in missing {
                         self.asked_adapters.insert((generation, adapter));
                         self.effects.push(Effect::AddAdapter { base, adapter });
@@ -81,6 +109,14 @@ impl Decider {
                 Some(_) => {}
             }
         }
+    }
+
+    fn drop_adapter(&mut self, base: VersionId, generation: u64, adapter: VersionId) {
+        if let Some(serving) = Arc::make_mut(&mut self.state.serving).get_mut(&base) {
+            serving.adapters.remove(&adapter);
+        }
+        self.asked_adapters.remove(&(generation, adapter));
+        self.effects.push(Effect::DropAdapter { base, adapter });
     }
 
     fn start_serving(&mut self, base: VersionId, wanted: Wanted, restarts: u32, failures: u32) {
@@ -118,7 +154,11 @@ impl Decider {
             .state
             .services
             .values()
-            .filter(|s| self.state.versions.get(&s.version).is_some_and(|v| self.state.base_of(v) == base))
+            .filter(|s| {
+                let coming = self.state.moving.get(&s.id).map(|moving| moving.version);
+                let of = |id: &VersionId| self.state.versions.get(id).is_some_and(|v| self.state.base_of(v) == base);
+                of(&s.version) || coming.as_ref().is_some_and(of)
+            })
             .map(|s| Subject::Service(s.id))
             .collect();
         self.dirty.extend(touched);
@@ -134,6 +174,7 @@ impl Decider {
                 serving.state = ServiceState::On;
                 serving.memory_bytes = memory_bytes;
                 serving.meter = Some(Meter::new(now_ms, steady_ms));
+                self.alert_up(base);
             }
             ServingFact::AdapterReady(version) => {
                 serving.adapters.insert(version);
@@ -141,6 +182,7 @@ impl Decider {
             }
             ServingFact::AdapterFailed(version, failure) => {
                 eprintln!("honed: adapter {version}: {failure}");
+                self.failed_adapters.insert(version, failure);
             }
             ServingFact::Load { active, waiting, memory_bytes } => {
                 if active > 0 {
@@ -162,6 +204,7 @@ impl Decider {
     fn serving_ended(&mut self, base: VersionId, generation: u64, failure: Failure) {
         let now_ms = self.now_ms;
         self.meter_serving(base);
+        self.alert_down(base, &failure);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base) else { return };
         serving.meter = None;

@@ -93,14 +93,24 @@ impl Decider {
     /// Lets idle services sleep, the longest unused first, until so many bytes are free. None sleeps for nothing: `false`
     /// when even all of them would not be enough.
     pub(super) fn make_room(&mut self, needed: u64) -> bool {
+        self.make_room_beside(needed, None)
+    }
+
+    /// The same, but for one base that stays.
+    pub(super) fn make_room_beside(&mut self, needed: u64, keep: Option<VersionId>) -> bool {
         let pool = self.state.fixed.pool_memory_bytes;
         let fits = |committed: u64| committed.saturating_add(needed) <= pool;
         let committed = self.state.committed_bytes();
         if fits(committed) {
             return true;
         }
-        let mut idle: Vec<(i64, VersionId)> =
-            self.state.serving.keys().filter_map(|&base| Some((self.idle_since(base)?, base))).collect();
+        let mut idle: Vec<(i64, VersionId)> = self
+            .state
+            .serving
+            .keys()
+            .filter(|base| Some(**base) != keep)
+            .filter_map(|&base| Some((self.idle_since(base)?, base)))
+            .collect();
         let reclaimable: u64 = idle.iter().map(|&(_, base)| self.state.held_bytes(base)).sum();
         if !fits(committed.saturating_sub(reclaimable)) {
             return false;
@@ -118,7 +128,7 @@ impl Decider {
         true
     }
 
-    fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
+    pub(super) fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
         let on = |service: &&Arc<ServiceRecord>| {
             let version = self.state.versions.get(&service.version);
             service.wanted && version.is_some_and(|version| self.state.base_of(version) == base)

@@ -1,12 +1,17 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod apply;
 mod batches;
 mod history;
+mod hooks;
+mod interleavings;
 mod judgements;
 mod money;
+mod promotion;
 mod sleep;
 mod trash;
+mod two_days;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,8 +63,15 @@ impl Desk {
     /// Begins again from what the store holds, as after a crash.
     fn start(&mut self, title: &str) {
         let store = self.store.as_ref().unwrap();
-        let fixed =
-            Fixed { epoch: 1, currency: "USD".into(), zone: "UTC".into(), cores: 2, pool_memory_bytes: 4 << 30 };
+        let fixed = Fixed {
+            epoch: 1,
+            boot: 1,
+            currency: "USD".into(),
+            zone: "UTC".into(),
+            cores: 2,
+            pool_memory_bytes: 4 << 30,
+            hook_key: crate::state::HookKey([3; 32]),
+        };
         let state = State::load(store, fixed).unwrap();
         self.decider = Some(Decider::new(state, store, self.now).unwrap());
         self.settle(title);
@@ -195,6 +207,10 @@ fn effect_words(effect: &Effect) -> String {
             )
         }
         Effect::AddAdapter { base, adapter } => format!("add {adapter} to {base}"),
+        Effect::DropAdapter { base, adapter } => format!("drop {adapter} from {base}"),
+        Effect::LookRetired { after_ms } => format!("look in {after_ms} ms for requests of what went"),
+        Effect::Deliver(one) => format!("tell hook {} of {:?}, try {}", one.hook.name, one.alert.kind, one.number),
+        Effect::RetryDelivery { after_ms, .. } => format!("tell it again in {after_ms} ms"),
         Effect::StopServing(base) => format!("stop serving {base}"),
         Effect::RetryServing { base, generation, after_ms } => {
             format!("try {base} #{generation} again in {after_ms} ms")
@@ -255,6 +271,9 @@ fn change_words(change: &Change) -> String {
             format!("model {} with {} versions, aliases {aliases:?}", view.record.name, view.versions.len())
         }
         Change::ServiceGone(id) => format!("service {id} is gone"),
+        Change::Alert(alert) => format!("alert {}: {}", alert.kind.word(), alert.message),
+        Change::Hook(hook) => format!("hook {}: {} waiting, {} delivered", hook.name, hook.waiting, hook.delivered),
+        Change::HookGone(id) => format!("hook {id} is gone"),
         Change::Dataset(view) => format!("dataset {}", view.record.name),
         Change::Application(view) => format!(
             "application {}: {} keys, {} requests, {} pico",

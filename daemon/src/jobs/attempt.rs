@@ -15,6 +15,7 @@ use crate::desk::ServiceDesk;
 use crate::dispatcher::Events;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{AttemptEnd, Event, Fact};
+use crate::machine;
 use crate::sandbox::Paths;
 use crate::state::State;
 use crate::store::Store;
@@ -142,7 +143,7 @@ pub fn job_folder(places: &Places, job: JobId) -> PathBuf {
 
 /// Runs one attempt to its end and reports it.
 pub async fn run(context: Context) {
-    let (events, job) = (context.events.clone(), context.job.clone());
+    let (events, job, state) = (context.events.clone(), context.job.clone(), context.places.state.clone());
     let folder = context.folder();
     let end = match tokio::fs::create_dir_all(&folder).await {
         Err(error) => {
@@ -156,4 +157,7 @@ pub async fn run(context: Context) {
         },
     };
     events.post(Event::AttemptEnded { job: job.id, number: job.attempt, end }).await;
+    if let Some(bytes) = machine::disk_free_bytes(&state) {
+        events.post(Event::DiskFree(bytes)).await;
+    }
 }

@@ -21,7 +21,7 @@ use hone_protocol::worker::Select;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
-use crate::dispatcher::{batch_key, batch_prefix, ledger_prefix, metric_key, sample_key};
+use crate::dispatcher::{batch_key, batch_prefix, gate_report, ledger_prefix, metric_key, move_key, sample_key};
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
@@ -29,7 +29,7 @@ use crate::judged;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
-use crate::{clock, invoice, machine, stats, usage};
+use crate::{clock, declared, invoice, machine, stats, usage};
 
 /// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
 const AUDIT_LOOKED_THROUGH: usize = 20_000;
@@ -46,6 +46,18 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
         Request::Audit { count } => audit(room, count),
         Request::Models => Ok(Answer::Models(state.models.keys().filter_map(|id| state.model_view(*id)).collect())),
         Request::History { model } => history_of(room, &state, &model),
+        Request::CheckGate { model, alias, version } => {
+            let version = state.version(&version)?;
+            let model = state.model(&model).ok_or_else(|| Failure::not_found("model", &model))?;
+            Ok(Answer::Gate(Box::new(gate_report(&state, model, &alias, version))))
+        }
+        Request::Moves { model, alias } => {
+            let model = state.model(&model).ok_or_else(|| Failure::not_found("model", &model))?;
+            let name = format!("{}:{alias}", model.name);
+            let (from, to) = (move_key(&name, 0), move_key(&name, u64::MAX));
+            let pairs = room.store.range(Table::AliasMoves, &from, &to, true, ROWS_MAX as usize).map_err(unreadable)?;
+            codec::read_all(Table::AliasMoves, &pairs).map(Answer::Moves).map_err(unreadable)
+        }
         Request::TrashList => Ok(Answer::Trash(trash_list(room, &state))),
         Request::Datasets => {
             Ok(Answer::Datasets(state.datasets.keys().filter_map(|id| state.dataset_view(*id)).collect()))
@@ -92,7 +104,6 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             Ok(Answer::Applications(state.applications.keys().filter_map(|id| state.application_view(*id)).collect()))
         }
         Request::Ledger { application, count } => ledger(room, &state, &application, count),
-        Request::Bill { application, month } => invoice::bill(&room.store, &state, &application, &month),
         Request::Invoice { application, month } => {
             invoice::invoice(&room.store, &state, &application, &month).map(|made| Answer::Invoice(Box::new(made)))
         }
@@ -103,6 +114,16 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
         Request::Stats { span } => {
             let store = room.store.clone();
             usage::aside(move || stats::read(&store, &state, span, clock::now_ms())).await.map(Answer::Stats)
+        }
+        Request::Declared => {
+            let declared = declared::declared(&state);
+            let stamp = declared::stamp(&declared);
+            Ok(Answer::Declared { declared: Box::new(declared), stamp })
+        }
+        Request::Hooks => Ok(Answer::Hooks(state.hooks.values().map(|hook| (**hook).clone()).collect())),
+        Request::Alerts { count } => {
+            let alerts = state.alerts.values().rev().take(count.min(ROWS_MAX) as usize);
+            Ok(Answer::Alerts(alerts.map(|alert| (**alert).clone()).collect()))
         }
         Request::Pools => Ok(Answer::Pools(state.pools.values().map(|pool| (**pool).clone()).collect())),
         Request::Evaluations => Ok(Answer::Evaluations {

@@ -33,6 +33,8 @@ tables! {
     Samples = "samples";
     /// model id → ModelRecord.
     Models = "models";
+    /// `model:alias`, 0, seq (u64 BE) → AliasMove.
+    AliasMoves = "alias_moves";
     /// version id → VersionRecord.
     Versions = "versions";
     /// dataset id → DatasetRecord.
@@ -74,6 +76,12 @@ tables! {
     Pools = "pools";
     /// service id → ServiceRecord of a service that was removed: the ledger keeps its name.
     FormerServices = "former_services";
+    /// hook id → HookRecord.
+    Hooks = "hooks";
+    /// alert id → AlertRecord; the newest only.
+    Alerts = "alerts";
+    /// hook id, alert id → Delivery: what waits.
+    Deliveries = "deliveries";
     /// dataset name → JudgedSet.
     JudgedSets = "judged_sets";
     /// dataset name, 0, seq (u64 BE) → JudgementRecord.

@@ -45,7 +45,8 @@ impl Program {
             Program::Worker("train" | "serve" | "convert" | "checkpoint") => Class::Compute,
             Program::Worker("from-folder") => Class::Writer,
             Program::Worker(_) => Class::Reader,
-            Program::Daemon("fetch") => Class::Fetch,
+            Program::Daemon("fetch" | "hook-post") => Class::Fetch,
+            Program::Daemon("hook-run") => Class::Tool,
             Program::Daemon(_) => Class::Data,
         }
     }
@@ -177,6 +178,10 @@ fn kept(program: Program) -> &'static [&'static str] {
             "XDG_CONFIG_HOME",
             "HONE_PYTHON",
         ],
+        Program::Daemon("hook-post") => {
+            &["LANG", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"]
+        }
+        Program::Daemon("hook-run") => &["PATH", "HOME", "LANG"],
         // Which cards there are, in what order, which of them to use, and which instructions.
         _ if program.class() == Class::Compute => &[
             "PATH",

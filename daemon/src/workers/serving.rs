@@ -180,6 +180,15 @@ impl Keeper {
         tokio::spawn(async move { keeper.load_adapter(base, &serving, adapter).await });
     }
 
+    /// An adapter is used no more; requests that it has go on to their ends.
+    pub fn drop_adapter(&self, base: VersionId, adapter: VersionId) {
+        let Some(serving) = self.table.get(base) else { return };
+        if let Some(number) = lock(&serving.adapters).remove(&adapter) {
+            // A full queue means a worker far behind: then the adapter stays until it ends, which costs memory only.
+            let _ = serving.to_worker.try_send(ToWorker::DropAdapter { adapter: number });
+        }
+    }
+
     async fn report(&self, base: VersionId, generation: u64, fact: ServingFact) {
         self.events.post(Event::Serving { base, generation, fact }).await;
     }

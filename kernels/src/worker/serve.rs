@@ -52,6 +52,8 @@ struct Server<'c> {
     architecture: String,
     is_encoder: bool,
     events: Vec<EngineEvent>,
+    /// Adapters that are used no more but by requests that they have.
+    dropping: Vec<u32>,
     told: Option<(u32, u32)>,
     told_at: Instant,
 }
@@ -85,6 +87,7 @@ impl<'c> Server<'c> {
             is_encoder: model.is_encoder,
             engine,
             events: Vec::new(),
+            dropping: Vec::new(),
             told: None,
             told_at: Instant::now(),
         };
@@ -107,10 +110,17 @@ impl<'c> Server<'c> {
             }
             self.channel.send_all(&words);
             self.tell_load(more);
+            self.drop_adapters();
             if !more {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets adapters go whose last request has ended.
+    fn drop_adapters(&mut self) {
+        let engine = &mut self.engine;
+        self.dropping.retain(|adapter| engine.remove_adapter(&adapter_name(*adapter)).is_err());
     }
 
     fn take(&mut self, message: ToWorker) -> Result<(), Failure> {
@@ -132,6 +142,10 @@ impl<'c> Server<'c> {
                     self.channel.send(&FromWorker::AdapterReady { request });
                 }
                 (request, added)
+            }
+            ToWorker::DropAdapter { adapter } => {
+                self.dropping.push(adapter);
+                return Ok(());
             }
             ToWorker::CancelRequest { request } => {
                 // An unknown request has ended already and said so.

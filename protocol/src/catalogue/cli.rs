@@ -384,7 +384,6 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.verb.key.revoke", "Revoke a key: its next request fails", "吊销密钥：其下一次请求即失败"),
     ("cli.verb.usage", "Show what each application has used", "显示每个应用的用量"),
     ("cli.verb.ledger", "Print metered requests, newest first", "输出计量记录，最新的在前"),
-    ("cli.verb.bill", "Print the bill of a month", "输出一个月的账单"),
     ("cli.verb.audit", "Show who did what, newest first", "显示谁做了什么，最新的在前"),
     ("cli.verb.serve", "From a model file to an endpoint in one step", "一步从模型文件到可调用的接口"),
     ("cli.verb.chat", "Talk to a service, one line at a time", "逐行与模型服务对话"),

@@ -1,8 +1,8 @@
-//! `hone app`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting, keys (`key`), limits (`budget`),
+//! `hone app`, `hone ledger`: who calls, and what it costs. Never here: counting, keys (`key`), limits (`budget`),
 //! usage (`usage`), invoices (`invoice`).
 
 use clap::{Args, Subcommand};
-use hone_protocol::application::{ApplicationView, BillLine, Budget, KeyRecord, LedgerRow, Usage};
+use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Usage};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::Failure;
 use hone_protocol::request::{Answer, ROWS_MAX, Request};
@@ -10,7 +10,7 @@ use hone_protocol::service::ServiceView;
 use hone_protocol::value::Pico;
 
 use super::budget::{Limit, Pay};
-use super::context::{Context, answer, surprise};
+use super::context::{Context, answer};
 use super::invoice::InvoiceVerb;
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table, Tone};
@@ -120,33 +120,6 @@ impl Ledger {
         let applications = all(&mut link)?;
         let services = answer!(link.ask(Request::Services)?, Services);
         print::out(&ledger_table(context.language, &rows, &applications, &services).render(print::colour()))
-    }
-}
-
-/// Print the bill of a month: a line per day and service, each amount rounded once.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone bill shop --month 2026-11")]
-pub(super) struct Bill {
-    /// Name of the application.
-    app: String,
-    /// YYYY-MM [default: this month].
-    #[arg(long, default_value = "", hide_default_value = true)]
-    month: String,
-}
-
-impl Bill {
-    pub(super) fn run(self, context: &Context) -> Outcome {
-        let month_is_good = self.month.is_empty() || is_month(&self.month);
-        if !month_is_good {
-            let message = format!("{:?} is no month; write it as YYYY-MM", self.month);
-            return Err(Failure::field("--month", message).into());
-        }
-        let answer = context.link()?.ask(Request::Bill { application: self.app, month: self.month })?;
-        if context.json {
-            return print::json(&answer);
-        }
-        let Answer::Bill { lines, total, rounded, currency } = answer else { return Err(surprise(&answer).into()) };
-        print::out(&bill_table(context.language, &lines, &total, &rounded, &currency).render(print::colour()))
     }
 }
 
@@ -333,32 +306,6 @@ fn ledger_table(
     table
 }
 
-fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &str, currency: &str) -> Table {
-    let keys = [
-        "cli.col.day",
-        "cli.col.service",
-        "cli.col.requests",
-        "cli.col.prompt_tokens",
-        "cli.col.cached_tokens",
-        "cli.col.completion_tokens",
-        "cli.col.amount",
-        "cli.col.currency",
-    ];
-    let mut table = Table::new(language, &keys);
-    let mut add = |first: &str, second: &str, usage: &Usage, amount: &str| {
-        let mut row = vec![Cell::from(first), Cell::from(second)];
-        row.extend(usage_cells(usage));
-        row.push(Cell::number(amount));
-        row.push(currency.into());
-        table.row(row);
-    };
-    for line in lines {
-        add(&line.day, &line.service, &line.usage, &line.rounded);
-    }
-    add(hone_protocol::catalogue::text(language, "cli.total"), "", total, rounded);
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,16 +365,5 @@ mod tests {
             total_ms: Some(900),
         };
         insta::assert_snapshot!("ledger", ledger_table(Language::En, &[row], &applications, &[]).render(false));
-        let line = BillLine {
-            day: "2026-11-23".into(),
-            service: "desk".into(),
-            usage: application.usage,
-            rounded: "0.000081".into(),
-        };
-        let bill = |language| {
-            bill_table(language, std::slice::from_ref(&line), &application.usage, "0.000081", "USD").render(false)
-        };
-        insta::assert_snapshot!("bill", bill(Language::En));
-        insta::assert_snapshot!("bill-zh", bill(Language::Zh));
     }
 }

@@ -108,7 +108,7 @@ pub(super) struct Publish {
 }
 
 /// Reads `--keep`.
-fn keep(text: &str) -> Result<Keep, String> {
+pub(super) fn keep(text: &str) -> Result<Keep, String> {
     match text {
         "ready" => Ok(Keep::Ready),
         "pinned" => Ok(Keep::Pinned),

@@ -240,6 +240,12 @@ pub(crate) enum Deed {
     Unjudge,
     /// A kept thing was dropped.
     DropNote,
+    /// An alias was rolled back.
+    RollBack,
+    /// A hook is tried.
+    TestHook,
+    /// A hook was removed.
+    RemoveHook,
 }
 
 impl Deed {
@@ -266,6 +272,9 @@ impl Deed {
             Deed::Judge => "done.judge",
             Deed::Unjudge => "done.unjudge",
             Deed::DropNote => "done.drop_note",
+            Deed::RollBack => "done.rolled_back",
+            Deed::TestHook => "done.test_hook",
+            Deed::RemoveHook => "done.remove_hook",
         }
     }
 }

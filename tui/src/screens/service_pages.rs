@@ -161,6 +161,19 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     }
     page.blank();
     page.fact_as(view.t("word.version"), service.version_reference.clone(), Token::Accent);
+    if let (Some(alias), Some((model, _))) = (&service.record.follows, service.version_reference.split_once('@')) {
+        page.fact(view.t("services.follows"), format!("{model}:{alias}"));
+    }
+    if let Some(moving) = &service.moving {
+        let version = [("version", moving.version_reference.as_str())];
+        match &moving.failure {
+            None => drop(page.text(view.fill("services.moving", &version), Token::Running)),
+            Some(failure) => {
+                page.text(format!("! {}", view.fill("services.stuck", &version)), Token::Warn);
+                page.text(view.failure(failure), Token::Text);
+            }
+        }
+    }
     let kind = if service.is_encoder { "services.embeddings" } else { "services.chat" };
     page.fact(view.t("col.kind"), view.t(kind).to_owned());
     page.fact(view.t("services.address"), howto::base_url(view));

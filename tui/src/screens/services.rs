@@ -1,7 +1,8 @@
-//! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
+//! Services: what can be called, who may call, with which keys, what it cost, and who is told of alerts. Five sub-tabs. Never here: answering
 //! a request, or a secret after it was shown.
 
 mod forms;
+pub(crate) mod hooks;
 #[cfg(test)]
 mod pictures;
 mod usage;
@@ -9,6 +10,7 @@ mod usage;
 use crossterm::event::KeyEvent;
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord};
 use hone_protocol::failure::Failure;
+use hone_protocol::hook::HookRecord;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, ServiceState, ServiceView};
 use hone_protocol::snippet::KEY_VARIABLE;
@@ -36,13 +38,15 @@ enum Tab {
     Services,
     Applications,
     Keys,
+    Hooks,
     Usage,
 }
 
-const TABS: [(Tab, &str); 4] = [
+const TABS: [(Tab, &str); 5] = [
     (Tab::Services, "services.tab_services"),
     (Tab::Applications, "services.tab_applications"),
     (Tab::Keys, "services.tab_keys"),
+    (Tab::Hooks, "services.tab_hooks"),
     (Tab::Usage, "services.tab_usage"),
 ];
 
@@ -58,7 +62,7 @@ enum FormKind {
 #[derive(Default)]
 pub(crate) struct Services {
     tab: Tab,
-    lists: [Listing; 4],
+    lists: [Listing; 5],
     form: Option<(FormKind, Form)>,
     usage: UsagePane,
 }
@@ -79,6 +83,7 @@ impl Services {
             Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
             Tab::Usage => self.usage.rows(view),
+            Tab::Hooks => view.mirror.hooks().iter().map(|hook| hooks::hook_row(view, hook)).collect(),
         };
         self.lists[self.tab as usize].passing(rows)
     }
@@ -103,6 +108,11 @@ impl Services {
         keys(view).into_iter().find(|(_, k)| k.id.to_string() == key)
     }
 
+    fn hook<'a>(&mut self, view: &View<'a>) -> Option<&'a HookRecord> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Hooks)?;
+        view.mirror.hooks().iter().find(|hook| hook.name == key)
+    }
+
     fn switch(service: &ServiceView, desk: &mut Desk<'_>) {
         let name = service.record.name.clone();
         let wanted = !service.record.wanted;
@@ -125,6 +135,7 @@ impl Services {
         match (self.tab, action) {
             (Tab::Services, Action::New) => self.publish_form(&view, ""),
             (Tab::Applications, Action::New) => self.application_form(),
+            (Tab::Hooks, Action::New) => return false,
             (Tab::Keys | Tab::Usage, Action::New) => match view.mirror.applications().is_empty() {
                 true => {
                     self.tab = Tab::Applications;
@@ -135,6 +146,15 @@ impl Services {
             (Tab::Services, Action::Stop | Action::Run) => match self.service(&view) {
                 Some(s) if s.record.wanted == (action == Action::Stop) => Self::switch(s, desk),
                 _ => return false,
+            },
+            (Tab::Services, Action::Undo) => match self.service(&view).and_then(|s| hooks::followed(&view, s)) {
+                Some((model, alias)) => hooks::roll_back(model, alias, desk),
+                None => return false,
+            },
+            (Tab::Hooks, Action::Try | Action::Delete) => match self.hook(&view) {
+                Some(hook) if action == Action::Try => hooks::test(hook, desk),
+                Some(hook) => hooks::remove(hook, desk),
+                None => return false,
             },
             (Tab::Usage, Action::Left | Action::Right) => self.usage.turn(action == Action::Right),
             (Tab::Services, Action::Delete) => match self.service(&view) {
@@ -162,7 +182,12 @@ impl Services {
             },
             (Tab::Services, Action::Edit) => match self.service(&view) {
                 Some(s) => {
-                    let (name, version) = (s.record.name.clone(), s.version_reference.clone());
+                    let name = s.record.name.clone();
+                    // What follows an alias goes on following it.
+                    let version = match (&s.record.follows, s.version_reference.split_once('@')) {
+                        (Some(alias), Some((model, _))) => format!("{model}:{alias}"),
+                        _ => s.version_reference.clone(),
+                    };
                     let keep = s.record.keep.unwrap_or_default();
                     self.publish_form(&view, &version);
                     if let Some((_, form)) = &mut self.form {
@@ -226,6 +251,9 @@ impl Services {
                 c("col.made", 10),
             ],
             Tab::Usage => self.usage.columns(view),
+            Tab::Hooks => {
+                vec![c("col.name", 14), c("hooks.told_of", 0), c("hooks.last", 14), c("hooks.waiting", 8).right()]
+            }
         }
     }
 
@@ -280,6 +308,12 @@ impl Services {
                     }
                     page.fact("id", key.id.to_string());
                 }
+            }
+            Tab::Hooks => {
+                if let Some(hook) = self.hook(view) {
+                    hooks::hook_page(view, hook, &mut page);
+                }
+                page.blank().text(view.t("hooks.about"), Token::Muted);
             }
             Tab::Usage => {
                 let selected = self.selected_key(view);
@@ -362,6 +396,9 @@ impl Screen for Services {
                         false => offer(Action::Run, "services.start"),
                     });
                     offers.push(offer(Action::Edit, "services.edit"));
+                    if hooks::followed(view, service).is_some() {
+                        offers.push(offer(Action::Undo, "services.roll_back"));
+                    }
                     if !service.record.wanted {
                         offers.push(offer(Action::Delete, "services.delete"));
                     }
@@ -385,6 +422,12 @@ impl Screen for Services {
                 offers.push(offer(Action::New, "services.key"));
                 if self.key_record(view).is_some_and(|(_, k)| k.is_live(view.now_ms)) {
                     offers.push(offer(Action::Delete, "services.revoke"));
+                }
+            }
+            Tab::Hooks => {
+                if self.hook(view).is_some() {
+                    offers.push(offer(Action::Try, "hooks.test"));
+                    offers.push(offer(Action::Delete, "hooks.remove"));
                 }
             }
             Tab::Usage => {
@@ -533,6 +576,7 @@ impl Screen for Services {
             let key = match self.tab {
                 Tab::Services => "services.empty",
                 Tab::Applications => "services.no_applications",
+                Tab::Hooks => "hooks.none",
                 _ => "services.no_keys_yet",
             };
             return draw_empty(canvas, body, view.t(key));

@@ -1,7 +1,7 @@
-//! Money over simulated clocks: two days of traffic against the test's own arithmetic, borders of days and months, clocks that are
-//! set, prices that change, jobs that are paid for. Never here: HTTP, the reading of pages over many rows.
+//! Money over simulated clocks: borders of days and months, clocks that are set, jobs that are paid for. Never here: HTTP, two days
+//! of traffic (`two_days`), orders of events (`interleavings`).
 
-use hone_protocol::application::{BudgetKind, Limits, Outcome, Usage};
+use hone_protocol::application::{BudgetKind, Limits, Outcome};
 use hone_protocol::id::KeyId;
 use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeWhat, UsageBy, UsageQuery};
 use hone_protocol::value::Pico;
@@ -11,30 +11,6 @@ use crate::{invoice, stats, usage};
 
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
-
-/// What the test itself knows of a request.
-#[derive(Debug, Clone)]
-struct Told {
-    day: String,
-    service: String,
-    user: String,
-    input_micros: i128,
-    cached_micros: i128,
-    output_micros: i128,
-    prompt: u64,
-    cached: u64,
-    completion: u64,
-    outcome: Outcome,
-}
-
-impl Told {
-    fn pico(&self) -> i128 {
-        let fresh = i128::from(self.prompt - self.cached);
-        fresh * self.input_micros
-            + i128::from(self.cached) * self.cached_micros
-            + i128::from(self.completion) * self.output_micros
-    }
-}
 
 fn priced(name: &str, input: u64, cached: u64, output: u64) -> Request {
     let price = Price { input_micros: Some(input), cached_micros: Some(cached), output_micros: Some(output) };
@@ -104,7 +80,7 @@ impl Desk {
         self.tell("", Event::CloseRow { id, close, reply: oneshot::channel().0 });
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Store, &State) -> Result<T, Failure>) -> T {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Store, &State) -> Result<T, Failure>) -> T {
         read(self.store.as_ref().unwrap(), self.state()).unwrap()
     }
 
@@ -124,111 +100,6 @@ impl Desk {
         let id = self.state().application(application).unwrap().id;
         let pairs = self.store.as_ref().unwrap().prefix(Table::Compute, id.bytes()).unwrap();
         codec::read_all(Table::Compute, &pairs).unwrap()
-    }
-}
-
-/// Rounds pico-units to six digits by text, as a person with a pencil would.
-fn pencil(pico: i128) -> String {
-    let micros = (pico + 500_000) / 1_000_000;
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
-}
-
-#[test]
-fn two_days_of_traffic_give_an_invoice_that_adds_up_by_hand() {
-    let mut desk = Desk::shop();
-    let prices = |changed: bool| match changed {
-        false => (150_000_i128, 15_000_i128, 600_000_i128),
-        true => (200_000, 0, 900_001),
-    };
-    let (mut told, mut changed) = (Vec::<Told>::new(), false);
-    // A request every 7 minutes for two days, from noon to noon to noon: three billing days.
-    for number in 0_u64..412 {
-        desk.pass(7 * MINUTE_MS);
-        match number {
-            // The price changes in the middle of the second day.
-            150 => {
-                desk.ask("", priced("desk", 200_000, 0, 900_001)).unwrap();
-                changed = true;
-            }
-            // The wall's clock is set back by nine hours and put right again: over the border of a day, both times.
-            200 => desk.now.wall_ms -= 9 * HOUR_MS,
-            230 => desk.now.wall_ms += 9 * HOUR_MS,
-            // The daemon is killed and starts again.
-            300 => desk.start(""),
-            _ => {}
-        }
-        let (service, user) =
-            (["desk", "desk", "chat"][(number % 3) as usize], ["ada", "lin", ""][(number % 7 % 3) as usize]);
-        let row = desk.row(service, user);
-        let (prompt, completion) = (40 + number % 91, 1 + number % 13);
-        let cached = prompt / 3 * (number % 2);
-        assert_eq!(desk.open(&row, (200, 64)), None);
-        let opened = clock::day(desk.now.wall_ms, "UTC");
-        let outcome =
-            [Outcome::Complete, Outcome::Complete, Outcome::Disconnected, Outcome::Failed][(number % 4) as usize];
-        // Some answers end on the day after: their day is that of the beginning.
-        desk.pass((number % 5) as i64 * MINUTE_MS);
-        desk.close(row.id, outcome, (prompt, cached, completion), 1000);
-        let (input_micros, cached_micros, output_micros) =
-            if service == "desk" { prices(changed) } else { (1_000_001, 7, 3) };
-        let (day, service, user) = (opened, service.to_owned(), user.to_owned());
-        told.push(Told {
-            day,
-            service,
-            user,
-            input_micros,
-            cached_micros,
-            output_micros,
-            prompt,
-            cached,
-            completion,
-            outcome,
-        });
-    }
-    let days: std::collections::BTreeSet<&str> = told.iter().map(|t| t.day.as_str()).collect();
-    assert!(days.len() >= 3, "{days:?}");
-
-    for month in ["2026-11", "2026-12"] {
-        let invoice = desk.read(|store, state| invoice::invoice(store, state, "shop", month));
-        let of: Vec<&Told> = told.iter().filter(|t| t.day.starts_with(month)).collect();
-        let mut lines: Vec<(String, i128)> = Vec::new();
-        let mut by_price: BTreeMap<(String, i128), Vec<&Told>> = BTreeMap::new();
-        of.iter().for_each(|t| by_price.entry((t.service.clone(), t.input_micros)).or_default().push(t));
-        for line in &invoice.tokens {
-            let price = i128::from(line.price.input_micros.unwrap());
-            let mine = &by_price[&(line.service.clone(), price)];
-            let pico: i128 = mine.iter().map(|t| t.pico()).sum();
-            assert_eq!((line.usage.amount.0, line.usage.requests), (pico, mine.len() as u64), "{line:?}");
-            assert_eq!(line.usage.prompt_tokens, mine.iter().map(|t| t.prompt).sum::<u64>());
-            assert_eq!(line.usage.cached_tokens, mine.iter().map(|t| t.cached).sum::<u64>());
-            assert_eq!(line.usage.completion_tokens, mine.iter().map(|t| t.completion).sum::<u64>());
-            assert_eq!(line.usage.errors, mine.iter().filter(|t| t.outcome == Outcome::Failed).count() as u64);
-            assert_eq!(Some(line.from.as_str()), mine.iter().map(|t| t.day.as_str()).min());
-            assert_eq!(Some(line.to.as_str()), mine.iter().map(|t| t.day.as_str()).max());
-            assert_eq!(line.rounded, pencil(pico));
-            lines.push((line.service.clone(), pico));
-        }
-        assert_eq!(lines.len(), by_price.len());
-        assert_eq!(invoice.amount.0, of.iter().map(|t| t.pico()).sum::<i128>());
-        let rounded: i128 = lines.iter().map(|(_, pico)| (pico + 500_000) / 1_000_000).sum();
-        assert_eq!(invoice.rounded, format!("{}.{:06}", rounded / 1_000_000, rounded % 1_000_000));
-    }
-    let desk_lines = desk.read(|store, state| invoice::invoice(store, state, "shop", "2026-11")).tokens;
-    assert_eq!(desk_lines.iter().filter(|l| l.service == "desk").count(), 2, "a price that changed is two lines");
-
-    // The pages say the same, however they are told apart.
-    let all: i128 = told.iter().map(Told::pico).sum();
-    for by in [&[][..], &[UsageBy::Day], &[UsageBy::User, UsageBy::Day], &[UsageBy::Key], &[UsageBy::Service]] {
-        let page = desk.usage(by);
-        assert_eq!((page.total.amount.0, page.total.requests), (all, 412), "{by:?}");
-        let mut sums = Usage::default();
-        page.lines.iter().for_each(|line| sums.merge(&line.usage));
-        assert_eq!(sums, page.total, "{by:?}");
-    }
-    let by_user = desk.usage(&[UsageBy::Day, UsageBy::User]);
-    for line in &by_user.lines {
-        let mine = told.iter().filter(|t| Some(&t.day) == line.day.as_ref() && Some(&t.user) == line.user.as_ref());
-        assert_eq!(line.usage.amount.0, mine.map(Told::pico).sum::<i128>(), "{line:?}");
     }
 }
 

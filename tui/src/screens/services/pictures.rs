@@ -3,9 +3,11 @@
 
 use hone_protocol::application::{Budget, LedgerRow, Outcome, Usage};
 use hone_protocol::catalogue::Language;
+use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId, VersionId};
+use hone_protocol::model::Alias;
 use hone_protocol::request::{Answer, Request};
-use hone_protocol::service::Price;
+use hone_protocol::service::{Moving, Price};
 use hone_protocol::usage::{ComputeUsage, ServiceStats, Span, Stats, UsageLine, UsagePage};
 use hone_protocol::value::Pico;
 
@@ -161,5 +163,67 @@ fn a_payment_is_asked_for_and_a_service_that_is_off_can_be_deleted() {
         assert_eq!((application.as_str(), amount), ("web-shop", Pico(10 * Pico::PER_UNIT)));
         bench.answer(id, Answer::Done);
         assert_eq!(bench.app.context(), crate::keymap::Context::Browse);
+    }
+}
+
+#[test]
+fn hooks_are_tried_and_removed_and_alerts_stand_on_home() {
+    let mut facts = sample::filled();
+    (facts.hooks, facts.alerts) = (sample::hooks(), sample::alerts());
+    for language in [Language::En, Language::Zh] {
+        for size in SIZES {
+            let name = |what: &str| format!("{what}_{}x{}_{}", size.0, size.1, word(language));
+            for is_empty in [true, false] {
+                let mut bench = Bench::new(language, if is_empty { sample::filled() } else { facts.clone() });
+                bench.picture(size);
+                if !is_empty {
+                    keep(name("home_alerts"), &bench.picture(size));
+                }
+                bench.go(Area::Services);
+                (0..3).for_each(|_| drop(bench.press(Action::NextTab)));
+                keep(name(if is_empty { "hooks_empty" } else { "hooks_filled" }), &bench.picture(size));
+            }
+        }
+        let mut bench = Bench::new(language, facts.clone());
+        bench.picture((100, 30));
+        bench.go(Area::Services);
+        (0..3).for_each(|_| drop(bench.press(Action::NextTab)));
+        bench.asks();
+        bench.press(Action::Try);
+        let is_test = |request: &Request| matches!(request, Request::TestHook { name } if name == "ops");
+        assert!(bench.asks().iter().any(|(_, request)| is_test(request)));
+        bench.press(Action::Delete);
+        keep(format!("question_remove_hook_100x30_{}", word(language)), &bench.picture((100, 30)));
+    }
+}
+
+#[test]
+fn one_key_rolls_back_the_alias_that_a_service_follows() {
+    let mut facts = sample::filled();
+    let service = &mut facts.services[0];
+    service.record.follows = Some("live".into());
+    let failure = Failure::new(FailureCode::BadFile, "the adapter is damaged");
+    service.moving = Some(Moving {
+        version: VersionId::from_bytes([99; 16]),
+        version_reference: "support-desk-tuned@2".into(),
+        failure: Some(failure),
+    });
+    let (serves, reference) = (service.record.version, service.version_reference.clone());
+    let (model, _) = reference.split_once('@').unwrap();
+    let model = facts.models.iter_mut().find(|m| m.record.name == model).unwrap();
+    model.record.aliases = vec![Alias { name: "live".into(), version: serves, previous: Some(serves) }];
+    for language in [Language::En, Language::Zh] {
+        for size in SIZES {
+            let mut bench = Bench::new(language, facts.clone());
+            bench.picture(size);
+            bench.go(Area::Services);
+            keep(format!("service_moving_{}x{}_{}", size.0, size.1, word(language)), &bench.picture(size));
+            bench.asks();
+            bench.press(Action::Undo);
+            keep(format!("question_roll_back_{}x{}_{}", size.0, size.1, word(language)), &bench.picture(size));
+            bench.press(Action::Enter);
+            let back = |request: &Request| matches!(request, Request::RollBack { alias, .. } if alias == "live");
+            assert!(bench.asks().iter().any(|(_, request)| back(request)));
+        }
     }
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod about;
 pub mod application;
 pub mod batch;
 pub mod bench;

@@ -3,12 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::about::{AuditRow, ChatEnd, Status};
+
 use crate::application::{ApplicationView, BudgetKind, LedgerRow, Limits, Payment};
 use crate::batch::BatchRow;
 use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
 use crate::declared::Declared;
 use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
-use crate::event::{Event, Machine, Snapshot};
+use crate::event::{Event, Snapshot};
 use crate::failure::Failure;
 use crate::gate::GateReport;
 use crate::generate::{Format, TokenChance};
@@ -761,65 +763,4 @@ pub enum Answer {
     Notes(Vec<NoteHead>),
     /// To `note`.
     Note(Box<NoteRecord>),
-}
-
-/// How a chat answer ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChatEnd {
-    /// `stop` or `length`.
-    pub finish: String,
-    /// Prompt tokens, cached ones included.
-    pub prompt_tokens: u64,
-    /// Prompt tokens found in the cache.
-    pub cached_tokens: u64,
-    /// Completion tokens, as billed.
-    pub completion_tokens: u64,
-    /// Time to the first token in milliseconds.
-    pub first_token_ms: u32,
-    /// Time to the end in milliseconds.
-    pub total_ms: u32,
-    /// `name@number` of what answered.
-    pub version: String,
-    /// What it cost.
-    pub amount: Pico,
-}
-
-/// The daemon about itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Version of hone.
-    pub version: String,
-    /// Process id of honed.
-    pub pid: u32,
-    /// When it started, Unix milliseconds.
-    pub started_at_ms: i64,
-    /// The state directory.
-    pub state_dir: String,
-    /// The socket.
-    pub socket: String,
-    /// Where HTTP listens.
-    pub http: Vec<String>,
-    /// The machine.
-    pub machine: Machine,
-    /// What to know: a network home, a missing sandbox layer…, as English sentences.
-    pub notes: Vec<String>,
-    /// The billing zone (IANA) and currency.
-    pub zone: String,
-    /// The store's currency.
-    pub currency: String,
-}
-
-/// One line of who did what.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditRow {
-    /// Its number.
-    pub seq: u64,
-    /// When, Unix milliseconds.
-    pub at_ms: i64,
-    /// Who.
-    pub person: String,
-    /// What kind of act: the request's name.
-    pub verb: String,
-    /// On what, by name or id.
-    pub subject: String,
 }

@@ -169,6 +169,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.hook_set", "hook {hook} is set", "钩子 {hook} 已设置"),
     ("cli.hook_removed", "hook {hook} is removed", "钩子 {hook} 已移除"),
     ("cli.no_hooks", "there are no hooks", "没有钩子"),
+    ("cli.col.hook", "HOOK", "钩子"),
     ("cli.col.told_of", "TOLD OF", "通知内容"),
     ("cli.col.told_by", "BY", "方式"),
     ("cli.col.delivered", "DELIVERED", "已送达"),

@@ -252,7 +252,7 @@ pub(crate) fn tried_words(language: Language, tried: &HookTry) -> String {
 
 fn table(language: Language, hooks: &[HookRecord]) -> Table {
     let keys = [
-        "cli.col.name",
+        "cli.col.hook",
         "cli.col.told_of",
         "cli.col.told_by",
         "cli.col.waiting",
@@ -278,7 +278,7 @@ fn table(language: Language, hooks: &[HookRecord]) -> Table {
 
 fn details(language: Language, hook: &HookRecord) -> String {
     let mut pairs = vec![
-        ("cli.col.name", hook.name.clone()),
+        ("cli.col.hook", hook.name.clone()),
         ("cli.col.told_of", kinds(hook)),
         ("cli.col.told_by", target(hook)),
         ("cli.col.timeout", print::duration(hook.timeout_ms.into())),

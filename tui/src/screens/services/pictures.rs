@@ -221,7 +221,7 @@ fn one_key_rolls_back_the_alias_that_a_service_follows() {
             bench.asks();
             bench.press(Action::Undo);
             keep(format!("question_roll_back_{}x{}_{}", size.0, size.1, word(language)), &bench.picture(size));
-            bench.press(Action::Enter);
+            bench.typed("y");
             let back = |request: &Request| matches!(request, Request::RollBack { alias, .. } if alias == "live");
             assert!(bench.asks().iter().any(|(_, request)| back(request)));
         }

@@ -82,7 +82,7 @@ fn a_versions_history_is_what_jobs_and_the_audit_log_say_of_it() {
             entry("train", true, "starter@1, desk@1"),
         ]
     );
-    assert_eq!(told(&desk, &["starter@1", "desk@1"]).len(), 7);
+    assert_eq!(told(&desk, &["starter@1", "desk@1"]).len(), 8);
 }
 
 #[test]

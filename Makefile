@@ -23,7 +23,7 @@ ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-daemon \
+.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon \
 	backends gpu-pack gpu-check bin clean
 
 help: ## this list
@@ -35,6 +35,9 @@ $(ENV): .ci/setup.sh
 
 setup: $(ENV) ## what the build needs: used if present, else installed
 
+slurm: ## the packages that tests of the Slurm pool run: used if present, else installed
+	@.ci/slurm.sh
+
 assets: $(ENV)
 	@python3 .ci/assets.py $(HONE_ASSETS) --client
 
@@ -45,7 +48,7 @@ build: $(ENV) ## hone, honed and hone-worker, for this machine
 demo: build ## the main job without a screen: data, training, evaluation, endpoint, bill (6 minutes on 2 cores)
 	@python3 tests/demo/demo.py $(BIN)
 
-test: build assets ## what CI runs
+test: build assets slurm ## what CI runs
 	cargo fmt --all --check
 	cargo test --release --locked --workspace
 
@@ -57,15 +60,17 @@ docs: build ## writes the generated lists of docs/
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-protocol --test wire
 	HONE_WRITE_DOCS=1 cargo test --release --locked -p hone-daemon --lib openapi
 
-prove: build assets bench-peers ## the long matrices; writes docs/evidence/
+prove: build assets slurm bench-peers ## the long matrices; writes docs/evidence/
 	python3 tests/prove/prove.py $(BIN)
 	python3 tests/prove/resume.py $(BIN)
+	python3 tests/prove/money.py
 	python3 tests/prove/disk.py $(BIN)
 	python3 tests/prove/hub.py $(BIN) $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/convert.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf
 	python3 tests/prove/peft.py $(BIN)
 	python3 tests/prove/lm_eval.py $(BIN)
 	python3 tests/prove/clients.py $(BIN)
+	python3 tests/prove/slurm.py $(BIN)
 	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
@@ -81,6 +86,9 @@ bench-train: build assets bench-peers ## training against the machine's limit, a
 bench-serve: build assets ## the endpoint against the engine's own batched decoding and llama.cpp's server (25 minutes)
 	$(BIN)/bench-serve-engine
 	$(BIN)/bench-serve $$(python3 tests/peers/llama_server.py $(CACHE)/peers-serve)
+
+bench-gateway: build assets ## what HTTP and metering cost over the worker alone, and tiny calls of an upstream beside litellm (5 minutes)
+	$(BIN)/bench-gateway $$(python3 tests/peers/litellm_proxy.py $(CACHE)/peers-gateway)
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon

@@ -71,7 +71,7 @@ impl Archive for ServiceDesk {
 
     async fn submit(&self, caller: &Caller, batch: FileBatch) -> Result<JobView, Failure> {
         let spec = JobSpec::Batch(BatchSpec::File(batch));
-        self.wish(caller, Request::Submit { spec, payer: None }).await
+        self.wish(caller, Request::Submit { spec, payer: None, pool: None }).await
     }
 
     async fn cancel(&self, caller: &Caller, job: JobId) -> Result<JobView, Failure> {

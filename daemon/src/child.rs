@@ -1,4 +1,4 @@
-//! The first acts of every hidden child mode of honed (`honed data`, `honed fetch`), and the frames over fd 0.
+//! The first acts of every hidden child mode of honed (`honed data`, `honed fetch`, `honed upstream`), and the frames over fd 0.
 //! Lives here: hello, heartbeats, the daemon's end. Never here: what a mode computes, anything that the daemon itself
 //! runs, and the fence: the shim has put it up before the mode begins (see `sandbox`).
 //!
@@ -61,16 +61,19 @@ pub enum StartError {
 
 /// Performs the first acts and says hello. Call it first in `main`, before any other thread exists.
 pub fn start() -> Result<Channel, StartError> {
+    let (socket, hello) = open()?;
+    let channel = Channel::over(socket, || std::process::exit(EXIT_HANG_UP))
+        .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
+    channel.send(&hello);
+    Ok(channel)
+}
+
+/// Performs the first acts for a child with a line of its own: gives the socket, and the hello that is still to be said.
+pub fn open() -> Result<(UnixStream, FromWorker), StartError> {
     let sandbox = sandbox::applied().ok_or(StartError::NotAChild { missing: "HONE_SANDBOX is not set" })?;
     survive_file_limit()?;
-    let channel = Channel::over(own_socket()?, || std::process::exit(EXIT_HANG_UP))
-        .map_err(|source| StartError::System { act: "the channel to the daemon could not be opened", source })?;
-    channel.send(&FromWorker::Hello {
-        protocol: hone_protocol::PROTOCOL,
-        version: hone_protocol::VERSION.to_owned(),
-        sandbox,
-    });
-    Ok(channel)
+    let (protocol, version) = (hone_protocol::PROTOCOL, hone_protocol::VERSION.to_owned());
+    Ok((own_socket()?, FromWorker::Hello { protocol, version, sandbox }))
 }
 
 /// Makes a write beyond the file limit fail with an error instead of ending the process.

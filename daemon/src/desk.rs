@@ -2,16 +2,21 @@
 //! A row of the ledger is durably open before the first byte of an answer leaves; watermarks and the close go
 //! through the dispatcher; tokens do not.
 
+mod batch;
 mod embed;
+mod feedback;
+mod guarding;
+mod logging;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
-use hone_protocol::batch::BatchRow;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::generate::{Finish, GenerateTask, Prompt, TokenizerFacts, Turn, Wish};
-use hone_protocol::id::{JobId, LedgerId, ServiceId};
+use hone_protocol::generate::{Finish, GenerateTask, Prompt, Share, TokenizerFacts, Turn, Wish};
+use hone_protocol::id::{ApplicationId, LedgerId, ServiceId};
+use hone_protocol::log::Feedback;
 use hone_protocol::model::Weights;
 use hone_protocol::service::{ServiceRecord, ServiceState};
 use hone_protocol::usage::{UsagePage, UsageQuery};
@@ -22,15 +27,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
 use crate::config::Places;
-use crate::dispatcher::event::{Close, Event, KeptRow, Watermark};
+use crate::dispatcher::event::{Close, Event, Watermark};
 use crate::dispatcher::{Allowance, Events};
+use crate::guards::{GuardTable, Hits, Outward};
 use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece};
 use crate::hub::Hub;
+use crate::request_log::RequestLog;
 use crate::state::State;
 use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
 use crate::workers::turns::{Spare, Urgent};
 use crate::{metrics, secret, usage};
+use batch::gave_way;
+use logging::Draft;
+
+pub use batch::Pace;
 
 /// Tokens that may be written beyond what is durably billed.
 const AHEAD_MAX: u64 = 64;
@@ -62,6 +73,10 @@ pub struct ServiceDesk {
     pub store: Arc<Store>,
     /// Where files are.
     pub places: Arc<Places>,
+    /// Guards that are compiled already.
+    pub guards: GuardTable,
+    /// Where requests are logged.
+    pub log: RequestLog,
 }
 
 impl ServiceDesk {
@@ -121,13 +136,14 @@ impl ServiceDesk {
                 return Err(not_now(format!("service {} is off", service.name)).hint(HintCode::StartService));
             }
         }
-        let version = state.versions.get(&service.version);
-        let version = version.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
+        let engine = state.engine_of(service);
+        let engine = engine.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
         let loading = || not_now(format!("service {} is still loading", service.name)).hint(HintCode::TryAgain);
-        let serving = self.serving.get(state.base_of(version)).ok_or_else(loading)?;
-        let adapter = match version.weights {
-            Weights::Base => None,
-            Weights::Adapter { .. } => Some(serving.adapter(version.id).ok_or_else(loading)?),
+        let serving = self.serving.get(engine).ok_or_else(loading)?;
+        let version = state.versions.get(&service.version);
+        let adapter = match version.map(|version| (version.id, &version.weights)) {
+            None | Some((_, Weights::Base)) => None,
+            Some((id, Weights::Adapter { .. })) => Some(serving.adapter(id).ok_or_else(loading)?),
         };
         Ok((serving, adapter))
     }
@@ -183,12 +199,13 @@ impl ServiceDesk {
     }
 
     /// Begins to answer: in the turn of a row, or at once.
-    async fn answer(&self, caller: Caller, ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
+    async fn answer(&self, caller: Caller, mut ask: Ask, row_turn: Option<Spare>) -> Result<Metered, Failure> {
         let asked = self.service(&self.hub.state(), &caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, &caller, &ask.service)?;
         embed::check_writes(&state, &service)?;
         let (serving, adapter) = self.find(&state, &service)?;
+        let (hits, outward) = self.guard(&state, &caller, &service, &mut ask).await?;
         let choices = ask.choices();
         let turn = match row_turn {
             Some(turn) => InTurn::Row(turn),
@@ -201,6 +218,8 @@ impl ServiceDesk {
         let row = self.row(&caller, &service, ask.user.clone(), ask.metadata.clone());
         let mut answer = self.metered(&state, &service, serving.clone(), counts, row.clone(), turn);
         answer.uncounted = is_limited(&state, &caller).then_some(ask.prompts.len());
+        answer.draft = self.draft(&state, &caller, row.id, &ask);
+        (answer.hits, answer.outward) = (hits, outward);
         let first = answer.first;
         let tokens_max = ask.tokens_max.unwrap_or(service.context_tokens);
         let prompt_most = ask.prompts.iter().map(prompt_tokens_most).sum();
@@ -217,14 +236,20 @@ impl ServiceDesk {
         }
         // The scope is the application's and the version's own: a prefix never crosses either.
         let scope = Sha256::digest([caller.application.bytes().as_slice(), service.version.bytes()].concat());
-        let wish = Wish { tokens_max, ..ask.wish };
+        let turn = share(&state, caller.application);
+        // A server elsewhere has a longest answer of its own.
+        let engines_own = service.upstream.is_some() && ask.tokens_max.is_none();
+        let tokens_max = if engines_own { u32::MAX } else { tokens_max };
+        let wish = Wish { tokens_max, tell_prompt: answer.draft.is_some(), ..ask.wish };
         for (request, choice) in (first..).zip(0..choices) {
             let mut wish = wish.clone();
             // Several answers with one seed are not the same answer several times.
             let answer_number = (choice % ask.answers as usize) as u64;
             wish.sampling.seed = wish.sampling.seed.map(|seed| seed.wrapping_add(answer_number));
+            wish.tell_prompt &= answer_number == 0;
             let prompt = ask.prompts[choice / ask.answers as usize].clone();
-            let task = GenerateTask { request, adapter, prompt, wish, scope: Hash(scope.into()) };
+            let scope = Hash(scope.into());
+            let task = GenerateTask { request, adapter, prompt, wish, scope, turn };
             if !serving.send(ToWorker::Generate(task)).await {
                 return Err(answer.fail(gone()).await);
             }
@@ -261,8 +286,8 @@ impl ServiceDesk {
             first,
             answers,
             tokens: vec![0; choices],
-            prompt_tokens: 0,
-            cached_tokens: 0,
+            prompts: vec![(0, 0); choices],
+            estimated: vec![service.upstream.is_some(); choices],
             words,
             opening: Opening {
                 ledger: row.id,
@@ -281,6 +306,10 @@ impl ServiceDesk {
             started: Instant::now(),
             first_token_ms: None,
             closed: false,
+            steps: VecDeque::new(),
+            hits: Hits::default(),
+            outward: None,
+            draft: None,
         }
     }
 
@@ -315,6 +344,13 @@ impl ServiceDesk {
     }
 }
 
+/// The share of an application among those that wait for a slot.
+fn share(state: &State, application: ApplicationId) -> Share {
+    let priority = state.applications.get(&application).and_then(|application| application.priority);
+    let owner = application.bytes().last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    Share { owner, weight: priority.unwrap_or_default().weight() }
+}
+
 fn is_limited(state: &State, caller: &Caller) -> bool {
     let application = state.applications.get(&caller.application);
     application.is_some_and(|application| application.limits.is_some() || application.budget.is_some())
@@ -340,8 +376,7 @@ fn prompt_tokens_most(prompt: &Prompt) -> u64 {
 
 /// Slots of the process that answers for a service, for each adapter.
 fn slots_of(state: &State, service: &ServiceRecord) -> usize {
-    let base = state.versions.get(&service.version).map(|version| state.base_of(version));
-    base.and_then(|base| state.serving.get(&base)).map_or(1, |serving| serving.slots as usize)
+    state.engine_of(service).and_then(|engine| state.serving.get(&engine)).map_or(1, |serving| serving.slots as usize)
 }
 
 /// Refuses what would be more than [`REQUESTS_MAX`] at once; rows of batches take no place from others.
@@ -352,41 +387,6 @@ fn check_room(serving: &Serving, service: &ServiceRecord, more: usize) -> Result
         return Err(Failure::new(FailureCode::Overloaded, message).at(service.name.clone()).hint(HintCode::TryAgain));
     }
     Ok(())
-}
-
-/// Why a row of a batch was put back.
-fn gave_way() -> Failure {
-    Failure::new(FailureCode::Overloaded, "the row gave way to somebody who waits for an answer")
-}
-
-/// How fast a batch is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Pace {
-    /// Tokens per second, prompts and answers.
-    pub tokens_per_s: f64,
-    /// Remaining milliseconds, estimated.
-    pub remaining_ms: Option<u64>,
-}
-
-impl ServiceDesk {
-    /// Keeps a row of a batch that was refused before anything was metered.
-    pub async fn keep_refused(&self, job: JobId, attempt: u32, row: BatchRow, pace: Pace) -> Result<(), Failure> {
-        post_row(&self.events, job, attempt, row, None, pace).await
-    }
-}
-
-async fn post_row(
-    events: &Events,
-    job: JobId,
-    attempt: u32,
-    row: BatchRow,
-    close: Option<Close>,
-    pace: Pace,
-) -> Result<(), Failure> {
-    let (done, durable) = oneshot::channel();
-    let kept = KeptRow { row, close, tokens_per_s: pace.tokens_per_s, remaining_ms: pace.remaining_ms };
-    events.post(Event::BatchRow { job, number: attempt, kept: Box::new(kept), done }).await;
-    durable.await.map_err(|_| Failure::new(FailureCode::Interrupted, "the daemon no longer takes rows of this attempt"))
 }
 
 fn gone() -> Failure {
@@ -454,7 +454,11 @@ impl Desk for ServiceDesk {
     }
 
     fn metrics(&self) -> String {
-        metrics::text(&self.hub.state())
+        metrics::text(&self.hub.state(), &self.log)
+    }
+
+    async fn hear(&self, caller: &Caller, response: &str, feedback: Feedback) -> Result<LedgerId, Failure> {
+        self.keep_feedback(caller, response, feedback).await
     }
 
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
@@ -480,9 +484,11 @@ pub struct Metered {
     answers: u32,
     /// Tokens of each choice so far.
     tokens: Vec<u32>,
-    /// Tokens of the prompts that were begun; each prompt counts once, however many answers it has.
-    prompt_tokens: u64,
-    cached_tokens: u64,
+    /// Tokens of the prompts that were begun, and those of them that were found in a cache, by choice; each prompt counts
+    /// once, however many answers it has.
+    prompts: Vec<(u64, u64)>,
+    /// Choices whose tokens nobody has counted who can: those of a server elsewhere, until it tells.
+    estimated: Vec<bool>,
     words: mpsc::Receiver<FromWorker>,
     opening: Opening,
     /// Prompts that the worker has not counted yet, where limits or a budget wait for that.
@@ -500,6 +506,14 @@ pub struct Metered {
     started: Instant,
     first_token_ms: Option<u32>,
     closed: bool,
+    /// Steps that may be told.
+    steps: VecDeque<AnswerStep>,
+    /// What guards found on the way in.
+    hits: Hits,
+    /// Guards that look at what comes out.
+    outward: Option<Outward>,
+    /// What becomes an entry of the log.
+    draft: Option<Draft>,
 }
 
 impl Metered {
@@ -538,29 +552,36 @@ impl Metered {
     /// How the ledger's row closes. Of a row of a batch nothing is billed but what is kept: see [`Metered::keep`].
     fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
         if matches!(self.turn, InTurn::Row(_)) {
-            return Close { prompt_tokens: 0, cached_tokens: 0, ..self.whole_close(outcome, 0) };
+            return Close { prompt_tokens: 0, cached_tokens: 0, is_estimate: false, ..self.whole_close(outcome, 0) };
         }
         self.whole_close(outcome, tokens)
     }
 
     fn whole_close(&self, outcome: Outcome, tokens: u64) -> Close {
+        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
         Close {
             outcome,
-            prompt_tokens: self.prompt_tokens,
-            cached_tokens: self.cached_tokens,
+            prompt_tokens,
+            cached_tokens,
             completion_tokens: tokens,
             first_token_ms: self.first_token_ms,
             total_ms: self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
+            is_estimate: prompt_tokens + tokens > 0 && self.estimated.contains(&true),
         }
+    }
+
+    fn prompt_and_cached(&self) -> (u64, u64) {
+        self.prompts.iter().fold((0, 0), |(prompt, cached), of| (prompt + of.0, cached + of.1))
     }
 
     fn mark_event(&mut self) -> Event {
         self.asked = self.delivered;
         self.asked_at = Instant::now();
+        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
         Event::Watermark {
             id: self.ledger(),
-            prompt_tokens: self.prompt_tokens,
-            cached_tokens: self.cached_tokens,
+            prompt_tokens,
+            cached_tokens,
             tokens: self.delivered,
             mark: self.mark.clone(),
         }
@@ -579,19 +600,27 @@ impl Metered {
 
     fn note_begin(&mut self, word: &FromWorker) {
         if let FromWorker::Began { request, prompt_tokens, cached_tokens } = word
-            && self.choice(*request).is_some_and(|choice| choice.is_multiple_of(self.answers as usize))
+            && let Some(choice) = self.choice(*request)
+            && self.note_prompt(choice, *prompt_tokens, *cached_tokens)
         {
-            self.prompt_tokens += u64::from(*prompt_tokens);
-            self.cached_tokens += u64::from(*cached_tokens.min(prompt_tokens));
             self.uncounted = self.uncounted.map(|left| left.saturating_sub(1));
         }
+    }
+
+    /// Tokens of a choice's prompt. `false` where another choice counts it.
+    fn note_prompt(&mut self, choice: usize, prompt_tokens: u32, cached_tokens: u32) -> bool {
+        if !choice.is_multiple_of(self.answers as usize) {
+            return false;
+        }
+        self.prompts[choice] = (u64::from(prompt_tokens), u64::from(cached_tokens.min(prompt_tokens)));
+        true
     }
 
     /// Once all prompts are counted, says so: what was set aside for them was an estimate.
     async fn tell_count(&mut self) {
         if self.uncounted == Some(0) {
             self.uncounted = None;
-            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_tokens, self.answer_most);
+            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_and_cached().0, self.answer_most);
             self.events.post(Event::Counted { id, prompt_tokens, answer_most }).await;
         }
     }
@@ -626,6 +655,13 @@ impl Metered {
                 self.first_token_ms.get_or_insert(elapsed);
                 Some(AnswerStep::Piece(Piece { choice: choice as u32, channel, text, chances, tokens }))
             }
+            FromWorker::Counted { request, prompt_tokens, cached_tokens, tokens } => {
+                let choice = self.choice(request)?;
+                self.note_prompt(choice, prompt_tokens, cached_tokens);
+                self.estimated[choice] = false;
+                self.tokens[choice] = tokens;
+                Some(AnswerStep::Counted { tokens: self.count(choice, tokens) })
+            }
             FromWorker::Ended { finish: Finish::Cancelled, .. } => {
                 Some(AnswerStep::Failed(Failure::new(FailureCode::Interrupted, "the answer was cancelled")))
             }
@@ -635,6 +671,12 @@ impl Metered {
                 Some(AnswerStep::Ended { choice: choice as u32, finish, tokens, end })
             }
             FromWorker::Refused { failure, .. } => Some(AnswerStep::Failed(failure)),
+            FromWorker::Prompted { prompt, .. } => {
+                if let Some(draft) = &mut self.draft {
+                    draft.note_prompt(prompt);
+                }
+                None
+            }
             _ => None,
         }
     }
@@ -642,35 +684,10 @@ impl Metered {
     /// What the ledger will say when the answer is kept with so many tokens.
     pub fn row_with(&self, tokens: u64) -> LedgerRow {
         let mut row = self.row.clone();
-        (row.prompt_tokens, row.cached_tokens, row.completion_tokens) =
-            (self.prompt_tokens, self.cached_tokens, tokens);
+        (row.prompt_tokens, row.cached_tokens) = self.prompt_and_cached();
+        row.completion_tokens = tokens;
         row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
         row
-    }
-
-    /// Keeps the row of a batch and closes the ledger's row in one transaction; returns after it. `done` is the row but for
-    /// what is counted.
-    pub async fn keep(
-        mut self,
-        job: JobId,
-        attempt: u32,
-        done: BatchRow,
-        tokens: u64,
-        pace: Pace,
-    ) -> Result<(), Failure> {
-        self.closed = true;
-        self.forget();
-        let outcome = if done.answer.is_ok() { Outcome::Complete } else { Outcome::Failed };
-        let close = self.whole_close(outcome, tokens);
-        let row = BatchRow {
-            version: self.opening.version_reference.clone(),
-            ledger: Some(self.ledger()),
-            prompt_tokens: close.prompt_tokens,
-            cached_tokens: close.cached_tokens,
-            completion_tokens: tokens,
-            ..done
-        };
-        post_row(&self.events, job, attempt, row, Some(close), pace).await
     }
 
     /// Closes the row of an answer that never began.
@@ -687,7 +704,12 @@ impl Metered {
         let (reply, closed) = oneshot::channel();
         let close = self.close_of(outcome, tokens);
         self.events.post(Event::CloseRow { id: self.ledger(), close, reply }).await;
-        closed.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))
+        let row = closed.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))?;
+        // What a row of a batch comes to is told when it is kept.
+        if let InTurn::First { .. } = self.turn {
+            self.after().settle(&self.events, &row).await;
+        }
+        Ok(row)
     }
 }
 
@@ -698,6 +720,12 @@ impl Answering for Metered {
 
     async fn next(&mut self) -> AnswerStep {
         loop {
+            if let Some(step) = self.steps.pop_front() {
+                if let Some(draft) = &mut self.draft {
+                    draft.note(&step);
+                }
+                return step;
+            }
             if self.is_mark_due() {
                 let event = self.mark_event();
                 self.events.post(event).await;
@@ -715,7 +743,7 @@ impl Answering for Metered {
             let step = self.step(word);
             self.tell_count().await;
             if let Some(step) = step {
-                return step;
+                self.let_out(step);
             }
         }
     }
@@ -749,17 +777,22 @@ impl Drop for Metered {
             return;
         }
         self.forget();
-        let (reply, _) = oneshot::channel();
-        let outcome = match self.turn {
-            InTurn::First { .. } => Outcome::Disconnected,
+        let (reply, closed) = oneshot::channel();
+        let (outcome, after) = match self.turn {
+            InTurn::First { .. } => (Outcome::Disconnected, Some(self.after())),
             // A row of a batch has no client who could go away: it is put back.
-            InTurn::Row(_) => Outcome::Failed,
+            InTurn::Row(_) => (Outcome::Failed, None),
         };
         let close = self.close_of(outcome, self.delivered);
         let event = Event::CloseRow { id: self.ledger(), close, reply };
         let events = self.events.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { events.post(event).await });
+            runtime.spawn(async move {
+                events.post(event).await;
+                if let (Some(after), Ok(Ok(row))) = (after, closed.await) {
+                    after.settle(&events, &row).await;
+                }
+            });
         }
     }
 }

@@ -61,6 +61,11 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A client for one request to an address that a person wrote down.
+pub(crate) fn agent(secure: bool, limit: Duration) -> Result<ureq::Agent, Failure> {
+    http::agent(secure, limit)
+}
+
 fn fail(message: String) -> Failure {
     Failure::new(FailureCode::DownloadFailed, message).hint(HintCode::ReadLog)
 }

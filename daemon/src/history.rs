@@ -14,7 +14,7 @@ use crate::state::State;
 pub const ENTRIES_MAX: usize = 500;
 
 /// Acts of persons that concern a version: the words of the audit log.
-const ACTS: [&str; 5] = ["publish", "set_alias", "trash", "restore", "purge"];
+const ACTS: [&str; 8] = ["publish", "follow", "set_alias", "pass_gate", "roll_back", "trash", "restore", "purge"];
 
 /// Everything that touched these versions, newest first. `audit` are rows of who did what.
 pub fn of(state: &State, audit: &[AuditRow], wanted: &BTreeSet<VersionId>) -> Vec<HistoryEntry> {

@@ -1,22 +1,21 @@
-//! Invoices and bills: what an application used in a month, read out of the sums. Amounts are exact; each line is rounded once.
+//! Invoices: what an application used in a month, read out of the sums. Amounts are exact; each line is rounded once.
 //! Never here: a price.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use hone_protocol::application::{BillLine, Usage};
+use hone_protocol::application::Usage;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::ServiceId;
-use hone_protocol::request::Answer;
 use hone_protocol::service::Price;
-use hone_protocol::usage::{ComputeLine, ComputePrice, ComputeUsage, Invoice, TokenLine};
+use hone_protocol::usage::{ComputeLine, ComputePrice, ComputeUsage, Invoice, ReservedLine, ReservedUsage, TokenLine};
 use hone_protocol::value::Pico;
 
 use crate::clock;
 use crate::state::State;
 use crate::store::{Store, Table, codec};
 use crate::sums::DayKey;
-use crate::usage::{each_compute, range};
+use crate::usage::{each_compute, each_reserved, range};
 
 /// Bytes of `YYYY-MM`.
 const MONTH_BYTES: usize = 7;
@@ -72,10 +71,23 @@ pub(crate) fn invoice(store: &Store, state: &State, name: &str, text: &str) -> R
         line.to = key.day.max(std::mem::take(&mut line.to));
         line.sums.merge(&usage);
     })?;
+    let mut reserved: BTreeMap<(ServiceId, u64), Spread<ReservedUsage>> = BTreeMap::new();
+    each_reserved(store, application, &first, &last, |key, usage| {
+        let line = reserved.entry((key.service, key.hour_micros)).or_insert_with(|| Spread::new(&key.day));
+        line.from = key.day.clone().min(std::mem::take(&mut line.from));
+        line.to = key.day.max(std::mem::take(&mut line.to));
+        line.sums.merge(&usage);
+    })?;
+    let mut reserved: Vec<ReservedLine> = reserved.into_iter().map(|line| reserved_line(state, line)).collect();
+    reserved.sort_by(|a, b| (&a.service, &a.from).cmp(&(&b.service, &b.from)));
     let mut tokens: Vec<TokenLine> = tokens.into_iter().map(|line| token_line(state, line)).collect();
     tokens.sort_by(|a, b| (&a.service, &a.from).cmp(&(&b.service, &b.from)));
     let compute: Vec<ComputeLine> = compute.into_iter().map(compute_line).collect();
-    let amounts = || tokens.iter().map(|l| l.usage.amount).chain(compute.iter().map(|l| l.usage.amount));
+    let amounts = || {
+        let tokens = tokens.iter().map(|l| l.usage.amount);
+        let compute = compute.iter().map(|l| l.usage.amount);
+        tokens.chain(compute).chain(reserved.iter().map(|l| l.usage.amount))
+    };
     Ok(Invoice {
         application: name.to_owned(),
         month,
@@ -85,6 +97,7 @@ pub(crate) fn invoice(store: &Store, state: &State, name: &str, text: &str) -> R
         rounded: amounts().map(Pico::to_micros).sum::<Pico>().rounded(),
         tokens,
         compute,
+        reserved,
     })
 }
 
@@ -112,26 +125,16 @@ fn compute_line(((kind, prices), line): ((String, [Option<u64>; 2]), Spread<Comp
     }
 }
 
-/// The bill of a month: tokens by day and service.
-pub(crate) fn bill(store: &Store, state: &State, name: &str, text: &str) -> Result<Answer, Failure> {
-    let (_, first, last) = month(state, text)?;
-    let application = state.application(name)?;
-    let (mut days, mut total) = (BTreeMap::<(String, ServiceId), Usage>::new(), Usage::default());
-    let (begin, end) = range(application, &first, &last);
-    store.visit(Table::Sums, (&begin, &end), false, |key, value| {
-        let usage: Usage = codec::read(Table::Sums, key, value)?;
-        if let Some(DayKey { day, service, .. }) = DayKey::read(key) {
-            days.entry((day, service)).or_default().merge(&usage);
-            total.merge(&usage);
-        }
-        Ok::<_, Failure>(ControlFlow::Continue(()))
-    })?;
-    let line = |((day, service), usage): ((String, ServiceId), Usage)| BillLine {
-        day,
+fn reserved_line(
+    state: &State,
+    ((service, hour_micros), line): ((ServiceId, u64), Spread<ReservedUsage>),
+) -> ReservedLine {
+    ReservedLine {
         service: state.service_name(service),
-        rounded: usage.amount.rounded(),
-        usage,
-    };
-    let lines = days.into_iter().map(line).collect();
-    Ok(Answer::Bill { lines, total, rounded: total.amount.rounded(), currency: state.fixed.currency.clone() })
+        from: line.from,
+        to: line.to,
+        hour_micros,
+        rounded: line.sums.amount.rounded(),
+        usage: line.sums,
+    }
 }

@@ -17,13 +17,16 @@ use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
+use crate::guards::GuardTable;
 use crate::hub::Hub;
 use crate::jobs::kept;
 use crate::perform::Performer;
+use crate::request_log::{self, RequestLog};
 use crate::socket::connection::Room;
 use crate::socket::readers::Readers;
-use crate::state::{Fixed, State};
+use crate::state::{Fixed, HookKey, State};
 use crate::store::{Store, Table, Writes};
+use crate::workers::hooks::Messenger;
 use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
@@ -109,6 +112,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     sweep_unfinished(&places.models);
     let store = Arc::new(Store::open(&places.state.join(paths::STORE)).map_err(anyhow::Error::from)?);
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
+    let hook_key = state.fixed.hook_key.clone();
     archive::sweep(&places.files(), &state);
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
@@ -120,19 +124,26 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let spawner = Spawner::start(memory::bytes_max(options.pool_memory_bytes, machine::memory().0))
         .context("the spawner cannot be started")?;
     let serving = ServingTable::default();
+    let log =
+        RequestLog::start(&places.state.join(request_log::FOLDER)).context("the request log cannot be started")?;
+    let guards = GuardTable::default();
     let keeper = Keeper {
         places: places.clone(),
         hub: hub.clone(),
         events: events.clone(),
         spawner: spawner.clone(),
         table: serving.clone(),
+        store: store.clone(),
     };
     let (exit, mut exited) = mpsc::unbounded_channel();
     let performer = Performer {
         runtime: tokio::runtime::Handle::current(),
         keeper,
+        messenger: Messenger::new(spawner.clone(), places.clone(), events.clone(), hook_key),
         store: store.clone(),
         events: events.clone(),
+        log: log.clone(),
+        guards: guards.clone(),
         exit,
         attempts: Default::default(),
     };
@@ -145,6 +156,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         serving: serving.clone(),
         store: store.clone(),
         places: places.clone(),
+        guards,
+        log: log.clone(),
     };
     let (stop_http, http_stop) = watch::channel(false);
     let http_task = tokio::spawn(http::run(listening.listeners, desk.clone(), http_stop));
@@ -161,7 +174,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     });
     tokio::spawn(socket::accept(listener, room));
     tokio::spawn(look_at_machine(hub.clone(), events.clone(), options));
-    tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone()));
+    tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone(), log));
     tokio::spawn(listen_to_signals(events));
 
     let status = exited.recv().await.unwrap_or(70);
@@ -223,7 +236,30 @@ fn fixed(store: &Store, options: &Options) -> anyhow::Result<Fixed> {
     let pool = if options.pool_memory_bytes > 0 { options.pool_memory_bytes } else { available / 5 * 4 };
     let cores = if options.cores > 0 { options.cores } else { machine::cores() };
     // Milliseconds differ from start to start as long as starts take longer than one.
-    Ok(Fixed { epoch: clock::now_ms().cast_unsigned(), currency, zone, cores, pool_memory_bytes: pool })
+    let (boot, hook_key) = (machine::boot(), hook_key(&options.places.state)?);
+    Ok(Fixed { epoch: clock::now_ms().cast_unsigned(), boot, currency, zone, cores, pool_memory_bytes: pool, hook_key })
+}
+
+/// The bytes that secrets of hooks are made of; made with the first start.
+fn hook_key(state: &Path) -> anyhow::Result<HookKey> {
+    let path = state.join(paths::HOOK_KEY);
+    if let Ok(bytes) = std::fs::read(&path) {
+        let bytes = <[u8; 32]>::try_from(bytes.as_slice());
+        return bytes.map(HookKey).map_err(|_| {
+            anyhow::anyhow!("{} has not 32 bytes; remove it, and give receivers of hooks new secrets", path.display())
+        });
+    }
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("the system gave no random bytes: {e}"))?;
+    // Under another name first: a half-written key would be taken for damage.
+    let partial = path.with_extension("tmp");
+    let _ = std::fs::remove_file(&partial);
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
+    let written = open.and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
+    written
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(HookKey(bytes))
 }
 
 fn notes(state: &Path) -> Vec<String> {
@@ -258,9 +294,13 @@ async fn look_at_machine(hub: Arc<Hub>, events: Events, options: Options) {
 }
 
 /// Once a day: an idle daemon wakes up for nothing else.
-async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>) {
+async fn tidy_up(hub: Arc<Hub>, events: Events, places: Arc<Places>, log: RequestLog) {
     loop {
+        log.sweep(&hub.state(), clock::now_ms());
         events.post(Event::EmptyTrash).await;
+        if let Some(bytes) = machine::disk_free_bytes(&places.state) {
+            events.post(Event::DiskFree(bytes)).await;
+        }
         let (places, state) = (places.clone(), hub.state());
         // What is not removed today is tomorrow.
         let _ = tokio::task::spawn_blocking(move || kept::sweep(&places, &state, clock::now_ms())).await;

@@ -49,6 +49,20 @@ pub fn memory() -> (u64, u64) {
     (field("MemTotal:").unwrap_or(0) * 1024, field("MemAvailable:").unwrap_or(0) * 1024)
 }
 
+/// Milliseconds since the machine was booted; 0 when the system does not say.
+pub fn up_ms() -> i64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds: Option<f64> = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    seconds.map_or(0, |seconds| (seconds * 1000.0) as i64)
+}
+
+/// A number that differs from boot to boot; 0 when the system does not say.
+pub fn boot() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    u64::from_str_radix(&digits, 16).unwrap_or(0)
+}
+
 fn ticks() -> Option<Ticks> {
     let text = std::fs::read_to_string("/proc/stat").ok()?;
     let numbers: Vec<u64> = text.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();

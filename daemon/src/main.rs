@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use honed::config::{Options, Places};
 use honed::lifecycle::{EXIT_IN_USE, StartError};
-use honed::{data, fetch, lifecycle, sandbox};
+use honed::{data, fetch, hook, lifecycle, node, sandbox, upstream};
 
 const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
 
@@ -25,7 +25,11 @@ fn main() -> ExitCode {
     match args.next().as_deref() {
         Some("data") => data::run(),
         Some("fetch") => fetch::run(),
+        Some("hook-run") => hook::run(false),
+        Some("hook-post") => hook::run(true),
+        Some("upstream") => upstream::run(),
         // Paths are bytes, not text.
+        Some("node") => node::run(std::env::args_os().skip(2)),
         Some("child") => sandbox::run(std::env::args_os().skip(2)),
         Some("run") | None => daemon(args),
         Some("--help" | "-h") => {

@@ -8,12 +8,15 @@ use hone_protocol::job::ShownState;
 use hone_protocol::service::ServiceState;
 
 use crate::counts::{BOUNDS_MS, Counts, Histogram};
+use crate::request_log::RequestLog;
 use crate::state::State;
 
 /// The whole text.
-pub(crate) fn text(state: &State) -> String {
+pub(crate) fn text(state: &State, log: &RequestLog) -> String {
     let mut text = String::new();
     requests(state, &mut text);
+    guards(state, &mut text);
+    feedback(state, log, &mut text);
     services(state, &mut text);
     workers(state, &mut text);
     jobs(state, &mut text);
@@ -82,6 +85,40 @@ fn histogram(text: &mut String, name: &str, who: &str, times: &Histogram) {
     sample(text, &format!("{name}_count"), who, below);
 }
 
+/// What guards found; of all time, so that a restart begins no counter anew.
+fn guards(state: &State, text: &mut String) {
+    let name = "hone_guard_matches_total";
+    family(text, name, "counter", "Matches of guards in what went in and what came out.");
+    for (guard, counts) in state.guard_counts.iter() {
+        for (side, count) in [("input", counts.input), ("output", counts.output)] {
+            sample(text, name, &labels(&[("guard", guard), ("side", side)]), count);
+        }
+    }
+    let name = "hone_guard_refused_total";
+    family(text, name, "counter", "Requests that guards refused and answers that they ended.");
+    for (guard, counts) in state.guard_counts.iter() {
+        sample(text, name, &labels(&[("guard", guard)]), counts.refused);
+    }
+}
+
+fn feedback(state: &State, log: &RequestLog, text: &mut String) {
+    let name = "hone_feedback_total";
+    family(text, name, "counter", "What users said of answers.");
+    for ((service, application), counts) in state.feedback_counts.iter() {
+        let application = state.applications.get(application).map_or("?", |a| a.name.as_str());
+        let of =
+            |said| labels(&[("service", &state.service_name(*service)), ("application", application), ("said", said)]);
+        for (said, count) in [("up", counts.up), ("down", counts.down), ("correction", counts.corrections)] {
+            sample(text, name, &of(said), count);
+        }
+    }
+    let name = "hone_log_dropped_total";
+    family(text, name, "counter", "Requests that were to be logged and could not be written.");
+    for application in state.applications.values().filter(|application| application.log.is_some()) {
+        sample(text, name, &labels(&[("application", &application.name)]), log.dropped(application.id));
+    }
+}
+
 fn services(state: &State, text: &mut String) {
     family(text, "hone_service_loaded", "gauge", "Whether a service answers: 1, or 0.");
     for service in state.services.values() {
@@ -96,7 +133,12 @@ fn services(state: &State, text: &mut String) {
 }
 
 fn workers(state: &State, text: &mut String) {
-    let workers: Vec<_> = state.serving.iter().map(|(base, s)| (state.version_reference(*base), s)).collect();
+    // Two services may name one model of servers elsewhere.
+    let label = |base| match state.upstream_service(base) {
+        Some(service) => format!("upstream:{}", service.name),
+        None => state.version_reference(base),
+    };
+    let workers: Vec<_> = state.serving.iter().map(|(base, s)| (label(*base), s)).collect();
     type Of = fn(&crate::state::Serving) -> u64;
     let gauges: [(&str, &str, Of); 3] = [
         ("hone_worker_active", "Sequences that a serving process generates.", |s| u64::from(s.active)),

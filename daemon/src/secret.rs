@@ -31,6 +31,24 @@ pub(crate) fn hash(text: &str) -> Hash {
     Hash(Sha256::digest(text.as_bytes()).into())
 }
 
+/// HMAC-SHA256 (RFC 2104) in hexadecimal.
+pub(crate) fn hmac_hex(key: &[u8], message: &[u8]) -> String {
+    const BLOCK: usize = 64;
+    let mut block = [0u8; BLOCK];
+    match key.len() > BLOCK {
+        true => block[..32].copy_from_slice(&Sha256::digest(key)),
+        false => block[..key.len()].copy_from_slice(key),
+    }
+    let with = |pad: u8, rest: &[u8]| {
+        let mut hasher = Sha256::new();
+        hasher.update(block.map(|byte| byte ^ pad));
+        hasher.update(rest);
+        hasher.finalize()
+    };
+    let outer = with(0x5c, &with(0x36, message));
+    outer.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The id that a key's text claims.
 pub(crate) fn claimed_id(text: &str) -> Option<KeyId> {
     let (id, _) = text.strip_prefix("hone_")?.split_once('_')?;
@@ -45,6 +63,26 @@ pub(crate) fn matches(text: &str, stored: &Hash) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hmac_is_that_of_rfc_4231() {
+        let cases: [(&[u8], &[u8], &str); 3] = [
+            (&[0x0b; 20], b"Hi There", "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ];
+        for (key, message, wanted) in cases {
+            assert_eq!(hmac_hex(key, message), wanted);
+        }
+    }
 
     #[test]
     fn a_key_names_its_id_and_matches_only_itself() {

@@ -12,20 +12,25 @@ use hone_protocol::application::{ApplicationRecord, ApplicationView, KeyRecord, 
 use hone_protocol::batch::FileRecord;
 use hone_protocol::dataset::{DatasetRecord, DatasetVersionRecord, DatasetView};
 use hone_protocol::evaluation::{EvaluationRecord, SuiteRecord};
-use hone_protocol::event::{Machine, SNAPSHOT_JOBS_MAX, Snapshot};
+use hone_protocol::event::{Machine, SNAPSHOT_ALERTS_MAX, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::guard::{GuardCounts, GuardRecord};
+use hone_protocol::hook::{AlertRecord, HookRecord};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
+use hone_protocol::log::FeedbackCounts;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
-use hone_protocol::service::{ServiceRecord, ServiceState, ServiceView, ServingMemory};
+use hone_protocol::pool::{LOCAL_POOL, PoolRecord, SlurmView};
+use hone_protocol::service::{Moving, ServiceRecord, ServiceState, ServiceView, ServingMemory};
 use hone_protocol::train::TrainPlan;
-use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::Pico;
 
 use crate::counts::Counts;
-use crate::dispatcher::LOCAL_POOL;
 use crate::judged;
+use crate::pools::SlurmRun;
+use crate::secret;
 use crate::store::{Store, StoreError, Table, codec};
 use crate::sums::application_of;
 
@@ -40,14 +45,35 @@ pub const OWNER: &str = "owner";
 pub struct Fixed {
     /// Differs from start to start.
     pub epoch: u64,
+    /// Differs from boot to boot of the machine; 0 when the system does not tell.
+    pub boot: u64,
     /// The store's currency.
     pub currency: String,
     /// The store's billing zone.
     pub zone: String,
-    /// Cores of the pool.
+    /// Cores of this machine that pools may use.
     pub cores: u32,
-    /// Memory of the pool in bytes.
+    /// Memory of this machine that pools may use, in bytes.
     pub pool_memory_bytes: u64,
+    /// What secrets of hooks are made of.
+    pub hook_key: HookKey,
+}
+
+/// The bytes that secrets of hooks are made of. They lie in a file of their own beside the store, and in no copy of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HookKey(pub [u8; 32]);
+
+impl std::fmt::Debug for HookKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HookKey")
+    }
+}
+
+impl HookKey {
+    /// What bodies of a hook are signed with.
+    pub fn secret_of(&self, hook: HookId) -> String {
+        format!("hone_hook_{}", secret::hmac_hex(&self.0, hook.bytes()))
+    }
 }
 
 /// A running attempt: a fact of memory.
@@ -69,6 +95,10 @@ pub struct Attempt {
     pub memory_bytes: u64,
     /// Cores that it holds.
     pub cores: u32,
+    /// The pool that it computes in.
+    pub pool: String,
+    /// Whether it computes on another machine, so that nothing of this one is taken.
+    pub is_remote: bool,
     /// When it began, Unix milliseconds.
     pub began_at_ms: i64,
     /// The same on the clock that is never set.
@@ -129,8 +159,12 @@ pub struct Serving {
     pub memory_bytes: u64,
     /// What they are for, once it said so.
     pub memory: Option<ServingMemory>,
-    /// Its time, once it answers.
+    /// Its time, once it answers; none of a server elsewhere.
     pub meter: Option<Meter>,
+    /// The pool that it is in.
+    pub pool: String,
+    /// What is wrong with the server elsewhere that it speaks to.
+    pub trouble: Option<Failure>,
 }
 
 /// Everything.
@@ -162,6 +196,8 @@ pub struct State {
     pub services: Map<ServiceId, Arc<ServiceRecord>>,
     /// Serving processes by base version.
     pub serving: Map<VersionId, Serving>,
+    /// Services that follow an alias and do not serve its version yet.
+    pub moving: Map<ServiceId, Moving>,
     /// Wanted services that are not loaded until they are asked.
     pub asleep: Arc<BTreeSet<ServiceId>>,
     /// Requests closed since the daemon started.
@@ -174,16 +210,30 @@ pub struct State {
     pub usage: Map<ApplicationId, Usage>,
     /// Computing of all time.
     pub compute: Map<ApplicationId, ComputeUsage>,
+    /// Reserved time of all time.
+    pub reserved: Map<ApplicationId, ReservedUsage>,
+    /// Attempts that are jobs of Slurm.
+    pub slurm: Map<JobId, Arc<SlurmRun>>,
     /// Pools by name.
     pub pools: Map<String, Arc<PoolRecord>>,
     /// Services that were removed.
     pub former_services: Map<ServiceId, Arc<ServiceRecord>>,
     /// What was counted since the daemon started.
     pub counts: Map<(ServiceId, ApplicationId), Counts>,
+    /// Guards by name.
+    pub guards: Map<String, Arc<GuardRecord>>,
+    /// What guards found of all time, by their names.
+    pub guard_counts: Map<String, GuardCounts>,
+    /// What people said of answers since the daemon started.
+    pub feedback_counts: Map<(ServiceId, ApplicationId), FeedbackCounts>,
     /// What is left of budgets, what open requests may come to set aside.
     pub budgets_left: Map<ApplicationId, Pico>,
     /// Open ledger rows as last committed.
     pub open_rows: Map<LedgerId, LedgerRow>,
+    /// Hooks.
+    pub hooks: Map<HookId, Arc<HookRecord>>,
+    /// The newest alerts.
+    pub alerts: Map<AlertId, Arc<AlertRecord>>,
     /// Files that applications uploaded.
     pub files: Map<FileId, Arc<FileRecord>>,
     /// The machine.
@@ -208,7 +258,7 @@ fn pools(store: &Store) -> Result<Map<String, Arc<PoolRecord>>, StoreError> {
     let mut pools = load(store, Table::Pools, |r: &PoolRecord| r.name.clone())?;
     let local = || {
         let (name, price) = (LOCAL_POOL.to_owned(), ComputePrice::default());
-        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new() })
+        Arc::new(PoolRecord { name, price, changed_at_ms: 0, changed_by: String::new(), place: None })
     };
     Arc::make_mut(&mut pools).entry(LOCAL_POOL.to_owned()).or_insert_with(local);
     Ok(pools)
@@ -231,6 +281,13 @@ impl State {
                 compute.entry(id).or_default().merge(&day);
             }
         }
+        let mut reserved: BTreeMap<ApplicationId, ReservedUsage> = BTreeMap::new();
+        for (key, value) in store.prefix(Table::ReservedSums, b"")? {
+            let day: ReservedUsage = codec::read(Table::ReservedSums, &key, &value)?;
+            if let Some(id) = application_of(&key) {
+                reserved.entry(id).or_default().merge(&day);
+            }
+        }
         let judged_sets: Map<String, Arc<JudgedSet>> =
             load(store, Table::JudgedSets, |r: &JudgedSet| r.dataset.clone())?;
         let unmade = Arc::new(judged::unmade(store, judged_sets.values())?);
@@ -248,17 +305,25 @@ impl State {
             evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
             services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,
             serving: Map::default(),
+            moving: Map::default(),
             asleep: Arc::default(),
             service_requests: Map::default(),
             applications: load(store, Table::Applications, |r: &ApplicationRecord| r.id)?,
             keys: load(store, Table::Keys, |r: &KeyRecord| r.id)?,
             usage: Arc::new(usage),
             compute: Arc::new(compute),
+            reserved: Arc::new(reserved),
+            slurm: load(store, Table::SlurmRuns, |r: &SlurmRun| r.job)?,
             pools: pools(store)?,
             former_services: load(store, Table::FormerServices, |r: &ServiceRecord| r.id)?,
             counts: Map::default(),
+            guards: load(store, Table::Guards, |r: &GuardRecord| r.name.clone())?,
+            guard_counts: Arc::new(crate::dispatcher::guard_totals(store)?),
+            feedback_counts: Map::default(),
             budgets_left: Arc::default(),
             open_rows: Map::default(),
+            hooks: load(store, Table::Hooks, |r: &HookRecord| r.id)?,
+            alerts: load(store, Table::Alerts, |r: &AlertRecord| r.id)?,
             files: load(store, Table::Files, |r: &FileRecord| r.id)?,
             machine: Arc::default(),
             http: Arc::default(),
@@ -323,7 +388,10 @@ impl State {
 
     /// `name@number` of a version.
     pub fn version_reference(&self, id: VersionId) -> String {
-        let Some(version) = self.versions.get(&id) else { return id.to_string() };
+        let Some(version) = self.versions.get(&id) else {
+            let upstream = self.upstream_service(id).and_then(|service| service.upstream.as_ref());
+            return upstream.map_or_else(|| id.to_string(), |upstream| format!("upstream:{}", upstream.model));
+        };
         let name = self.models.get(&version.model).map_or("?", |m| m.name.as_str());
         format!("{name}@{}", version.number)
     }
@@ -332,6 +400,19 @@ impl State {
     pub fn is_encoder(&self, id: VersionId) -> bool {
         let base = self.versions.get(&id).and_then(|version| self.versions.get(&self.base_of(version)));
         base.is_some_and(|base| base.facts.pooling.is_some())
+    }
+
+    /// The service that a server elsewhere answers, by what stands in the place of its version.
+    pub fn upstream_service(&self, id: VersionId) -> Option<&Arc<ServiceRecord>> {
+        self.services.values().find(|service| service.version == id && service.upstream.is_some())
+    }
+
+    /// What names the process that answers for a service: the complete model, or what stands in the place of a version.
+    pub fn engine_of(&self, service: &ServiceRecord) -> Option<VersionId> {
+        match service.upstream {
+            Some(_) => Some(service.version),
+            None => self.versions.get(&service.version).map(|version| self.base_of(version)),
+        }
     }
 
     /// The complete model that a version runs on: itself, or an adapter's base.
@@ -396,18 +477,6 @@ impl State {
     /// A job by id.
     pub fn job(&self, id: JobId) -> Result<&Arc<JobRecord>, Failure> {
         self.jobs.get(&id).ok_or_else(|| Failure::not_found("job", &id.to_string()))
-    }
-
-    /// Bytes that attempts and serving processes hold or were admitted with.
-    pub fn committed_bytes(&self) -> u64 {
-        let attempts: u64 = self.attempts.values().map(|a| a.memory_bytes).sum();
-        let serving: u64 = self
-            .serving
-            .iter()
-            .filter(|(_, s)| matches!(s.state, ServiceState::On | ServiceState::Starting))
-            .map(|(base, _)| self.held_bytes(*base))
-            .sum();
-        attempts + serving
     }
 
     /// Bytes that the serving process of a base holds or was admitted with.
@@ -516,6 +585,7 @@ impl State {
             last_loss: attempt.and_then(|a| a.last_loss),
             tokens_per_s: attempt.and_then(|a| a.tokens_per_s),
             pid: attempt.and_then(|a| a.pid),
+            slurm: self.slurm.get(&id).map(|run| run.view.clone()),
         })
     }
 
@@ -525,13 +595,25 @@ impl State {
             (JobState::Succeeded(_), ..) => ShownState::Succeeded,
             (JobState::Failed(_), ..) => ShownState::Failed,
             (JobState::Cancelled, ..) => ShownState::Cancelled,
+            // What waits in Slurm waits.
+            (JobState::Queued, Some(attempt), _) if attempt.is_remote && self.is_pending(job.id) => ShownState::Queued,
             (JobState::Queued, Some(_), _) => ShownState::Running,
             (JobState::Queued, None, Some(Wish::Pause)) => ShownState::Paused,
             (JobState::Queued, None, _) => ShownState::Queued,
         }
     }
 
+    /// Whether an attempt was submitted to Slurm and has not begun there.
+    fn is_pending(&self, job: JobId) -> bool {
+        self.slurm.get(&job).is_some_and(|run| run.view.state == "PENDING")
+    }
+
     fn waits_for(&self, job: &JobRecord) -> String {
+        if let Some(run) = self.slurm.get(&job.id) {
+            let SlurmView { number, state, reason, .. } = &run.view;
+            let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            return format!("Slurm job {number} is {}{reason}", state.to_lowercase());
+        }
         match crate::jobs::admit(self, job) {
             Ok(_) => "its turn".to_owned(),
             Err(reason) => reason,
@@ -541,7 +623,7 @@ impl State {
     /// A service with its facts of memory.
     pub fn service_view(&self, id: ServiceId) -> Option<ServiceView> {
         let record = self.services.get(&id)?;
-        let serving = self.versions.get(&record.version).and_then(|v| self.serving.get(&self.base_of(v)));
+        let serving = self.engine_of(record).and_then(|engine| self.serving.get(&engine));
         let adapter_missing = serving.is_some_and(|s| {
             self.versions
                 .get(&record.version)
@@ -565,6 +647,8 @@ impl State {
             memory_bytes: serving.map_or(0, |s| s.memory_bytes),
             is_encoder: self.is_encoder(record.version),
             memory: serving.and_then(|s| s.memory.clone()),
+            moving: self.moving.get(&id).cloned(),
+            trouble: serving.and_then(|s| s.trouble.clone()),
         })
     }
 
@@ -585,6 +669,7 @@ impl State {
             keys: self.keys.values().filter(|k| k.application == id).map(|k| (**k).clone()).collect(),
             usage,
             compute: self.compute.get(&id).copied().unwrap_or_default(),
+            reserved: self.reserved.get(&id).copied().unwrap_or_default(),
             left: self.budgets_left.get(&id).copied(),
         })
     }
@@ -611,7 +696,9 @@ impl State {
             evaluations: self.evaluations.values().rev().map(|e| (**e).clone()).collect(),
             http: (*self.http).clone(),
             currency: self.fixed.currency.clone(),
-            pools: self.pools.values().map(|p| (**p).clone()).collect(),
+            pools: self.pool_views(),
+            hooks: self.hooks.values().map(|h| (**h).clone()).collect(),
+            alerts: self.alerts.values().rev().take(SNAPSHOT_ALERTS_MAX).map(|a| (**a).clone()).collect(),
         }
     }
 }

@@ -5,9 +5,13 @@ use std::ops::ControlFlow;
 
 use hone_protocol::application::{LedgerRow, Outcome, Usage};
 use hone_protocol::failure::Failure;
+use hone_protocol::guard::{GuardCounts, GuardStats};
 use hone_protocol::id::{ApplicationId, ServiceId};
+use hone_protocol::log::{FeedbackCounts, FeedbackRecord};
 use hone_protocol::usage::{ServiceStats, Span, Stats};
 
+use crate::clock;
+use crate::dispatcher::guard_sum_parts;
 use crate::state::State;
 use crate::store::{Store, Table, after, codec, key};
 
@@ -22,6 +26,7 @@ struct Heap {
     first_token_ms: Vec<u32>,
     /// Tokens after the first one, and the milliseconds that they took.
     rest: (u64, u64),
+    feedback: FeedbackCounts,
 }
 
 impl Heap {
@@ -48,6 +53,7 @@ impl Heap {
             total_ms: percentiles(self.total_ms),
             first_token_ms: percentiles(self.first_token_ms),
             tokens_per_s: (ms > 0).then(|| tokens as f64 * 1000.0 / ms as f64),
+            feedback: self.feedback,
         }
     }
 }
@@ -82,6 +88,13 @@ pub(crate) fn read(store: &Store, state: &State, span: Span, now_ms: i64) -> Res
             }
             Ok(ControlFlow::Continue(()))
         })?;
+        store.visit(Table::Feedback, (&from, &to), true, |key, value| {
+            let record: FeedbackRecord = codec::read(Table::Feedback, key, value)?;
+            for application in [None, Some(*application)] {
+                heaps.entry((record.service, application)).or_default().feedback.add(&record.feedback);
+            }
+            Ok::<_, Failure>(ControlFlow::Continue(()))
+        })?;
     }
     let name = |id: ApplicationId| state.applications.get(&id).map_or_else(|| id.to_string(), |a| a.name.clone());
     let line = |((service, application), heap): ((ServiceId, Option<ApplicationId>), Heap)| {
@@ -89,7 +102,24 @@ pub(crate) fn read(store: &Store, state: &State, span: Span, now_ms: i64) -> Res
     };
     let mut lines: Vec<ServiceStats> = heaps.into_iter().map(line).collect();
     lines.sort_by(|a, b| (&a.service, &a.application).cmp(&(&b.service, &b.application)));
-    Ok(Stats { span, lines, is_cut })
+    let guards = guards(store, state, since_ms)?;
+    Ok(Stats { span, lines, is_cut, guards })
+}
+
+/// What guards found on the days since a moment.
+fn guards(store: &Store, state: &State, since_ms: i64) -> Result<Vec<GuardStats>, Failure> {
+    let since = clock::day(since_ms, &state.fixed.zone);
+    let mut sums: BTreeMap<(String, String, String), GuardCounts> = BTreeMap::new();
+    store.visit(Table::GuardSums, (&[], &[u8::MAX; 64]), false, |key, value| {
+        let counts: GuardCounts = codec::read(Table::GuardSums, key, value)?;
+        if let Some((guard, _, service, application)) = guard_sum_parts(key).filter(|(_, day, ..)| *day >= since) {
+            let application = state.applications.get(&application).map_or_else(String::new, |a| a.name.clone());
+            sums.entry((guard, state.service_name(service), application)).or_default().merge(&counts);
+        }
+        Ok::<_, Failure>(ControlFlow::Continue(()))
+    })?;
+    let line = |((guard, service, application), counts)| GuardStats { guard, service, application, counts };
+    Ok(sums.into_iter().map(line).collect())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use hone_protocol::application::{LedgerRow, Usage};
 use hone_protocol::id::{ApplicationId, KeyId, ServiceId};
 use hone_protocol::service::Price;
-use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeUsage};
+use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeUsage, ReservedRow, ReservedUsage};
 use hone_protocol::value::Pico;
 
 use crate::clock;
@@ -24,6 +24,7 @@ const USERS_HELD_MAX: usize = 10_000;
 pub(crate) struct Sums {
     days: BTreeMap<Vec<u8>, Usage>,
     compute: BTreeMap<Vec<u8>, ComputeUsage>,
+    reserved: BTreeMap<Vec<u8>, ReservedUsage>,
     users: HashMap<Vec<u8>, Usage>,
     /// The part that `users` is; made with its first entry.
     part: [u8; ID_BYTES],
@@ -62,6 +63,17 @@ pub(crate) struct ComputeKey {
     pub(crate) price: ComputePrice,
     /// The kind of job, or `serving`.
     pub(crate) kind: String,
+}
+
+/// What the sums of reserved time are told apart by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReservedKey {
+    /// Billing day.
+    pub(crate) day: String,
+    /// The service.
+    pub(crate) service: ServiceId,
+    /// The price of an hour.
+    pub(crate) hour_micros: u64,
 }
 
 /// A number that may be missing, in nine bytes that sort: missing first.
@@ -148,6 +160,20 @@ impl ComputeKey {
     }
 }
 
+impl ReservedKey {
+    fn bytes(row: &ReservedRow) -> Vec<u8> {
+        let price = row.hour_micros.to_be_bytes();
+        key(&[row.application.bytes(), row.day.as_bytes(), row.service.bytes(), &price])
+    }
+
+    /// Reads the key of [`Table::ReservedSums`].
+    pub(crate) fn read(key: &[u8]) -> Option<ReservedKey> {
+        let mut front = Front(key.get(ID_BYTES..)?);
+        let (day, service) = (front.day()?, ServiceId::from_bytes(front.id()?));
+        Some(ReservedKey { day, service, hour_micros: u64::from_be_bytes(front.0.try_into().ok()?) })
+    }
+}
+
 impl Sums {
     /// Reads what budgets look at. Sums by user stay in the store.
     pub(crate) fn load(store: &Store) -> Result<Sums, StoreError> {
@@ -159,6 +185,10 @@ impl Sums {
         for (key, value) in store.prefix(Table::ComputeSums, b"")? {
             let sum = codec::read(Table::ComputeSums, &key, &value)?;
             sums.compute.insert(key, sum);
+        }
+        for (key, value) in store.prefix(Table::ReservedSums, b"")? {
+            let sum = codec::read(Table::ReservedSums, &key, &value)?;
+            sums.reserved.insert(key, sum);
         }
         Ok(sums)
     }
@@ -189,13 +219,22 @@ impl Sums {
         writes.put(Table::ComputeSums, by_kind, codec::row(sum));
     }
 
+    /// Adds reserved time.
+    pub(crate) fn add_reserved(&mut self, row: &ReservedRow, writes: &mut Writes) {
+        let by_price = ReservedKey::bytes(row);
+        let sum = self.reserved.entry(by_price.clone()).or_default();
+        sum.add(row);
+        writes.put(Table::ReservedSums, by_price, codec::row(sum));
+    }
+
     /// What an application spent on days that begin with `days`: a month `YYYY-MM`, a day.
     pub(crate) fn spent(&self, application: ApplicationId, days: &str) -> Pico {
         let prefix = key(&[application.bytes(), days.as_bytes()]);
         let of = |key: &Vec<u8>| key.starts_with(&prefix);
         let tokens = self.days.range(prefix.clone()..).take_while(|(key, _)| of(key)).map(|(_, sum)| sum.amount);
         let compute = self.compute.range(prefix.clone()..).take_while(|(key, _)| of(key)).map(|(_, sum)| sum.amount);
-        tokens.chain(compute).sum()
+        let reserved = self.reserved.range(prefix.clone()..).take_while(|(key, _)| of(key)).map(|(_, sum)| sum.amount);
+        tokens.chain(compute).chain(reserved).sum()
     }
 
     /// Requests of all time.

@@ -8,12 +8,12 @@ use hone_protocol::application::{ApplicationRecord, Usage};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::ServiceId;
 use hone_protocol::request::ROWS_MAX;
-use hone_protocol::usage::{ComputeUsage, UsageBy, UsageLine, UsagePage, UsageQuery};
+use hone_protocol::usage::{ComputeUsage, ReservedUsage, UsageBy, UsageLine, UsagePage, UsageQuery};
 
 use crate::clock;
 use crate::state::State;
 use crate::store::{Store, StoreError, Table, after, codec, key};
-use crate::sums::{ComputeKey, DayKey, UserKey};
+use crate::sums::{ComputeKey, DayKey, ReservedKey, UserKey};
 
 /// Lines that one question may come to over all pages. Beyond it the question is refused: it would hold too much at once.
 const LINES_MAX: usize = 100_000;
@@ -115,12 +115,20 @@ pub(crate) fn page(store: &Store, state: &State, query: &UsageQuery) -> Result<U
         true => Some(compute(store, &applications, &from, &to)?),
         false => None,
     };
+    let mut reserved = ReservedUsage::default();
+    for application in &applications {
+        each_reserved(store, application, &from, &to, |key, usage| {
+            if query.service.is_empty() || query.service == state.service_name(key.service) {
+                reserved.merge(&usage);
+            }
+        })?;
+    }
     let lines = page.into_iter().map(|(apart, usage)| {
         let [day, application, service, user, key] = apart.clone();
         UsageLine { day, application, service, user, key, usage: *usage }
     });
     let (zone, currency) = (state.fixed.zone.clone(), state.fixed.currency.clone());
-    Ok(UsagePage { from, to, zone, currency, lines: lines.collect(), next, total, compute })
+    Ok(UsagePage { from, to, zone, currency, lines: lines.collect(), next, total, compute, reserved })
 }
 
 /// Shows what an application used on some days, told apart as the question wants it.
@@ -178,6 +186,24 @@ pub(crate) fn each_compute(
     store.visit(Table::ComputeSums, (&first, &end), false, |key, value| {
         let usage = codec::read(Table::ComputeSums, key, value)?;
         if let Some(key) = ComputeKey::read(key) {
+            take(key, usage);
+        }
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Shows sums of reserved time of an application.
+pub(crate) fn each_reserved(
+    store: &Store,
+    application: &ApplicationRecord,
+    from: &str,
+    to: &str,
+    mut take: impl FnMut(ReservedKey, ReservedUsage),
+) -> Result<(), Failure> {
+    let (first, end) = range(application, from, to);
+    store.visit(Table::ReservedSums, (&first, &end), false, |key, value| {
+        let usage = codec::read(Table::ReservedSums, key, value)?;
+        if let Some(key) = ReservedKey::read(key) {
             take(key, usage);
         }
         Ok(ControlFlow::Continue(()))

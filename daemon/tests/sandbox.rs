@@ -213,7 +213,7 @@ fn every_class_reads_what_is_given_and_writes_its_scratch() {
 }
 
 #[test]
-fn only_the_fetcher_has_a_network_and_nobody_reaches_the_daemon() {
+fn only_fetcher_and_upstream_have_a_network_and_nobody_reaches_the_daemon() {
     let ground = Ground::new();
     let tcp = ground.tcp.local_addr().unwrap().to_string();
     let socket = ground.path("run/hone.sock");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hone_protocol::convert::{Card, ConvertTask, ConvertWork, WeightsFormat};
 use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::failure::FailureCode;
-use hone_protocol::generate::{Prompt, Wish};
+use hone_protocol::generate::{Prompt, Share, Wish};
 use hone_protocol::train::TrainParams;
 use hone_protocol::value::{Hash, Json};
 use hone_protocol::worker::{Finish, FromWorker, GenerateTask, Sampling, ServeTask, ToWorker, TrainTask};
@@ -238,6 +238,7 @@ fn generate(request: u64, adapter: Option<u32>, content: &str, tokens_max: u32) 
         prompt: Prompt::chat(vec![say("user", content)]),
         wish: Wish { tokens_max, sampling: Sampling::greedy(), stop: vec!["never".into()], ..Wish::default() },
         scope: Hash([1; 32]),
+        turn: Share::default(),
     })
 }
 

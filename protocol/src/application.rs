@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationId, KeyId, LedgerId, ServiceId, VersionId};
+use crate::log::LogSettings;
+use crate::pool::Priority;
 use crate::service::Price;
-use crate::usage::ComputeUsage;
+use crate::usage::{ComputeUsage, ReservedUsage};
 use crate::value::{Hash, Pico};
 
 /// Who calls and who pays.
@@ -22,6 +24,10 @@ pub struct ApplicationRecord {
     pub limits: Option<Limits>,
     /// How much it may spend; `None` for any amount.
     pub budget: Option<Budget>,
+    /// Whether its requests are logged, and how; `None` for not at all.
+    pub log: Option<LogSettings>,
+    /// Who goes first where applications wait for the same thing; `normal` when nothing was said.
+    pub priority: Option<Priority>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
@@ -165,6 +171,23 @@ pub struct LedgerRow {
     pub total_ms: Option<u32>,
 }
 
+/// The entry of a row's metadata that says so where its tokens are an estimate.
+const ESTIMATED: (&str, &str) = ("hone.tokens", "estimated");
+
+impl LedgerRow {
+    /// Says that its tokens are an estimate, because a server elsewhere told none.
+    pub fn note_estimate(&mut self) {
+        if !self.is_estimate() {
+            self.metadata.push((ESTIMATED.0.to_owned(), ESTIMATED.1.to_owned()));
+        }
+    }
+
+    /// Whether its tokens are an estimate.
+    pub fn is_estimate(&self) -> bool {
+        self.metadata.iter().any(|(name, value)| (name.as_str(), value.as_str()) == ESTIMATED)
+    }
+}
+
 /// How a metered request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -215,6 +238,8 @@ pub struct ApplicationView {
     pub usage: Usage,
     /// Computing of all time.
     pub compute: ComputeUsage,
+    /// Reserved time of all time.
+    pub reserved: ReservedUsage,
     /// What is left of its budget, what open requests may come to set aside; `None` without a budget.
     pub left: Option<Pico>,
 }
@@ -258,19 +283,6 @@ impl Usage {
         self.amount = self.amount + other.amount;
         self.errors += other.errors;
     }
-}
-
-/// One line of a bill: one service on one day.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BillLine {
-    /// Billing day.
-    pub day: String,
-    /// Name of the service.
-    pub service: String,
-    /// The sums.
-    pub usage: Usage,
-    /// The amount rounded once, in units.
-    pub rounded: String,
 }
 
 #[cfg(test)]

@@ -6,12 +6,16 @@ mod area;
 mod batches;
 mod cli;
 mod convert;
+mod gates;
 mod help;
 mod money;
+mod oversight;
 mod playground;
+mod pools;
 mod screen;
 mod state;
 mod trouble;
+mod upstream;
 mod versions;
 
 /// A language of the client.
@@ -42,12 +46,16 @@ pub const TABLES: &[&[Message]] = &[
     batches::MESSAGES,
     cli::MESSAGES,
     convert::MESSAGES,
+    gates::MESSAGES,
     help::MESSAGES,
     playground::MESSAGES,
     money::MESSAGES,
+    oversight::MESSAGES,
+    pools::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,
+    upstream::MESSAGES,
     versions::MESSAGES,
 ];
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::DatasetLineage;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
+use crate::log::LogSelection;
 use crate::value::{Hash, Json};
 
 /// What a row is made of.
@@ -150,6 +151,8 @@ pub enum DatasetSource {
         /// Judgements below this number; 0 for all there are when the job is submitted.
         until: u64,
     },
+    /// Logged requests. The new version has the rows of the one before too, and no response makes a row twice.
+    Log(Box<LogSelection>),
 }
 
 /// Role of the better answer at the end of a preference row.

@@ -40,4 +40,6 @@ pub struct EmbedTask {
     pub inputs: Vec<Prompt>,
     /// Whether an input that is too long is cut; else it is refused.
     pub cut: bool,
+    /// Numbers that each vector is to have, for an upstream; a model of ours has one width.
+    pub dimensions: Option<u32>,
 }

@@ -5,14 +5,17 @@ use serde::{Deserialize, Serialize};
 use crate::application::ApplicationView;
 use crate::dataset::DatasetView;
 use crate::evaluation::{EvaluationRecord, SuiteRecord};
-use crate::id::ServiceId;
+use crate::hook::{AlertRecord, HookRecord};
+use crate::id::{HookId, ServiceId};
 use crate::job::JobView;
 use crate::model::ModelView;
+use crate::pool::PoolView;
 use crate::service::ServiceView;
-use crate::usage::PoolRecord;
 
 /// Jobs in a snapshot; older ones are asked for.
 pub const SNAPSHOT_JOBS_MAX: usize = 500;
+/// Alerts in a snapshot; older ones are asked for.
+pub const SNAPSHOT_ALERTS_MAX: usize = 20;
 
 /// Everything a mirror needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,7 +49,11 @@ pub struct Snapshot {
     /// The store's currency.
     pub currency: String,
     /// All pools with their prices.
-    pub pools: Vec<PoolRecord>,
+    pub pools: Vec<PoolView>,
+    /// All hooks.
+    pub hooks: Vec<HookRecord>,
+    /// The newest alerts, newest first.
+    pub alerts: Vec<AlertRecord>,
 }
 
 /// A fact that changed.
@@ -74,14 +81,20 @@ pub enum Change {
     Service(Box<ServiceView>),
     /// A service that was removed.
     ServiceGone(ServiceId),
-    /// A pool.
-    Pool(PoolRecord),
+    /// All pools: one was made, changed or removed, or what it is used by changed.
+    Pools(Vec<PoolView>),
     /// An application, its keys or usage.
     Application(ApplicationView),
     /// A suite.
     Suite(SuiteRecord),
     /// An evaluation.
     Evaluation(EvaluationRecord),
+    /// A hook.
+    Hook(HookRecord),
+    /// A hook that was removed.
+    HookGone(HookId),
+    /// An alert.
+    Alert(AlertRecord),
     /// The machine, at most once a second and only while somebody watches.
     Machine(Machine),
 }

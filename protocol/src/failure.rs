@@ -96,6 +96,16 @@ closed_list! {
         BudgetSpent,
         /// The model's answer is not of the format that was asked for.
         FormatNotKept,
+        /// A guard does not let the request in.
+        RefusedByGuard,
+        /// Slurm refused a job, or ended it for a reason that trying again does not mend.
+        SlurmFailed,
+        /// The gate of an alias does not hold for a version.
+        GateClosed,
+        /// An upstream cannot be reached, or has too much to do.
+        UpstreamUnavailable,
+        /// An upstream answered what it must not, or refuses us.
+        UpstreamFailed,
     }
 }
 
@@ -112,16 +122,18 @@ impl FailureCode {
             | TemplateFailed
             | BadFrame
             | UnsupportedArchitecture
-            | HashMismatch => 400,
+            | HashMismatch
+            | RefusedByGuard => 400,
             Unauthenticated => 401,
             Forbidden => 403,
             NotFound | FileUnreadable => 404,
-            NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint => 409,
+            NameTaken | IdempotencyConflict | InUse | WrongState | BadCheckpoint | GateClosed => 409,
             Overloaded | LimitReached | BudgetSpent => 429,
             Unsupported => 501,
+            UpstreamFailed => 502,
             WorkerDied | WorkerSilent | ServiceUnavailable | Stopping | NotSaved | DiskFull | DoesNotFit
-            | Interrupted => 503,
-            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept => 500,
+            | Interrupted | UpstreamUnavailable => 503,
+            Diverged | DownloadFailed | VersionMismatch | Quarantined | Internal | FormatNotKept | SlurmFailed => 500,
         }
     }
 
@@ -131,12 +143,13 @@ impl FailureCode {
         match self {
             InvalidRequest | InvalidField | BadFrame => 2,
             NotFound | FileUnreadable => 3,
-            NameTaken | IdempotencyConflict | InUse | WrongState => 4,
+            NameTaken | IdempotencyConflict | InUse | WrongState | GateClosed => 4,
             BadFile | BadCheckpoint | HashMismatch | NoRows | TemplateFailed | UnsupportedArchitecture => 5,
             DoesNotFit | DiskFull | Overloaded | LimitReached | BudgetSpent | ContextExceeded => 6,
-            Unauthenticated | Forbidden => 7,
-            ServiceUnavailable | Stopping | NotSaved => 8,
-            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept => 9,
+            Unauthenticated | Forbidden | RefusedByGuard => 7,
+            ServiceUnavailable | Stopping | NotSaved | UpstreamUnavailable => 8,
+            WorkerDied | WorkerSilent | Diverged | DownloadFailed | Interrupted | Quarantined | FormatNotKept
+            | SlurmFailed | UpstreamFailed => 9,
             VersionMismatch => 10,
             Unsupported => 11,
             Internal => 70,
@@ -157,6 +170,8 @@ impl FailureCode {
                 | DiskFull
                 | DownloadFailed
                 | Interrupted
+                | UpstreamUnavailable
+                | UpstreamFailed
         )
     }
 }
@@ -198,6 +213,8 @@ closed_list! {
         StartDaemon,
         /// Report it with the log; it is a bug.
         ReportBug,
+        /// Correct the address, the model or the key of the upstream.
+        CheckUpstream,
     }
 }
 

@@ -29,6 +29,17 @@ pub struct GenerateTask {
     pub wish: Wish,
     /// Whose cache it may share: one value per application. Prefixes never cross it.
     pub scope: Hash,
+    /// Whose turn it is.
+    pub turn: Share,
+}
+
+/// Whose share of a process a request is, where more wait than there are slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Share {
+    /// One number per application.
+    pub owner: u64,
+    /// Its weight among those that wait, from 1; 0 counts as 1.
+    pub weight: u32,
 }
 
 /// What an answer goes on from.
@@ -164,6 +175,8 @@ pub struct Wish {
     pub echo: bool,
     /// Go on after the end mark (for measuring).
     pub ignore_end: bool,
+    /// Tell what the prompt is as text, template applied, once.
+    pub tell_prompt: bool,
 }
 
 impl Default for Wish {
@@ -178,6 +191,7 @@ impl Default for Wish {
             chances: None,
             echo: false,
             ignore_end: false,
+            tell_prompt: false,
         }
     }
 }
@@ -205,6 +219,17 @@ impl Wish {
         }
         Ok(())
     }
+}
+
+/// A prompt as the model sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PromptText {
+    /// Its text, control tokens spelled out; bytes that are no UTF-8 became U+FFFD.
+    pub text: String,
+    /// Where control tokens stand in it: first byte, and the first byte after.
+    pub control: Vec<(u32, u32)>,
+    /// Its tokens.
+    pub tokens: u32,
 }
 
 /// What an answer must look like.
@@ -345,6 +370,8 @@ pub enum Finish {
     Cancelled,
     /// The answer calls tools.
     Calls,
+    /// A guard ended it.
+    Filtered,
 }
 
 impl Finish {
@@ -355,6 +382,7 @@ impl Finish {
             Finish::Length => "length",
             Finish::Cancelled => "cancelled",
             Finish::Calls => "tool_calls",
+            Finish::Filtered => "content_filter",
         }
     }
 }

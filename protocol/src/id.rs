@@ -168,6 +168,10 @@ kinds! {
     ComputeEntry, ComputeId, "use";
     /// A file that an application uploaded.
     File, FileId, "file";
+    /// Something that somebody may want to be told of.
+    Alert, AlertId, "alert";
+    /// Who is told.
+    Hook, HookId, "hook";
 }
 
 #[cfg(test)]

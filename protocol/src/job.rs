@@ -10,6 +10,7 @@ use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
+use crate::pool::SlurmView;
 use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
 use crate::usage::ComputeUsage;
 use crate::value::Hash;
@@ -121,6 +122,8 @@ pub struct JobRecord {
     pub compute: Option<ComputeUsage>,
     /// How far a batch is; none for other kinds.
     pub batch: Option<BatchCounts>,
+    /// The pool that it computes in; none for `local`.
+    pub pool: Option<String>,
 }
 
 /// The stored state of a job.
@@ -228,6 +231,8 @@ pub struct JobView {
     pub tokens_per_s: Option<f64>,
     /// Process of the running attempt.
     pub pid: Option<u32>,
+    /// Where it stands in Slurm, while an attempt is there.
+    pub slurm: Option<SlurmView>,
 }
 
 /// A durable event of a job; following from 0 replays its whole life.
@@ -275,6 +280,8 @@ pub enum JobEventKind {
     Failed(Failure),
     /// The job was ended by wish.
     Cancelled,
+    /// The attempt's job in Slurm was submitted, began to run, or ended.
+    Slurm(SlurmView),
 }
 
 /// Worker deaths without progress before a job is set aside.

@@ -4,11 +4,13 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
+//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod about;
+pub mod answer;
 pub mod application;
 pub mod batch;
 pub mod bench;
@@ -16,24 +18,31 @@ pub mod blueprint;
 pub mod catalogue;
 pub mod convert;
 pub mod dataset;
+pub mod declared;
 pub mod embed;
 pub mod evaluation;
 pub mod event;
 pub mod failure;
 pub mod form;
 pub mod frame;
+pub mod gate;
 pub mod generate;
+pub mod guard;
 pub mod hello;
+pub mod hook;
 pub mod id;
 pub mod job;
 pub mod judgement;
+pub mod log;
 pub mod model;
 pub mod note;
 pub mod paths;
+pub mod pool;
 pub mod request;
 pub mod service;
 pub mod snippet;
 pub mod train;
+pub mod upstream;
 pub mod usage;
 pub mod value;
 pub mod wire;

@@ -21,6 +21,8 @@ pub struct ModelRecord {
     pub licence: String,
     /// Movable names on versions.
     pub aliases: Vec<Alias>,
+    /// What must be measured before aliases move, by alias; also of aliases that are not there yet.
+    pub gates: Option<Vec<AliasGate>>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
@@ -36,6 +38,56 @@ pub struct Alias {
     pub version: VersionId,
     /// What it pointed at before, for rolling back.
     pub previous: Option<VersionId>,
+}
+
+impl ModelRecord {
+    /// The gate of an alias.
+    pub fn gate(&self, alias: &str) -> Option<&str> {
+        let gates = self.gates.as_deref().unwrap_or_default();
+        gates.iter().find(|known| known.alias == alias).map(|known| known.gate.as_str())
+    }
+}
+
+/// What must be measured of a version before an alias moves to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasGate {
+    /// The name after the colon in `model:alias`.
+    pub alias: String,
+    /// The gate as it was typed: see [`crate::gate`].
+    pub gate: String,
+}
+
+/// A move of an alias.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AliasMove {
+    /// Its number among all moves.
+    pub seq: u64,
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+    /// Who; of a job, who submitted it.
+    pub person: String,
+    /// `model:alias`.
+    pub alias: String,
+    /// `name@number` of where it pointed before.
+    pub from: Option<String>,
+    /// Where it points from then on; none when it was removed.
+    pub to: Option<String>,
+    /// Why it could.
+    pub by: MovedBy,
+}
+
+/// Why an alias could move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MovedBy {
+    /// There was no gate.
+    Person,
+    /// Its gate held, by these figures.
+    Gate(String),
+    /// Its gate did not hold: the reason that somebody gave, and the figures.
+    PastGate(String, String),
+    /// It was rolled back; no gate is asked.
+    RollBack,
 }
 
 /// An immutable numbered state of a model.

@@ -25,6 +25,10 @@ pub const CHECKPOINT_FILES: [&str; 2] = ["manifest.json", "adapter.f32"];
 pub const TRAINED: &str = "trained.gguf";
 /// Files that applications uploaded, named by their ids.
 pub const FILES: &str = "files";
+/// Folders of hooks that run a command, by name.
+pub const HOOKS: &str = "hooks";
+/// The 32 random bytes that secrets of hooks are made of, below the state directory; mode 0600.
+pub const HOOK_KEY: &str = "hook.key";
 /// Logs of serving processes.
 pub const LOGS: &str = "logs";
 /// Addresses on which HTTP listens, one a line, below [`RUN`].

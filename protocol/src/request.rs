@@ -3,23 +3,30 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{ApplicationView, BillLine, BudgetKind, LedgerRow, Limits, Payment, Usage};
-use crate::batch::BatchRow;
-use crate::dataset::{ChatMessage, DatasetView, Part, RenderedRow, Row, Split};
-use crate::evaluation::{EvaluationRecord, EvaluationRow, Scorer, SuiteRecord};
-use crate::event::{Event, Machine, Snapshot};
+use crate::application::{BudgetKind, Limits};
+use crate::dataset::{ChatMessage, Part, Split};
+use crate::evaluation::Scorer;
+use crate::event::{Event, Snapshot};
 use crate::failure::Failure;
 use crate::generate::{Format, TokenChance};
+use crate::guard::GuardSpec;
+use crate::hook::{AlertKind, HookTarget};
 use crate::id::{EvaluationId, JobId, KeyId};
-use crate::job::{JobEvent, JobSpec, JobView};
-use crate::judgement::{JudgedSet, Judgement, JudgementRecord};
-use crate::model::{HistoryEntry, ModelView, TrashItem};
-use crate::note::{NoteHead, NoteKind, NoteRecord};
-use crate::service::{Keep, Price, ServiceView};
-use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan, TrainSpec};
-use crate::usage::{ComputePrice, Invoice, PoolRecord, Span, Stats, UsagePage, UsageQuery};
-use crate::value::{Json, Pico};
+use crate::job::{JobEvent, JobSpec};
+use crate::judgement::Judgement;
+use crate::log::{Feedback, LogQuery, LogSettings};
+use crate::note::NoteKind;
+use crate::pool::{PoolPlace, Priority};
+use crate::service::{Keep, Price};
+use crate::train::TrainSpec;
+use crate::upstream::UpstreamWish;
+use crate::usage::{ComputePrice, Span, UsageQuery};
+use crate::value::{Hash, Json, Pico};
 use crate::worker::Sampling;
+
+pub use crate::answer::Answer;
+
+pub use crate::about::{AuditRow, ChatEnd, Status};
 
 /// From client to daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,9 +128,43 @@ pub enum Request {
         alias: String,
         /// `name@number`.
         version: String,
+        /// Why the alias may move although its gate does not hold; none to let the gate decide.
+        past_gate: Option<String>,
     },
     /// Take an alias away.
     RemoveAlias {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Point an alias back at the version that it pointed at before. No gate is asked.
+    RollBack {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+    },
+    /// Say what must be measured before an alias moves.
+    SetGate {
+        /// Name of the model.
+        model: String,
+        /// The alias; it need not be there yet.
+        alias: String,
+        /// The gate: see [`crate::gate`]; none to let everything through.
+        gate: Option<String>,
+    },
+    /// Whether the gate of an alias lets a version through. Moves nothing.
+    CheckGate {
+        /// Name of the model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// `name@number`.
+        version: String,
+    },
+    /// The moves of an alias, newest first, up to [`ROWS_MAX`].
+    Moves {
         /// Name of the model.
         model: String,
         /// The alias.
@@ -180,6 +221,8 @@ pub enum Request {
         spec: JobSpec,
         /// Name of the application that pays; none for `owner`.
         payer: Option<String>,
+        /// Name of the pool that it computes in; none for `local`.
+        pool: Option<String>,
     },
     /// All jobs, newest first.
     Jobs {
@@ -279,6 +322,8 @@ pub enum Request {
         price: Price,
         /// How long it stays loaded while nobody asks; as before when missing.
         keep: Option<Keep>,
+        /// Name of the pool that it runs in; as before when missing, `local` for a new one.
+        pool: Option<String>,
     },
     /// Turn a service on or off.
     SetService {
@@ -326,6 +371,8 @@ pub enum Request {
         title: String,
         /// Names of services; empty for all.
         services: Vec<String>,
+        /// Who goes first where applications wait for the same thing; as before when missing.
+        priority: Option<Priority>,
     },
     /// Set how much an application may ask for and spend.
     SetLimits {
@@ -378,13 +425,6 @@ pub enum Request {
         /// At most this many, up to [`ROWS_MAX`].
         count: u32,
     },
-    /// The bill of a month.
-    Bill {
-        /// Name of the application.
-        application: String,
-        /// `YYYY-MM`; empty for this month.
-        month: String,
-    },
     /// Remove a service for good. Refused while it is on or an application lists it; the ledger keeps its name.
     DeleteService {
         /// Its name.
@@ -404,14 +444,71 @@ pub enum Request {
         /// Over which time.
         span: Span,
     },
-    /// All pools with their prices.
+    /// All pools with their prices and users.
     Pools,
-    /// Say what computing costs.
+    /// Make a pool, or say what it is and costs from now on.
     SetPool {
         /// Name of the pool.
         name: String,
         /// The price from now on.
         price: ComputePrice,
+        /// What it is; as before when missing. `local` is what the others leave, so it has none.
+        place: Option<PoolPlace>,
+    },
+    /// Remove a pool. Refused while jobs or services are in it; the failure lists them.
+    RemovePool {
+        /// Its name.
+        name: String,
+    },
+    /// Keep a service for an application at a price by the hour, or end that.
+    Reserve {
+        /// Name of the service.
+        service: String,
+        /// Name of the application that pays; none to end the reservation.
+        application: Option<String>,
+        /// Micro-units of the currency for an hour.
+        hour_micros: u64,
+    },
+
+    // -- hooks
+    /// All hooks.
+    Hooks,
+    /// Make a hook, or change it. The answer shows the secret of a new webhook, once.
+    SetHook {
+        /// Its name.
+        name: String,
+        /// Of what it is told.
+        on: Vec<AlertKind>,
+        /// How.
+        target: HookTarget,
+        /// How long a try may take, in milliseconds; 0 for the default.
+        timeout_ms: u32,
+    },
+    /// Remove a hook, and what waits for it.
+    RemoveHook {
+        /// Its name.
+        name: String,
+    },
+    /// Send a hook an alert that means nothing.
+    TestHook {
+        /// Its name.
+        name: String,
+    },
+    /// What was worth an alert, newest first.
+    Alerts {
+        /// At most this many.
+        count: u32,
+    },
+
+    // -- declared files
+    /// Everything that a file can declare, as it is.
+    Declared,
+    /// Carry out all changes or none. Refused when what can be declared is no more as it was.
+    Apply {
+        /// The stamp that `declared` answered, which the changes were made for.
+        made_for: Hash,
+        /// Up to [`CHANGES_MAX`](crate::declared::CHANGES_MAX) wishes for pools, gates, aliases, services, applications and hooks.
+        changes: Vec<Request>,
     },
 
     // -- evaluation
@@ -493,6 +590,73 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+
+    // -- the request log
+    /// Log an application's requests, or no longer. What is logged already stays until its time is over.
+    SetLog {
+        /// Its name.
+        application: String,
+        /// How; none to turn it off.
+        log: Option<LogSettings>,
+    },
+    /// A page of an application's log, the newest first.
+    LogPage(Box<LogQuery>),
+    /// One logged request with what people said of it.
+    LogEntry {
+        /// The response's id, as the client was told it.
+        response: String,
+    },
+    /// Remove everything that an application has logged. It cannot be taken back.
+    ClearLog {
+        /// Its name.
+        application: String,
+    },
+    /// Say something of an answer. What the same user said of it before is replaced.
+    Rate {
+        /// The response's id, as the client was told it.
+        response: String,
+        /// What is said; an empty user is the person who asks.
+        feedback: Feedback,
+    },
+
+    // -- guards
+    /// All guards with what they found.
+    Guards,
+    /// Make a guard, or set what it does.
+    SetGuard {
+        /// Its name.
+        name: String,
+        /// What it does.
+        spec: Box<GuardSpec>,
+    },
+    /// Remove a guard. What it found stays counted.
+    RemoveGuard {
+        /// Its name.
+        name: String,
+    },
+    /// What a guard would do to a text.
+    TestGuard {
+        /// The guard, which need not be stored.
+        spec: Box<GuardSpec>,
+        /// The text, up to [`TRIAL_BYTES_MAX`](crate::guard::TRIAL_BYTES_MAX).
+        text: String,
+    },
+
+    // -- servers elsewhere
+    /// Publish an OpenAI-compatible server elsewhere under a name, or change how the service reaches it.
+    PublishUpstream {
+        /// Name of the service.
+        name: String,
+        /// Where it is, its model and key.
+        upstream: UpstreamWish,
+        /// Requests at once; 0 as before, or for the default.
+        slots: u32,
+        /// What an answer without a wished length may come to, in tokens, where limits set something aside for it; 0 as
+        /// before, or for the default.
+        context_tokens: u32,
+        /// What a token costs.
+        price: Price,
+    },
 }
 
 /// Most rows in one window.
@@ -514,6 +678,8 @@ impl Request {
                 | Audit { .. }
                 | Models
                 | TrashList
+                | CheckGate { .. }
+                | Moves { .. }
                 | History { .. }
                 | Datasets
                 | Rows { .. }
@@ -531,202 +697,23 @@ impl Request {
                 | Applications
                 | Payments { .. }
                 | Ledger { .. }
-                | Bill { .. }
                 | Usage(_)
                 | Invoice { .. }
                 | Stats { .. }
                 | Pools
+                | Hooks
+                | Declared
+                | Alerts { .. }
                 | Evaluations
                 | EvaluationRows { .. }
                 | CountTokens { .. }
                 | Judgements { .. }
                 | Notes { .. }
                 | Note { .. }
+                | LogPage(_)
+                | LogEntry { .. }
+                | Guards
+                | TestGuard { .. }
         )
     }
-}
-
-/// What a request is answered with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    /// Done; nothing more to say.
-    Done,
-    /// To `status`.
-    Status(Box<Status>),
-    /// To `audit`.
-    Audit(Vec<AuditRow>),
-    /// To `models`.
-    Models(Vec<ModelView>),
-    /// To `history`.
-    History(Vec<HistoryEntry>),
-    /// To `trash_list`, the oldest first.
-    Trash(Vec<TrashItem>),
-    /// To `datasets`.
-    Datasets(Vec<DatasetView>),
-    /// To `rows`.
-    Rows {
-        /// The window.
-        rows: Vec<Row>,
-        /// Rows of the part in all.
-        total: u64,
-    },
-    /// To `render_row`.
-    Rendered(RenderedRow),
-    /// To `submit` and the wishes for jobs.
-    Job(Box<JobView>),
-    /// To `jobs`.
-    Jobs(Vec<JobView>),
-    /// To `log`.
-    Log {
-        /// The end of the log.
-        text: String,
-        /// Its whole size in bytes.
-        size_bytes: u64,
-    },
-    /// To `metrics`.
-    Metrics(Vec<Point>),
-    /// To `samples`, by step.
-    Samples(Vec<Sampled>),
-    /// To `checkpoints`.
-    Checkpoints(Vec<KeptCheckpoint>),
-    /// To `batch_rows`.
-    BatchRows(Vec<BatchRow>),
-    /// To `plan_train`.
-    Plan(TrainPlan),
-    /// To `services`.
-    Services(Vec<ServiceView>),
-    /// To `publish` and `set_service`.
-    Service(Box<ServiceView>),
-    /// To `chat`.
-    Chat(ChatEnd),
-    /// To `applications`.
-    Applications(Vec<ApplicationView>),
-    /// To `payments`.
-    Payments(Vec<Payment>),
-    /// To `create_key` and `rotate_key`. Shown once.
-    Key {
-        /// The key.
-        key: KeyId,
-        /// What the client sends as a bearer token.
-        secret: String,
-    },
-    /// To `ledger`.
-    Ledger(Vec<LedgerRow>),
-    /// To `bill`.
-    Bill {
-        /// Lines by day and service.
-        lines: Vec<BillLine>,
-        /// Their sum.
-        total: Usage,
-        /// The sum rounded once, in units.
-        rounded: String,
-        /// The currency.
-        currency: String,
-    },
-    /// To `usage`.
-    Usage(UsagePage),
-    /// To `invoice`.
-    Invoice(Box<Invoice>),
-    /// To `stats`.
-    Stats(Stats),
-    /// To `pools`.
-    Pools(Vec<PoolRecord>),
-    /// To `create_suite`.
-    Suite(SuiteRecord),
-    /// To `evaluations`.
-    Evaluations {
-        /// All suites.
-        suites: Vec<SuiteRecord>,
-        /// All evaluations, newest first.
-        evaluations: Vec<EvaluationRecord>,
-    },
-    /// To `evaluation_rows`.
-    EvaluationRows(Vec<EvaluationRow>),
-    /// To `count_tokens`.
-    Counted {
-        /// Tokens of the prompt.
-        tokens: u64,
-        /// Context of one request of the service, in tokens.
-        context_tokens: u32,
-    },
-    /// To `judge` and `unjudge`.
-    Judged {
-        /// Number of the judgement.
-        seq: u64,
-        /// The set as it is now.
-        set: JudgedSet,
-    },
-    /// To `judgements`.
-    Judgements {
-        /// The set.
-        set: JudgedSet,
-        /// Its judgements, newest first.
-        judgements: Vec<JudgementRecord>,
-    },
-    /// To `notes`.
-    Notes(Vec<NoteHead>),
-    /// To `note`.
-    Note(Box<NoteRecord>),
-}
-
-/// How a chat answer ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChatEnd {
-    /// `stop` or `length`.
-    pub finish: String,
-    /// Prompt tokens, cached ones included.
-    pub prompt_tokens: u64,
-    /// Prompt tokens found in the cache.
-    pub cached_tokens: u64,
-    /// Completion tokens, as billed.
-    pub completion_tokens: u64,
-    /// Time to the first token in milliseconds.
-    pub first_token_ms: u32,
-    /// Time to the end in milliseconds.
-    pub total_ms: u32,
-    /// `name@number` of what answered.
-    pub version: String,
-    /// What it cost.
-    pub amount: Pico,
-}
-
-/// The daemon about itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
-    /// Version of hone.
-    pub version: String,
-    /// Process id of honed.
-    pub pid: u32,
-    /// When it started, Unix milliseconds.
-    pub started_at_ms: i64,
-    /// The state directory.
-    pub state_dir: String,
-    /// The socket.
-    pub socket: String,
-    /// Where HTTP listens.
-    pub http: Vec<String>,
-    /// The machine.
-    pub machine: Machine,
-    /// What to know: a network home, a missing sandbox layer…, as English sentences.
-    pub notes: Vec<String>,
-    /// The billing zone (IANA) and currency.
-    pub zone: String,
-    /// The store's currency.
-    pub currency: String,
-}
-
-/// One line of who did what.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditRow {
-    /// Its number.
-    pub seq: u64,
-    /// When, Unix milliseconds.
-    pub at_ms: i64,
-    /// Who.
-    pub person: String,
-    /// What kind of act: the request's name.
-    pub verb: String,
-    /// On what, by name or id.
-    pub subject: String,
 }

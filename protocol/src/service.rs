@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::id::{ServiceId, VersionId};
+use crate::id::{ApplicationId, ServiceId, VersionId};
+use crate::upstream::Upstream;
 
 /// A published version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ pub struct ServiceRecord {
     pub id: ServiceId,
     /// Unique name: what `model` says in a request.
     pub name: String,
-    /// What it serves.
+    /// What it serves; of an upstream a name for its address, model and key, made anew when one of them changes.
     pub version: VersionId,
     /// Where it runs.
     pub pool: String,
@@ -26,10 +27,25 @@ pub struct ServiceRecord {
     pub wanted: bool,
     /// How long it stays loaded while nobody asks; `Keep::Ready` when nothing was said.
     pub keep: Option<Keep>,
+    /// For whom it is kept, and for how much; none where nobody reserved it.
+    pub reserved: Option<Reserved>,
+    /// The alias of the version's model that it follows; none when it was published by number.
+    pub follows: Option<String>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+    /// The server elsewhere that answers; none where a version does.
+    pub upstream: Option<Upstream>,
+}
+
+/// A reservation of a service: it costs by the hour while the service is on, whether it is asked or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// Who pays.
+    pub application: ApplicationId,
+    /// Micro-units of the store's currency for an hour.
+    pub hour_micros: u64,
 }
 
 /// How long an idle service stays loaded.
@@ -83,12 +99,23 @@ pub enum ServiceState {
     },
 }
 
+/// What a service that follows an alias is on its way to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The version.
+    pub version: VersionId,
+    /// `name@number` of it.
+    pub version_reference: String,
+    /// Why it cannot be loaded; the version before answers meanwhile.
+    pub failure: Option<Failure>,
+}
+
 /// A service as lists show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// The record.
     pub record: ServiceRecord,
-    /// `name@number` of what it serves.
+    /// `name@number` of what it serves; `upstream:MODEL` where a server elsewhere answers.
     pub version_reference: String,
     /// Whether it answers.
     pub state: ServiceState,
@@ -106,6 +133,10 @@ pub struct ServiceView {
     pub is_encoder: bool,
     /// What its worker's memory is for; none before it said so.
     pub memory: Option<ServingMemory>,
+    /// The version that is to take over, while it does not answer yet.
+    pub moving: Option<Moving>,
+    /// What is wrong with its upstream; none while that answers.
+    pub trouble: Option<Failure>,
 }
 
 /// What the memory of a serving process is for, as it counts by itself. The system counts pages: a cache takes them as it is

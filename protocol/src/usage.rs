@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::Usage;
-use crate::id::{ApplicationId, ComputeId, JobId};
+use crate::guard::GuardStats;
+use crate::id::{ApplicationId, ComputeId, JobId, ServiceId};
+use crate::log::FeedbackCounts;
 use crate::service::Price;
 use crate::train::TrainPlan;
 use crate::value::Pico;
@@ -39,19 +41,6 @@ impl ComputePrice {
     pub fn is_set(&self) -> bool {
         self.core_hour_micros.is_some() || self.gpu_hour_micros.is_some()
     }
-}
-
-/// A share of this machine with a price.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PoolRecord {
-    /// Its name; `local` is always there.
-    pub name: String,
-    /// What an hour costs.
-    pub price: ComputePrice,
-    /// When that was said last, Unix milliseconds; 0 for never.
-    pub changed_at_ms: i64,
-    /// Who said it.
-    pub changed_by: String,
 }
 
 /// A row of the ledger: computing that somebody pays for.
@@ -141,6 +130,60 @@ impl ComputeUsage {
     }
 }
 
+/// A row of the ledger: time for which a service was kept for an application.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReservedRow {
+    /// Identity.
+    pub id: ComputeId,
+    /// Who pays: the application that it was reserved for.
+    pub application: ApplicationId,
+    /// The service.
+    pub service: ServiceId,
+    /// When it began, Unix milliseconds.
+    pub began_at_ms: i64,
+    /// When it ended, Unix milliseconds. Its length is not the difference, because clocks are set.
+    pub ended_at_ms: i64,
+    /// Billing day `YYYY-MM-DD` in the store's zone; no row crosses midnight.
+    pub day: String,
+    /// For how long, in milliseconds, by a clock that is never set.
+    pub reserved_ms: u64,
+    /// The price in that time: micro-units for an hour.
+    pub hour_micros: u64,
+    /// What it costs, rounded once to a pico-unit.
+    pub amount: Pico,
+}
+
+/// What so many milliseconds cost at a price of an hour, rounded once to a pico-unit, half up.
+pub fn reserved_amount(reserved_ms: u64, hour_micros: u64) -> Pico {
+    let price = ComputePrice { core_hour_micros: Some(hour_micros), gpu_hour_micros: None };
+    price.amount(reserved_ms, 0)
+}
+
+/// Sums over rows of reserved time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReservedUsage {
+    /// Rows.
+    pub rows: u64,
+    /// Milliseconds.
+    pub reserved_ms: u64,
+    /// What they cost.
+    pub amount: Pico,
+}
+
+impl ReservedUsage {
+    /// Adds one row.
+    pub fn add(&mut self, row: &ReservedRow) {
+        self.merge(&ReservedUsage { rows: 1, reserved_ms: row.reserved_ms, amount: row.amount });
+    }
+
+    /// Adds other sums.
+    pub fn merge(&mut self, other: &ReservedUsage) {
+        self.rows += other.rows;
+        self.reserved_ms += other.reserved_ms;
+        self.amount = self.amount + other.amount;
+    }
+}
+
 /// What usage is told apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,6 +255,8 @@ pub struct UsagePage {
     pub total: Usage,
     /// Computing of the same days; none where a service is named.
     pub compute: Option<ComputeUsage>,
+    /// Reserved time of the same days, of the named service where one is named.
+    pub reserved: ReservedUsage,
 }
 
 /// An invoice: what an application used in a month. Each line is rounded once, and the total is the sum of the lines.
@@ -229,6 +274,8 @@ pub struct Invoice {
     pub tokens: Vec<TokenLine>,
     /// Computing, by kind of job and price.
     pub compute: Vec<ComputeLine>,
+    /// Reserved time, by service and price.
+    pub reserved: Vec<ReservedLine>,
     /// The exact sum.
     pub amount: Pico,
     /// The sum of the lines as they are rounded, in units.
@@ -265,6 +312,23 @@ pub struct ComputeLine {
     pub price: ComputePrice,
     /// The sums.
     pub usage: ComputeUsage,
+    /// The amount, rounded once, in units.
+    pub rounded: String,
+}
+
+/// A line of an invoice: one service that was reserved at one price.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReservedLine {
+    /// Name of the service.
+    pub service: String,
+    /// First day.
+    pub from: String,
+    /// Last day.
+    pub to: String,
+    /// The price: micro-units for an hour.
+    pub hour_micros: u64,
+    /// The sums.
+    pub usage: ReservedUsage,
     /// The amount, rounded once, in units.
     pub rounded: String,
 }
@@ -309,6 +373,8 @@ pub struct ServiceStats {
     pub first_token_ms: Option<(u32, u32)>,
     /// Completion tokens per second after the first one, over all answers.
     pub tokens_per_s: Option<f64>,
+    /// What people said of the answers.
+    pub feedback: FeedbackCounts,
 }
 
 /// Statistics from the rows of the ledger.
@@ -320,6 +386,8 @@ pub struct Stats {
     pub lines: Vec<ServiceStats>,
     /// Whether there were more rows than are read; then only the newest count.
     pub is_cut: bool,
+    /// What guards found on the days of that time.
+    pub guards: Vec<GuardStats>,
 }
 
 #[cfg(test)]

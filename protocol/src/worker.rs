@@ -1,6 +1,6 @@
 //! What the daemon and its children say to each other over the child's fd 0: bincode frames, nothing else.
-//! A child is `hone-worker MODE` (ggml) or `honed data` (rows). The first message of a child is `Hello`; the
-//! first to it is the one task of its life, but for `Serve`, `Tokenize` and `Read`, which take many requests.
+//! A child is `hone-worker MODE` (ggml) or `honed MODE` (rows, downloads, servers elsewhere). The first message of a child is `Hello`; the
+//! first to it is the one task of its life, but for `Serve`, `Upstream`, `Tokenize` and `Read`, which take many requests.
 //! What comes from a child is treated as hostile: numbers are range-checked, paths are only names inside its folder.
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,11 @@ use crate::dataset::ChatMessage;
 use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
 use crate::embed::EmbedTask;
 use crate::failure::Failure;
-use crate::generate::{Channel, Prompt, TokenChance, TokenizerFacts};
+use crate::generate::{Channel, Prompt, PromptText, TokenChance, TokenizerFacts};
+use crate::hook::{HookOutcome, HookTask};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
+use crate::upstream::UpstreamTask;
 use crate::value::{Bytes, Hash, Metric};
 
 pub use crate::generate::{Finish, GenerateTask, Sampling};
@@ -54,6 +56,11 @@ pub enum ToWorker {
         adapter: u32,
         /// Absolute path of the adapter's GGUF.
         path: String,
+    },
+    /// To a server: an adapter is used no more. It goes when its last request has ended. No answer.
+    DropAdapter {
+        /// Its number.
+        adapter: u32,
     },
     /// To a server: answer. Answers: `Began`, `Piece`…, `Ended`; or `Refused`.
     Generate(GenerateTask),
@@ -108,6 +115,10 @@ pub enum ToWorker {
     SaveCheckpoint(CheckpointTask),
     /// `hone-worker from-folder`: convert a Hugging Face folder into a GGUF file. Answers: `Progress`…, `FolderConverted`.
     FromFolder(FolderTask),
+    /// `honed hook-run`, `honed hook-post`: tell of an alert. Answer: `Hooked`.
+    Hook(Box<HookTask>),
+    /// `honed upstream`: speak to a server elsewhere. Answer: `Health`; then requests come as to a server of our own.
+    Upstream(UpstreamTask),
 }
 
 /// A checkpoint that becomes a GGUF file.
@@ -505,6 +516,28 @@ pub enum FromWorker {
         weights_bytes: u64,
         /// Contexts: the adapter's number, its file's bytes, bytes of the cache that are used, and that there are.
         contexts: Vec<(Option<u32>, u64, u64, u64)>,
+    },
+    /// What the prompt of a request is as text, when that was wanted: after `Began`.
+    Prompted {
+        /// The request.
+        request: u64,
+        /// The prompt.
+        prompt: PromptText,
+    },
+    /// To `Hook`.
+    Hooked(HookOutcome),
+    /// How an upstream is: first of all, and whenever it changes; none while it answers.
+    Health(Option<Failure>),
+    /// What an upstream itself counted for a request, before its `Ended`. Without it the numbers so far are estimates.
+    Counted {
+        /// The request.
+        request: u64,
+        /// Prompt tokens.
+        prompt_tokens: u32,
+        /// Of these, found in its cache.
+        cached_tokens: u32,
+        /// Completion tokens.
+        tokens: u32,
     },
 }
 

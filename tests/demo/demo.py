@@ -219,16 +219,16 @@ def run(binaries, state, hone):
         say(f"          support  {streamed.strip()}   ({pieces} pieces)")
         say(f"          wanted   {row['messages'][-1]['content']}")
 
-    step("Ledger and bill", "hone ledger --app shop && hone bill shop")
+    step("Ledger and invoice", "hone ledger --app shop && hone app invoice shop")
     ledger = hone.ask({"ledger": {"application": "shop", "count": 100}})
     billed = sum(row["prompt_tokens"] + row["completion_tokens"] for row in ledger)
     for row in ledger[:4]:
         say(f"        {row['id'][-8:]}  {row['outcome']:<9} prompt {row['prompt_tokens']:>4} (cached {row['cached_tokens']:>3})  answer {row['completion_tokens']:>3}  {int(row['amount']) / 1e12:.6f}")
     say(f"        … {len(ledger)} rows in all; the client was told {endpoint.told} tokens, the ledger says {billed}")
-    bill = hone.ask({"bill": {"application": "shop", "month": ""}})
-    for line in bill["lines"]:
+    invoice = hone.ask({"invoice": {"application": "shop", "month": ""}})
+    for line in invoice["tokens"]:
         usage = line["usage"]
-        say(f"        {line['day']}  {line['service']:<8} {usage['requests']} requests  {usage['prompt_tokens']} in  {usage['completion_tokens']} out  {line['rounded']}")
+        say(f"        {line['from']} to {line['to']}  {line['service']:<8} {usage['requests']} requests  {usage['prompt_tokens']} in  {usage['completion_tokens']} out  {line['rounded']}")
 
     say(f"\nOpen it all on the screen:\n        HONE_STATE={state} {binaries / 'hone'}\n")
     figures = {

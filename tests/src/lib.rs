@@ -2,6 +2,7 @@
 //! its socket in JSON lines, a raw HTTP client, and a terminal. Never here: a fake of anything that hone is.
 #![forbid(unsafe_code)]
 
+pub mod slurm;
 pub mod terminal;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -74,6 +75,13 @@ impl Daemon {
     /// Ends it without a word, as a crash would, and starts it again.
     pub fn crash(&mut self) {
         self.process.kill().expect("it runs");
+        self.process.wait().expect("it can be waited for");
+        self.process = spawn(self.state.path(), &self.environment);
+    }
+
+    /// Ends it as a person would, and starts it again.
+    pub fn restart(&mut self) {
+        self.connect().ask(json!("shutdown"));
         self.process.wait().expect("it can be waited for");
         self.process = spawn(self.state.path(), &self.environment);
     }

@@ -65,9 +65,9 @@ fn rows_become_a_tuned_model_on_a_metered_endpoint() {
     assert_eq!(ledger[0]["prompt_tokens"], usage["prompt_tokens"]);
     assert_eq!(ledger[0]["completion_tokens"], usage["completion_tokens"]);
     assert_eq!(ledger[0]["outcome"], "complete");
-    let bill = client.ask(json!({"bill": {"application": "shop", "month": ""}}));
-    assert_eq!(bill["total"]["completion_tokens"], usage["completion_tokens"]);
-    assert_eq!(bill["total"]["amount"], ledger[0]["amount"]);
+    let invoice = client.ask(json!({"invoice": {"application": "shop", "month": ""}}));
+    assert_eq!(invoice["tokens"][0]["usage"]["completion_tokens"], usage["completion_tokens"]);
+    assert_eq!(invoice["amount"], ledger[0]["amount"]);
 
     let wrong = http(&daemon.http(), "POST", "/v1/chat/completions", Some("hone_nonsense"), Some(&body));
     assert_eq!(wrong.status, 401);

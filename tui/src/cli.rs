@@ -12,17 +12,24 @@ mod convert;
 mod csv;
 mod daemon;
 mod dataset;
+mod declared;
 mod evaluation;
+mod from_log;
+mod guard;
+pub(crate) mod hook;
 mod howto;
 mod import;
 mod init;
 mod invoice;
 mod job;
 mod key;
+mod log;
 mod model;
 mod pool;
+mod promotion;
 mod pull;
 mod register;
+mod reserve;
 mod run_file;
 mod serve;
 mod service;
@@ -35,6 +42,7 @@ mod train;
 mod train_export;
 mod trash;
 mod tree;
+mod upstream;
 mod usage;
 mod verdicts;
 mod wait;
@@ -84,6 +92,9 @@ pub struct Cli {
     /// Application that pays for the job [default: owner].
     #[arg(long, global = true, value_name = "APP", help_heading = "Everywhere")]
     payer: Option<String>,
+    /// Pool of the job or service [default: local].
+    #[arg(long, global = true, value_name = "POOL", help_heading = "Everywhere")]
+    pool: Option<String>,
     /// Print the version.
     #[arg(short = 'v', long, action = ArgAction::Version, help_heading = "Everywhere")]
     version: Option<bool>,
@@ -124,11 +135,18 @@ enum Noun {
     App(application::AppVerb),
     #[command(subcommand)]
     Key(key::KeyVerb),
+    #[command(subcommand)]
+    Log(log::LogVerb),
+    #[command(subcommand)]
+    Guard(guard::GuardVerb),
     Usage(usage::UsageVerb),
     Ledger(application::Ledger),
-    Bill(application::Bill),
     #[command(subcommand)]
     Pool(pool::Verb),
+    #[command(subcommand)]
+    Hook(hook::Verb),
+    Apply(declared::Apply),
+    Export(declared::Export),
     Audit(status::Audit),
     Serve(serve::Serve),
     Chat(chat::Chat),
@@ -168,7 +186,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, language: Language) -> Outcome {
     let options = Options::from_env(cli.state.as_deref(), cli.person)?;
-    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer };
+    let context = Context { options, json: cli.json, language, once: cli.once, payer: cli.payer, pool: cli.pool };
     let Some(noun) = cli.noun else { return full_screen(&context) };
     match noun {
         Noun::Daemon(verb) => verb.run(&context),
@@ -182,10 +200,14 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Service(verb) => verb.run(&context),
         Noun::App(verb) => verb.run(&context),
         Noun::Key(verb) => verb.run(&context),
+        Noun::Log(verb) => verb.run(&context),
+        Noun::Guard(verb) => verb.run(&context),
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
-        Noun::Bill(verb) => verb.run(&context),
         Noun::Pool(verb) => verb.run(&context),
+        Noun::Hook(verb) => verb.run(&context),
+        Noun::Apply(verb) => verb.run(&context),
+        Noun::Export(verb) => verb.run(&context),
         Noun::Audit(verb) => verb.run(&context),
         Noun::Serve(verb) => verb.run(&context),
         Noun::Chat(verb) => verb.run(&context),

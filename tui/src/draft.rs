@@ -160,8 +160,14 @@ impl Default for Draft {
             folded: FOLDED.contains(&field.key),
             only: field.only,
         });
+        // Not of the run itself: where it computes, and who pays. They show where there is a choice.
+        let around = [("pool", "field.pool", "field.pool.about"), ("payer", "field.payer", "field.payer.about")];
+        let around = around.map(|(key, label, about)| FormField {
+            folded: true,
+            ..FormField::text(key, "form.around", label, about).rule(Rule::OneOfOrEmpty)
+        });
         let mut draft = Draft {
-            form: Form::new(fields.collect()),
+            form: Form::new(fields.chain(around).collect()),
             preset: 0,
             split_seed: SPLIT_SEED,
             alias: String::new(),
@@ -247,6 +253,12 @@ impl Draft {
             self.form.set("dataset", datasets.last().cloned().unwrap_or_default());
         }
         self.form.offer("base", bases);
+        self.form.offer("pool", crate::screens::pool_names(view));
+        self.form.offer("payer", view.mirror.applications().iter().map(|a| a.record.name.clone()).collect());
+        let has_choice = view.mirror.pools().len() > 1;
+        if let Some(field) = self.form.fields.iter_mut().find(|field| field.key == "pool") {
+            field.folded = !has_choice;
+        }
         self.parameters = parameters(view, self.form.value("base"));
         self.renew_defaults();
         let with_versions = view.mirror.datasets().iter().flat_map(|d| {
@@ -266,6 +278,23 @@ impl Draft {
                 }
             }
         }
+    }
+
+    /// The pool that was chosen; none for `local`.
+    pub(crate) fn pool(&self) -> Option<String> {
+        Some(self.form.value("pool").to_owned()).filter(|pool| !pool.is_empty())
+    }
+
+    /// Who is to pay; none for the owner.
+    pub(crate) fn payer(&self) -> Option<String> {
+        Some(self.form.value("payer").to_owned()).filter(|payer| !payer.is_empty())
+    }
+
+    /// What the command line says of both.
+    pub(crate) fn flags(&self) -> String {
+        let flag =
+            |name: &str, value: Option<String>| value.map_or(String::new(), |v| format!(" --{name} {}", quoted(&v)));
+        flag("pool", self.pool()) + &flag("payer", self.payer())
     }
 
     /// Proposes a name for the result; only when the form is opened, because a name may be taken away on purpose.

@@ -1,7 +1,7 @@
 //! The client's disposable copy of the daemon's facts: one snapshot, then numbered events. A gap in the numbers is
 //! never guessed over: the mirror says so and a fresh snapshot is asked for. Never here: a fact of the client's own.
 
-use hone_protocol::event::{Change, Event, Machine, SNAPSHOT_JOBS_MAX, Snapshot};
+use hone_protocol::event::{Change, Event, Machine, SNAPSHOT_ALERTS_MAX, SNAPSHOT_JOBS_MAX, Snapshot};
 use hone_protocol::id::{DatasetVersionId, JobId, VersionId};
 use hone_protocol::job::{JobSpec, JobView, ShownState};
 use hone_protocol::model::{ModelView, VersionView, Weights};
@@ -63,7 +63,7 @@ impl Mirror {
                 facts.jobs.truncate(SNAPSHOT_JOBS_MAX);
             }
             Change::ServiceGone(id) => facts.services.retain(|service| service.record.id != id),
-            Change::Pool(pool) => put(&mut facts.pools, pool, |a, b| a.name == b.name, Vec::push),
+            Change::Pools(pools) => facts.pools = pools,
             Change::Service(view) => put(&mut facts.services, *view, |a, b| a.record.id == b.record.id, Vec::push),
             Change::Application(view) => {
                 put(&mut facts.applications, view, |a, b| a.record.id == b.record.id, Vec::push);
@@ -71,6 +71,12 @@ impl Mirror {
             Change::Suite(record) => put(&mut facts.suites, record, |a, b| a.id == b.id, Vec::push),
             Change::Evaluation(record) => {
                 put(&mut facts.evaluations, record, |a, b| a.id == b.id, |all, one| all.insert(0, one));
+            }
+            Change::Hook(hook) => put(&mut facts.hooks, hook, |a, b| a.id == b.id, Vec::push),
+            Change::HookGone(id) => facts.hooks.retain(|hook| hook.id != id),
+            Change::Alert(alert) => {
+                put(&mut facts.alerts, alert, |a, b| a.id == b.id, |all, one| all.insert(0, one));
+                facts.alerts.truncate(SNAPSHOT_ALERTS_MAX);
             }
             Change::Machine(machine) => {
                 if !worth_showing(&facts.machine, &machine, is_busy(facts)) {
@@ -107,8 +113,18 @@ impl Mirror {
         self.facts.as_ref().map_or(&[], |f| &f.applications)
     }
 
-    /// All pools with their prices.
-    pub(crate) fn pools(&self) -> &[hone_protocol::usage::PoolRecord] {
+    /// All hooks.
+    pub(crate) fn hooks(&self) -> &[hone_protocol::hook::HookRecord] {
+        self.facts.as_ref().map_or(&[], |f| &f.hooks)
+    }
+
+    /// The newest alerts, newest first.
+    pub(crate) fn alerts(&self) -> &[hone_protocol::hook::AlertRecord] {
+        self.facts.as_ref().map_or(&[], |f| &f.alerts)
+    }
+
+    /// All pools, `local` first.
+    pub(crate) fn pools(&self) -> &[hone_protocol::pool::PoolView] {
         self.facts.as_ref().map_or(&[], |f| &f.pools)
     }
 

@@ -89,6 +89,10 @@ impl Cell {
     pub fn number(text: impl ToString) -> Cell {
         Cell { text: text.to_string(), tone: Tone::Plain, right: true }
     }
+    /// What stands in it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

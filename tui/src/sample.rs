@@ -1,24 +1,34 @@
 //! Facts for tests: what a daemon on a small machine would say in the middle of the main job. The tests of
 //! the screens and of the command line build on the same facts. Only tests see this. Never here: a test.
 
-use hone_protocol::application::{ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Services, Usage};
+use hone_protocol::application::{
+    ApplicationRecord, ApplicationView, Budget, KeyRecord, Limits, Outcome, Services, Usage,
+};
 use hone_protocol::dataset::{
-    DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
+    ChatMessage, DatasetRecord, DatasetVersionRecord, DatasetView, ImportReport, Part, Rejection, Segment, Shape, Split,
 };
 use hone_protocol::evaluation::{EvaluationRecord, Scorer, SuiteRecord};
 use hone_protocol::event::{Machine, Snapshot};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::generate::{Prompt, PromptText, Wish};
+use hone_protocol::guard::{GuardAct, GuardCounts, GuardHit, GuardRecord, GuardSide, GuardSpec, GuardView, PiiKind};
+use hone_protocol::hook::{AlertKind, AlertRecord, HookRecord, HookTarget, HookTry};
 use hone_protocol::id::{
-    ApplicationId, DatasetId, DatasetVersionId, EvaluationId, JobId, KeyId, ModelId, ServiceId, SuiteId, VersionId,
+    AlertId, ApplicationId, DatasetId, DatasetVersionId, EvaluationId, HookId, JobId, KeyId, LedgerId, ModelId,
+    ServiceId, SuiteId, VersionId,
 };
 use hone_protocol::job::{Checkpoint, JobRecord, JobResult, JobSpec, JobState, JobView, Progress, ShownState};
+use hone_protocol::log::{
+    Feedback, FeedbackRecord, LogDetail, LogEntry, LogLine, LogPage, LogSettings, LoggedAnswer, Rating,
+};
 use hone_protocol::model::{
     Alias, Fit, HistoryEntry, Lineage, ModelFacts, ModelRecord, ModelSource, ModelView, Storage, VersionRecord,
     VersionView, Weights, WeightsFile,
 };
+use hone_protocol::pool::{PoolPlace, PoolRecord, PoolView};
 use hone_protocol::service::{ContextMemory, Price, ServiceRecord, ServiceState, ServiceView, ServingMemory};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
-use hone_protocol::usage::{ComputePrice, ComputeUsage, PoolRecord};
+use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::{Hash, Metric, Pico};
 
 /// The clock of all tests.
@@ -51,13 +61,91 @@ pub(crate) fn empty() -> Snapshot {
         evaluations: Vec::new(),
         http: vec!["127.0.0.1:8080".into()],
         currency: "EUR".into(),
-        pools: vec![PoolRecord {
-            name: "local".into(),
-            price: ComputePrice::default(),
-            changed_at_ms: 0,
-            changed_by: String::new(),
-        }],
+        pools: vec![pool("local", 0, None)],
+        hooks: Vec::new(),
+        alerts: Vec::new(),
     }
+}
+
+/// A pool with nothing in it.
+pub(crate) fn pool(name: &str, changed_at_ms: i64, place: Option<PoolPlace>) -> PoolView {
+    let changed_by = if changed_at_ms == 0 { String::new() } else { "lin".into() };
+    PoolView {
+        record: PoolRecord { name: name.into(), price: ComputePrice::default(), changed_at_ms, changed_by, place },
+        cores: 8,
+        memory_bytes: 18 << 30,
+        used_bytes: 0,
+        users: Vec::new(),
+    }
+}
+
+/// An address that is told, and a command whose last try failed.
+pub(crate) fn hooks() -> Vec<HookRecord> {
+    let ops = HookRecord {
+        id: HookId::from_bytes([90; 16]),
+        name: "ops".into(),
+        on: vec![AlertKind::JobFailed, AlertKind::ServiceDown],
+        target: HookTarget::Webhook("https://ops.example/hone".into()),
+        timeout_ms: 30_000,
+        created_at_ms: NOW_MS - 90 * MINUTE_MS,
+        created_by: "lin".into(),
+        last: Some(HookTry {
+            alert: AlertId::from_bytes([91; 16]),
+            at_ms: NOW_MS - 12 * MINUTE_MS,
+            number: 1,
+            ok: true,
+            status: Some(204),
+            words: String::new(),
+            ms: 84,
+        }),
+        delivered: 7,
+        given_up: 0,
+        dropped: 0,
+        waiting: 0,
+    };
+    let tried = HookTry {
+        alert: AlertId::from_bytes([92; 16]),
+        at_ms: NOW_MS - 2 * MINUTE_MS,
+        number: 3,
+        ok: false,
+        status: Some(1),
+        words: "logger: no socket".into(),
+        ms: 9,
+    };
+    let log = HookRecord {
+        id: HookId::from_bytes([93; 16]),
+        name: "log".into(),
+        on: vec![AlertKind::JobSucceeded, AlertKind::BudgetCrossed],
+        target: HookTarget::Command(vec!["/usr/bin/logger".into(), "-t".into(), "hone".into()]),
+        last: Some(tried),
+        delivered: 2,
+        given_up: 1,
+        waiting: 1,
+        ..ops.clone()
+    };
+    vec![ops, log]
+}
+
+/// What was worth an alert, newest first.
+pub(crate) fn alerts() -> Vec<AlertRecord> {
+    let alert = |id: u8, minutes: i64, kind, subject: &str, message: &str| AlertRecord {
+        id: AlertId::from_bytes([id; 16]),
+        kind,
+        at_ms: NOW_MS - minutes * MINUTE_MS,
+        subject: subject.into(),
+        message: message.into(),
+        facts: Vec::new(),
+    };
+    vec![
+        alert(
+            96,
+            2,
+            AlertKind::BudgetCrossed,
+            "web-shop",
+            "application web-shop used 80 % of its budget; 4.20 is left",
+        ),
+        alert(95, 12, AlertKind::ServiceDown, "desk", "service desk is down: the worker was ended by signal 9"),
+    ]
 }
 
 /// What inspection says of the starter.
@@ -133,6 +221,7 @@ pub(crate) fn model(id: u8, name: &str, title: &str, versions: Vec<VersionView>)
             title: title.into(),
             licence: "Apache-2.0".into(),
             aliases,
+            gates: None,
             created_at_ms: NOW_MS - 100 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -175,6 +264,7 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
             next_event_seq: 4,
             compute: None,
             batch: None,
+            pool: None,
         },
         shown,
         waits_for: String::new(),
@@ -183,6 +273,7 @@ pub(crate) fn job(id: u8, spec: JobSpec, state: JobState, shown: ShownState, min
         last_loss: None,
         tokens_per_s: None,
         pid: None,
+        slurm: None,
     }
 }
 
@@ -317,6 +408,8 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
                 parallel: Some(4),
             }),
             budget: (id != 60).then_some(Budget::Monthly { amount: Pico(25 * Pico::PER_UNIT) }),
+            log: (id != 60).then_some(LogSettings { share_percent: 25, mask_pii: true, ..LogSettings::default() }),
+            priority: None,
             created_at_ms: NOW_MS - 50 * MINUTE_MS,
             created_by: "lin".into(),
         },
@@ -324,6 +417,7 @@ pub(crate) fn applications() -> Vec<ApplicationView> {
         keys,
         usage,
         compute: ComputeUsage::default(),
+        reserved: ReservedUsage::default(),
         left: (id != 60).then_some(Pico(24_924_150_000_000)),
     };
     let key = KeyRecord {
@@ -374,8 +468,11 @@ pub(crate) fn service() -> ServiceView {
             price: Price { input_micros: Some(500_000), cached_micros: None, output_micros: Some(1_500_000) },
             wanted: true,
             keep: None,
+            reserved: None,
+            follows: None,
             created_at_ms: NOW_MS - 45 * MINUTE_MS,
             created_by: "lin".into(),
+            upstream: None,
         },
         version_reference: "support-desk-tuned@1".into(),
         state: ServiceState::On,
@@ -394,6 +491,8 @@ pub(crate) fn service() -> ServiceView {
                 cache_bytes_max: 180 << 20,
             }],
         }),
+        moving: None,
+        trouble: None,
     }
 }
 
@@ -464,4 +563,124 @@ pub(crate) fn filled() -> Snapshot {
         evaluations: vec![evaluation(52, 32, 0.94, 0.81), evaluation(51, 31, 2.71, 0.22)],
         ..empty()
     }
+}
+
+/// Two logged requests of web-shop: one that was said to be bad and corrected, one with a call that a guard looked at.
+pub(crate) fn log_page() -> LogPage {
+    let line = |id: u8, asked: &str, answered: &str, ratings, is_corrected| LogLine {
+        id: LedgerId::from_bytes([id; 16]),
+        at_ms: NOW_MS - i64::from(id) * MINUTE_MS,
+        service: "desk".into(),
+        version: "support@2".into(),
+        user: "ann".into(),
+        outcome: Outcome::Complete,
+        finish: "stop".into(),
+        prompt_tokens: 76,
+        completion_tokens: 46,
+        total_ms: Some(820),
+        asked: asked.into(),
+        answered: answered.into(),
+        ratings,
+        is_corrected,
+        guarded: 1,
+        cut_bytes: 0,
+    };
+    LogPage {
+        lines: vec![
+            line(40, "When are you open on Sundays?", "We are open at any time.", (0, 1), true),
+            line(41, "我的订单在哪里？", "您的订单已发出。", (2, 0), false),
+        ],
+        next: None,
+        bytes: 81_920,
+        dropped: 0,
+    }
+}
+
+/// The first of them in full.
+pub(crate) fn log_detail() -> LogDetail {
+    let line = log_page().lines.remove(0);
+    let entry = LogEntry {
+        id: line.id,
+        opened_at_ms: line.at_ms - 820,
+        at_ms: line.at_ms,
+        key: None,
+        service: line.service,
+        version: line.version.clone(),
+        route: "/v1/chat/completions".into(),
+        outcome: line.outcome,
+        prompts: vec![Prompt::chat(vec![ChatMessage { role: "user".into(), content: line.asked.clone() }])],
+        answers_wanted: 1,
+        tokens_max: Some(64),
+        wish: Wish::default(),
+        rendered: vec![PromptText {
+            text: format!("<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", line.asked),
+            control: vec![(0, 12), (46, 56), (57, 69)],
+            tokens: 76,
+        }],
+        answers: vec![LoggedAnswer { finish: "stop".into(), text: line.answered, ..LoggedAnswer::default() }],
+        prompt_tokens: line.prompt_tokens,
+        cached_tokens: 30,
+        completion_tokens: line.completion_tokens,
+        first_token_ms: Some(64),
+        total_ms: line.total_ms,
+        user: line.user,
+        metadata: vec![("page".into(), "help".into())],
+        guards: vec![GuardHit { guard: "pii".into(), side: GuardSide::Input, act: GuardAct::Mask, matches: 1 }],
+        masked: 0,
+        cut_bytes: 0,
+    };
+    let feedback = Feedback {
+        rating: Some(Rating::Down),
+        comment: "Not true.".into(),
+        correction: "We are open from ten to six on Sundays.".into(),
+        user: "ann".into(),
+    };
+    let record = FeedbackRecord {
+        response: entry.id,
+        application: ApplicationId::from_bytes([61; 16]),
+        service: ServiceId::from_bytes([80; 16]),
+        version: line.version,
+        feedback,
+        at_ms: NOW_MS - 5 * MINUTE_MS,
+    };
+    LogDetail { application: "web-shop".into(), entry: Some(entry), feedback: vec![record] }
+}
+
+/// A guard that masks personal data everywhere, and one that keeps names of rivals out of one service's answers.
+pub(crate) fn guards() -> Vec<GuardView> {
+    let spec = |act, output_only: bool| GuardSpec {
+        words: Vec::new(),
+        patterns: Vec::new(),
+        kinds: Vec::new(),
+        input: !output_only,
+        output: true,
+        act,
+        services: Vec::new(),
+        applications: Vec::new(),
+    };
+    let view = |name: &str, spec, counts| GuardView {
+        record: GuardRecord {
+            name: name.into(),
+            spec,
+            changed_at_ms: NOW_MS - 60 * MINUTE_MS,
+            changed_by: "lin".into(),
+        },
+        counts,
+    };
+    let kinds = vec![PiiKind::Email, PiiKind::Phone, PiiKind::Card];
+    let words = vec!["Acme".to_owned(), "Blue Ox".to_owned()];
+    let rivals = GuardSpec {
+        words,
+        patterns: vec!["(?i)acme-[0-9]+".into()],
+        services: vec!["desk".into()],
+        ..spec(GuardAct::Refuse, true)
+    };
+    vec![
+        view(
+            "pii",
+            GuardSpec { kinds, ..spec(GuardAct::Mask, false) },
+            GuardCounts { input: 41, output: 3, refused: 0 },
+        ),
+        view("rivals", rivals, GuardCounts { input: 0, output: 5, refused: 5 }),
+    ]
 }

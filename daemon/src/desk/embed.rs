@@ -50,6 +50,16 @@ fn check_makes(version: &VersionRecord, ask: &EmbedAsk) -> Result<(), Failure> {
     }
 }
 
+/// Whether a server elsewhere can be asked so: the protocol has no word for cutting.
+fn check_passes(ask: &EmbedAsk) -> Result<(), Failure> {
+    if !ask.cut {
+        return Ok(());
+    }
+    let message =
+        format!("service {} is answered by an upstream, which cannot be asked to truncate inputs", ask.service);
+    Err(Failure::field("truncate", message))
+}
+
 impl ServiceDesk {
     /// The vectors of all inputs, after their row was closed.
     pub(super) async fn vectors(&self, caller: &Caller, ask: EmbedAsk) -> Result<Embedded, Failure> {
@@ -82,15 +92,17 @@ impl ServiceDesk {
     async fn begin_vectors(
         &self,
         caller: &Caller,
-        ask: EmbedAsk,
+        mut ask: EmbedAsk,
         row_turn: Option<Spare>,
     ) -> Result<(Metered, Result<Vec<Vector>, Failure>), Failure> {
         let asked = self.service(&self.hub.state(), caller, &ask.service)?;
         let state = self.loaded(asked.id).await?;
         let service = self.service(&state, caller, &ask.service)?;
-        let version = state.versions.get(&service.version);
-        let version = version.ok_or_else(|| Failure::not_found("version", &service.version.to_string()))?;
-        check_makes(version, &ask)?;
+        match (state.versions.get(&service.version), &service.upstream) {
+            (_, Some(_)) => check_passes(&ask)?,
+            (Some(version), None) => check_makes(version, &ask)?,
+            (None, None) => return Err(Failure::not_found("version", &service.version.to_string())),
+        }
         let (serving, _) = self.find(&state, &service)?;
         let turn = match row_turn {
             Some(turn) => InTurn::Row(turn),
@@ -99,8 +111,10 @@ impl ServiceDesk {
                 InTurn::First { _turn: serving.turns.urgent(None, 1, slots_of(&state, &service)) }
             }
         };
-        let row = self.row(caller, &service, ask.user, Vec::new());
+        let hits = self.guard_embed(&state, caller, &service, &mut ask).await?;
+        let row = self.row(caller, &service, ask.user.clone(), Vec::new());
         let mut answer = self.metered(&state, &service, Arc::clone(&serving), (1, 1), row.clone(), turn);
+        (answer.draft, answer.hits) = (self.draft_embed(&state, caller, row.id, &ask), hits);
         let most = u64::from(service.context_tokens);
         // A longer input is refused or cut.
         let tokens_most = ask.inputs.iter().map(|input| prompt_tokens_most(input).min(most)).sum();
@@ -108,7 +122,8 @@ impl ServiceDesk {
         self.events.post(Event::OpenRow { row: Box::new(row), tokens_most: (tokens_most, 0), reply: opened }).await;
         answer.opened(open).await?;
         let inputs = ask.inputs.len();
-        let task = EmbedTask { request: answer.first, inputs: ask.inputs, cut: ask.cut };
+        let EmbedAsk { inputs: list, cut, dimensions, .. } = ask;
+        let task = EmbedTask { request: answer.first, inputs: list, cut, dimensions };
         let made = match serving.send(ToWorker::Embed(task)).await {
             true => answer.gather(inputs).await,
             false => Err(gone()),
@@ -134,6 +149,10 @@ impl Metered {
             let word = self.word().await.ok_or_else(gone)?;
             match word {
                 FromWorker::Began { .. } => self.note_begin(&word),
+                FromWorker::Counted { prompt_tokens, cached_tokens, .. } => {
+                    self.note_prompt(0, prompt_tokens, cached_tokens);
+                    self.estimated[0] = false;
+                }
                 FromWorker::Embedded { index, vector, cut, left, .. } => {
                     let place = vectors.get_mut(index as usize).ok_or_else(|| wrong("a vector of no input"))?;
                     let values = vector;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hone_protocol::application::{ApplicationRecord, Budget, BudgetKind, KeyRecord, Limits, Payment, Services};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::{ApplicationId, Id, KeyId};
+use hone_protocol::pool::Priority;
 use hone_protocol::request::Answer;
 use hone_protocol::value::Pico;
 
@@ -31,6 +32,7 @@ impl Decider {
         name: &str,
         title: &str,
         services: &[String],
+        priority: Option<Priority>,
     ) -> Result<Answer, Failure> {
         check_name("application", name)?;
         let listed = services.iter().map(|s| self.state.service(s).map(|s| s.id)).collect::<Result<Vec<_>, _>>()?;
@@ -42,6 +44,8 @@ impl Decider {
             services: if listed.is_empty() { Services::All } else { Services::Listed(listed) },
             limits: before.as_ref().and_then(|b| b.limits),
             budget: before.as_ref().and_then(|b| b.budget),
+            log: before.as_ref().and_then(|b| b.log),
+            priority: priority.or(before.as_ref().and_then(|b| b.priority)),
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
         };
@@ -49,7 +53,7 @@ impl Decider {
         Ok(Answer::Done)
     }
 
-    fn put_application(&mut self, application: ApplicationRecord) {
+    pub(super) fn put_application(&mut self, application: ApplicationRecord) {
         self.writes.put(Table::Applications, *application.id.bytes(), codec::record(&application));
         let id = application.id;
         self.dirty.insert(Subject::Application(id));
@@ -67,6 +71,8 @@ impl Decider {
                 services: Services::All,
                 limits: None,
                 budget: None,
+                log: None,
+                priority: None,
                 created_at_ms: self.now_ms,
                 created_by: String::new(),
             };

@@ -73,6 +73,7 @@ impl Decider {
             job.ended_at_ms = Some(at_ms);
         });
         self.job_event(id, kind);
+        self.alert_end(id);
         let ended = self.state.jobs.get(&id).map(|j| &j.state);
         if !matches!(ended, Some(JobState::Failed(_))) {
             // A failed job keeps its folder: it may be resumed from its checkpoint.
@@ -88,20 +89,20 @@ impl Decider {
             .iter()
             .copied()
             .filter(|id| self.state.jobs.get(id).is_some_and(|j| j.wish == Some(Wish::Cancel)))
+            // What Slurm has must be ended there first.
+            .filter(|id| !self.state.slurm.contains_key(id))
             .collect();
         for id in cancelled {
             self.end_job(id, JobState::Cancelled);
         }
     }
 
-    /// Starts what may start, oldest first.
+    /// Starts what may start, in the order of the line.
     pub(super) fn schedule(&mut self) {
         if self.state.stopping {
             return;
         }
-        let waiting: Vec<JobId> =
-            self.queued.iter().copied().filter(|id| !self.state.attempts.contains_key(id)).collect();
-        for id in waiting {
+        for id in self.line() {
             let Some(job) = self.state.jobs.get(&id).cloned() else { continue };
             if job.wish.is_some() {
                 continue;
@@ -116,7 +117,8 @@ impl Decider {
             }
             // Idle services make room for work that lacks nothing else.
             if let Some(needed) = jobs::lacks_memory(&self.state, &job) {
-                self.make_room(needed);
+                let pool = self.state.pool_of(&job).to_owned();
+                self.make_room(&pool, needed);
             }
             if let Ok(memory_bytes) = jobs::admit(&self.state, &job) {
                 self.start_attempt(id, memory_bytes);
@@ -144,18 +146,9 @@ impl Decider {
         let from = sample_key(id, from_step.map_or(0, |s| s + 1));
         self.writes.sweeps.push(Sweep { table: Table::Samples, from, to: after(&key(&[id.bytes()])) });
         self.job_event(id, JobEventKind::Started { attempt: job.attempt, from_step });
-        let attempt = Attempt {
-            number: job.attempt,
-            pid: None,
-            progress: None,
-            plan: None,
-            last_loss: None,
-            tokens_per_s: None,
-            memory_bytes,
-            cores: jobs::cores(&self.state, &job.spec),
-            began_at_ms: self.now_ms,
-            began_steady_ms: self.steady_ms,
-        };
+        let attempt = jobs::attempt_of(&self.state, &job, memory_bytes, (self.now_ms, self.steady_ms));
+        self.begin_slurm(&job);
+        self.touch_pools();
         Arc::make_mut(&mut self.state.attempts).insert(id, attempt);
         if let Some(job) = self.state.jobs.get(&id).cloned() {
             self.effects.push(Effect::StartAttempt(job));
@@ -179,6 +172,7 @@ impl Decider {
                     a.plan = Some(plan);
                     a.memory_bytes = a.memory_bytes.max(plan.memory_bytes);
                 });
+                self.slurm_planned(job, plan);
                 self.job_event(job, JobEventKind::Planned(plan));
             }
             Fact::Step(step) => self.step(job, &step),
@@ -204,6 +198,11 @@ impl Decider {
                     job.barren = 0;
                 });
                 self.job_event(job, JobEventKind::Checkpointed { step });
+            }
+            Fact::Slurm(view) => self.slurm_said(job, view),
+            Fact::At { position, fact } => {
+                self.attempt_fact(job, number, *fact, None);
+                self.slurm_taken(job, position);
             }
             Fact::BatchCounted(rows) => self.batch_counted(job, rows),
             Fact::EvaluationRows(rows) => {
@@ -265,7 +264,9 @@ impl Decider {
             return;
         }
         if let Some(attempt) = Arc::make_mut(&mut self.state.attempts).remove(&job) {
-            self.charge_attempt(job, &attempt);
+            self.touch_pools();
+            let slurm = self.end_slurm(job);
+            self.charge_attempt(job, &attempt, slurm.as_ref());
         }
         self.dirty.insert(Subject::Job(job));
         let wish = self.state.jobs.get(&job).and_then(|j| j.wish);
@@ -350,7 +351,8 @@ impl Decider {
             let message = "only a paused or failed job can go on";
             return Err(Failure::new(FailureCode::WrongState, message).at(id.to_string()));
         }
-        // What it works on may have gone into the trash since it failed.
+        // What it works on may have gone into the trash since it failed, and its pool may be gone.
+        self.state.pool(self.state.pool_of(&job))?;
         job.spec.works_on().map(|reference| self.state.version(reference)).transpose()?;
         self.with_job(id, |job| {
             job.state = JobState::Queued;

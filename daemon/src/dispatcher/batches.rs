@@ -65,6 +65,7 @@ impl Decider {
             completion_tokens: 0,
             first_token_ms: None,
             total_ms: 0,
+            is_estimate: false,
         };
         self.close_row(id, close, oneshot::channel().0);
     }

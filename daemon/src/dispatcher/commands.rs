@@ -7,8 +7,8 @@ use hone_protocol::evaluation::{Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{DatasetVersionId, JobId};
 use hone_protocol::job::{JobEventKind, JobRecord, JobSpec, JobState};
-use hone_protocol::model::Alias;
 use hone_protocol::paths::is_name;
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, Price, ServiceRecord};
 use hone_protocol::value::Hash;
@@ -20,6 +20,7 @@ use super::event::ReplyTo;
 use super::{Decider, Remembered, Subject, judgements};
 use crate::clock::new_id;
 use crate::jobs;
+use crate::pools::called;
 use crate::state::{OWNER, State};
 use crate::store::{Table, codec};
 
@@ -30,9 +31,7 @@ const SLOTS: [u32; 4] = [16, 8, 4, 2];
 const CONTEXT_TOKENS_LEAST: u32 = 256;
 /// Context of a slot when none is asked for.
 pub(crate) const CONTEXT_TOKENS: u32 = 2048;
-const SLOTS_MAX: u32 = 256;
-/// The pool that is always there.
-pub(crate) const LOCAL_POOL: &str = "local";
+pub(super) const SLOTS_MAX: u32 = 256;
 
 pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
     if is_name(name) {
@@ -43,7 +42,7 @@ pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Failure> {
 }
 
 /// The word for the audit log, and what the request is about.
-fn words(state: &State, request: &Request) -> (&'static str, String) {
+pub(super) fn words(state: &State, request: &Request) -> (&'static str, String) {
     // What a movable name means at this moment.
     let exact = |version: &String| state.version(version).map_or(version.clone(), |v| state.version_reference(v.id));
     match request {
@@ -51,7 +50,20 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
         Request::Cancel { job } => ("cancel", job.to_string()),
         Request::Pause { job } => ("pause", job.to_string()),
         Request::Resume { job } => ("resume", job.to_string()),
-        Request::SetAlias { model, alias, version } => ("set_alias", format!("{model}:{alias} = {}", exact(version))),
+        Request::SetAlias { model, alias, version, past_gate: None } => {
+            ("set_alias", format!("{model}:{alias} = {}", exact(version)))
+        }
+        Request::SetAlias { model, alias, version, past_gate: Some(reason) } => {
+            ("pass_gate", format!("{model}:{alias} ({reason}) = {}", exact(version)))
+        }
+        Request::RollBack { model, alias } => {
+            let known = state.model(model).and_then(|m| m.aliases.iter().find(|known| known.name == *alias));
+            let to = known.and_then(|known| known.previous).map_or(String::new(), |id| state.version_reference(id));
+            ("roll_back", format!("{model}:{alias} = {to}"))
+        }
+        Request::SetGate { model, alias, gate } => {
+            ("set_gate", format!("{model}:{alias} {}", gate.as_deref().unwrap_or("none")))
+        }
         Request::RemoveAlias { model, alias } => ("remove_alias", format!("{model}:{alias}")),
         Request::Trash { version } => ("trash", version.clone()),
         Request::Restore { version } => ("restore", version.clone()),
@@ -61,18 +73,35 @@ fn words(state: &State, request: &Request) -> (&'static str, String) {
             ("set_service", format!("{name} {}", if *wanted { "on" } else { "off" }))
         }
         Request::DeleteService { name } => ("delete_service", name.clone()),
+        Request::PublishUpstream { name, upstream, .. } => {
+            ("publish_upstream", format!("{name} = {} at {}", upstream.model, upstream.url))
+        }
         Request::SetPool { name, .. } => ("set_pool", name.clone()),
+        Request::RemovePool { name } => ("remove_pool", name.clone()),
+        Request::Reserve { service, application, .. } => {
+            ("reserve", format!("{service} for {}", application.as_deref().unwrap_or("nobody")))
+        }
         Request::SetApplication { name, .. } => ("set_application", name.clone()),
         Request::SetLimits { application, .. } => ("set_limits", application.clone()),
         Request::Pay { application, amount, .. } => ("pay", format!("{application} {}", amount.rounded())),
         Request::CreateKey { application, .. } => ("create_key", application.clone()),
         Request::RotateKey { key, .. } => ("rotate_key", key.to_string()),
         Request::RevokeKey { key } => ("revoke_key", key.to_string()),
+        Request::Apply { changes, .. } => ("apply", format!("{} changes", changes.len())),
+        Request::SetHook { name, .. } => ("set_hook", name.clone()),
+        Request::RemoveHook { name } => ("remove_hook", name.clone()),
+        Request::TestHook { name } => ("test_hook", name.clone()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
         Request::Judge { dataset, judgement } => ("judge", judgements::subject(dataset, judgement)),
         Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
         Request::KeepNote { kind, name, .. } => ("keep_note", format!("{} {name}", kind.word())),
         Request::DropNote { kind, name } => ("drop_note", format!("{} {name}", kind.word())),
+        Request::SetLog { application, log } => {
+            ("set_log", format!("{application} {}", if log.is_some() { "on" } else { "off" }))
+        }
+        Request::ClearLog { application } => ("clear_log", application.clone()),
+        Request::SetGuard { name, spec } => ("set_guard", format!("{name} {}", spec.act.word())),
+        Request::RemoveGuard { name } => ("remove_guard", name.clone()),
         Request::Shutdown => ("shutdown", String::new()),
         _ => ("other", String::new()),
     }
@@ -97,9 +126,14 @@ impl Decider {
             self.effects.push(Effect::Reply(reply, answer));
             return;
         }
-        if once.is_some() && matches!(request, Request::CreateKey { .. } | Request::RotateKey { .. }) {
+        if once.is_some()
+            && matches!(
+                request,
+                Request::CreateKey { .. } | Request::RotateKey { .. } | Request::SetHook { .. } | Request::Apply { .. }
+            )
+        {
             // Remembering the answer would store the secret.
-            let message = "making a key cannot be repeated safely; leave out the idempotency id";
+            let message = "making a key or a hook cannot be repeated safely; leave out the idempotency id";
             self.effects.push(Effect::Reply(reply, Err(Failure::new(FailureCode::InvalidRequest, message).at("once"))));
             return;
         }
@@ -116,27 +150,40 @@ impl Decider {
         self.effects.push(Effect::Reply(reply, answer));
     }
 
-    fn wish_of(&mut self, person: &str, request: Request) -> Result<Answer, Failure> {
+    pub(super) fn wish_of(&mut self, person: &str, request: Request) -> Result<Answer, Failure> {
         if self.state.stopping && !matches!(request, Request::Shutdown) {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
         match request {
-            Request::Submit { spec, payer } => self.submit(person, spec, payer.as_deref()),
+            Request::Submit { spec, payer, pool } => self.submit(person, spec, payer.as_deref(), pool),
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),
             Request::Resume { job } => self.resume(job).and_then(|()| self.job_answer(job)),
-            Request::SetAlias { model, alias, version } => self.set_alias(&model, &alias, &version),
-            Request::RemoveAlias { model, alias } => self.remove_alias(&model, &alias),
+            Request::SetAlias { model, alias, version, past_gate } => {
+                self.set_alias(person, &model, &alias, &version, past_gate.as_deref())
+            }
+            Request::RemoveAlias { model, alias } => self.remove_alias(person, &model, &alias),
+            Request::RollBack { model, alias } => self.roll_back(person, &model, &alias),
+            Request::SetGate { model, alias, gate } => self.set_gate(&model, &alias, gate.as_deref()),
             Request::Trash { version } => self.trash(&version),
             Request::Restore { version } => self.restore(&version),
             Request::Purge { versions } => self.purge(&versions),
-            Request::Publish { name, version, slots, context_tokens, price, keep } => {
-                self.publish(person, &name, &version, (slots, context_tokens), price, keep)
+            Request::Publish { name, version, slots, context_tokens, price, keep, pool } => {
+                self.publish(person, &name, &version, (slots, context_tokens), price, (keep, pool))
             }
             Request::SetService { name, wanted } => self.set_service(&name, wanted),
             Request::DeleteService { name } => self.delete_service(&name),
-            Request::SetPool { name, price } => self.set_pool(person, &name, price),
-            Request::SetApplication { name, title, services } => self.set_application(person, &name, &title, &services),
+            Request::PublishUpstream { name, upstream, slots, context_tokens, price } => {
+                self.publish_upstream(person, &name, upstream, (slots, context_tokens), price)
+            }
+            Request::SetPool { name, price, place } => self.set_pool(person, &name, price, place),
+            Request::RemovePool { name } => self.remove_pool(&name),
+            Request::Reserve { service, application, hour_micros } => {
+                self.reserve(&service, application.as_deref(), hour_micros)
+            }
+            Request::SetApplication { name, title, services, priority } => {
+                self.set_application(person, &name, &title, &services, priority)
+            }
             Request::SetLimits { application, limits, budget } => self.set_limits(&application, limits, budget),
             Request::Pay { application, amount, note } => self.pay(person, &application, amount, &note),
             Request::CreateKey { application, label, expires_at_ms } => {
@@ -144,6 +191,10 @@ impl Decider {
             }
             Request::RotateKey { key, overlap_ms } => self.rotate_key(key, overlap_ms),
             Request::RevokeKey { key } => self.revoke_key(key),
+            Request::Apply { made_for, changes } => self.apply(person, made_for, changes),
+            Request::SetHook { name, on, target, timeout_ms } => self.set_hook(person, &name, on, target, timeout_ms),
+            Request::RemoveHook { name } => self.remove_hook(&name),
+            Request::TestHook { name } => self.test_hook(person, &name),
             Request::CreateSuite { name, dataset, split, part, scorers } => {
                 let dataset = self.chats(&dataset)?;
                 let suite = SuiteRecord {
@@ -162,6 +213,10 @@ impl Decider {
             Request::Unjudge { dataset, seq } => self.unjudge(&dataset, seq),
             Request::KeepNote { kind, name, title, value } => self.keep_note(person, kind, name, title, value),
             Request::DropNote { kind, name } => Ok(self.drop_note(person, kind, &name)),
+            Request::SetLog { application, log } => self.set_log(&application, log),
+            Request::ClearLog { application } => self.clear_log(&application),
+            Request::SetGuard { name, spec } => self.set_guard(person, &name, *spec),
+            Request::RemoveGuard { name } => self.remove_guard(&name),
             Request::Shutdown => {
                 self.stop();
                 Ok(Answer::Done)
@@ -175,7 +230,13 @@ impl Decider {
         Ok(Answer::Job(Box::new(view)))
     }
 
-    fn submit(&mut self, person: &str, spec: JobSpec, payer: Option<&str>) -> Result<Answer, Failure> {
+    fn submit(
+        &mut self,
+        person: &str,
+        spec: JobSpec,
+        payer: Option<&str>,
+        pool: Option<String>,
+    ) -> Result<Answer, Failure> {
         let named = match &spec {
             JobSpec::Batch(batch) => batch.payer(),
             _ => OWNER,
@@ -187,7 +248,9 @@ impl Decider {
         }
         let payer = self.state.application(payer.unwrap_or(named))?.clone();
         self.may_pay(&payer)?;
+        self.check_job_pool(&spec, pool.as_deref())?;
         (jobs::kind(&spec).check)(&self.state, &spec)?;
+        jobs::fits(&self.state, &spec, pool.as_deref().unwrap_or(LOCAL_POOL))?;
         let spec = jobs::pin(&self.state, spec)?;
         let id: JobId = new_id();
         let job = JobRecord {
@@ -207,60 +270,13 @@ impl Decider {
             ended_at_ms: None,
             next_event_seq: 0,
             compute: None,
+            pool: pool.filter(|pool| pool != LOCAL_POOL),
         };
         Arc::make_mut(&mut self.state.jobs).insert(id, Arc::new(job));
         self.queued.insert(id);
+        self.touch_pools();
         self.job_event(id, JobEventKind::Submitted);
         self.job_answer(id)
-    }
-
-    fn set_alias(&mut self, model: &str, alias: &str, version: &str) -> Result<Answer, Failure> {
-        check_name("alias", alias)?;
-        let version = self.state.version(version)?.clone();
-        let model = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.clone();
-        if version.model != model.id {
-            let message = format!("the version belongs to another model than {}", model.name);
-            return Err(Failure::field("version", message));
-        }
-        self.point_alias(model.id, alias, version.id);
-        Ok(Answer::Done)
-    }
-
-    fn remove_alias(&mut self, model: &str, alias: &str) -> Result<Answer, Failure> {
-        let id = self.state.model(model).ok_or_else(|| Failure::not_found("model", model))?.id;
-        let models = Arc::make_mut(&mut self.state.models);
-        let Some(record) = models.get_mut(&id).map(Arc::make_mut) else {
-            return Err(Failure::not_found("model", model));
-        };
-        let before = record.aliases.len();
-        record.aliases.retain(|known| known.name != alias);
-        if record.aliases.len() == before {
-            return Err(Failure::not_found("alias", &format!("{model}:{alias}")));
-        }
-        self.writes.put(Table::Models, *id.bytes(), codec::record(&*record));
-        self.dirty.insert(Subject::Model(id));
-        Ok(Answer::Done)
-    }
-
-    /// Points an alias at a version of the model.
-    pub(super) fn point_alias(
-        &mut self,
-        model: hone_protocol::id::ModelId,
-        alias: &str,
-        version: hone_protocol::id::VersionId,
-    ) {
-        let models = Arc::make_mut(&mut self.state.models);
-        let Some(record) = models.get_mut(&model).map(Arc::make_mut) else { return };
-        match record.aliases.iter_mut().find(|a| a.name == alias) {
-            Some(alias) if alias.version == version => {}
-            Some(alias) => {
-                alias.previous = Some(alias.version);
-                alias.version = version;
-            }
-            None => record.aliases.push(Alias { name: alias.to_owned(), version, previous: None }),
-        }
-        self.writes.put(Table::Models, *model.bytes(), codec::record(&*record));
-        self.dirty.insert(Subject::Model(model));
     }
 
     /// Publishes a version, or moves a service to it.
@@ -271,9 +287,10 @@ impl Decider {
         version: &str,
         (slots, context_tokens): (u32, u32),
         price: Price,
-        keep: Option<Keep>,
+        (keep, pool): (Option<Keep>, Option<String>),
     ) -> Result<Answer, Failure> {
         check_name("service", name)?;
+        let follows = version.split_once(':').map(|(_, alias)| alias.to_owned());
         let version = self.state.version(version)?.clone();
         let base_id = self.state.base_of(&version);
         let base = self.state.versions.get(&base_id).cloned();
@@ -285,12 +302,16 @@ impl Decider {
             context_tokens
         };
         let context = if context_tokens == 0 { context.min(base.facts.context_tokens) } else { context };
+        let id = before.as_ref().map_or_else(new_id, |before| before.id);
+        let pool = pool.or_else(|| before.as_ref().map(|before| before.pool.clone()));
+        let pool = pool.unwrap_or_else(|| LOCAL_POOL.to_owned());
+        self.state.check_service_pool(&pool, id, base_id)?;
+        let pool_bytes = self.state.capacity(&pool).memory_bytes;
         let slots = match (slots, &before) {
             (0, Some(before)) => before.slots,
             (0, None) => {
                 let slot_bytes = base.facts.kv_bytes_per_token.saturating_mul(context.into());
-                let fits =
-                    |slots: &u32| slot_bytes.saturating_mul((*slots).into()) <= self.state.fixed.pool_memory_bytes / 8;
+                let fits = |slots: &u32| slot_bytes.saturating_mul((*slots).into()) <= pool_bytes / 8;
                 SLOTS.into_iter().find(fits).unwrap_or(1)
             }
             (slots, _) => slots,
@@ -305,40 +326,51 @@ impl Decider {
             return Err(Failure::field("context_tokens", message));
         }
         let needed = self.state.serve_bytes(base_id, slots, context);
-        if needed > self.state.fixed.pool_memory_bytes {
+        if needed > pool_bytes {
             let mib = |bytes: u64| bytes >> 20;
             let message = format!(
-                "{slots} slots of {context} tokens need about {} MiB, the pool has {} MiB",
+                "{slots} slots of {context} tokens need about {} MiB, {} has {} MiB",
                 mib(needed),
-                mib(self.state.fixed.pool_memory_bytes)
+                called(&pool),
+                mib(pool_bytes)
             );
             return Err(Failure::new(FailureCode::DoesNotFit, message).at("slots").hint(HintCode::ReduceMemory));
         }
         let service = ServiceRecord {
-            id: before.as_ref().map_or_else(new_id, |b| b.id),
+            id,
             name: name.to_owned(),
             version: version.id,
-            pool: LOCAL_POOL.to_owned(),
+            pool: pool.clone(),
             slots,
             context_tokens: context,
             price,
             wanted: true,
             keep: keep.or(before.as_ref().and_then(|b| b.keep)),
+            reserved: before.as_ref().and_then(|b| b.reserved),
+            follows,
             created_at_ms: before.as_ref().map_or(self.now_ms, |b| b.created_at_ms),
             created_by: before.as_ref().map_or_else(|| person.to_owned(), |b| b.created_by.clone()),
+            upstream: None,
         };
         let id = service.id;
+        self.forgive_loading(version.id);
+        self.put_service(service);
         if let Some(before) = before {
             self.touch_model_of(before.version);
+            let is_other = before.upstream.is_none() && before.version != version.id;
+            if is_other && self.may_stay_beside(&before, &pool, base_id, needed) {
+                self.retire(&before);
+            }
+            self.forget_upstream_key(&before);
         }
-        self.put_service(service);
+        self.note_reserved(id);
         self.rouse(id);
         self.touch_model_of(version.id);
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;
         Ok(Answer::Service(Box::new(view)))
     }
 
-    fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
+    pub(super) fn touch_model_of(&mut self, version: hone_protocol::id::VersionId) {
         if let Some(version) = self.state.versions.get(&version) {
             self.dirty.insert(Subject::Model(version.model));
         }
@@ -348,21 +380,28 @@ impl Decider {
     pub(super) fn put_service(&mut self, service: ServiceRecord) {
         self.writes.put(Table::Services, *service.id.bytes(), codec::record(&service));
         self.dirty.insert(Subject::Service(service.id));
+        self.touch_pools();
         Arc::make_mut(&mut self.state.services).insert(service.id, Arc::new(service));
     }
 
     fn set_service(&mut self, name: &str, wanted: bool) -> Result<Answer, Failure> {
         let mut service = (**self.state.service(name)?).clone();
-        if wanted {
+        if wanted && service.upstream.is_none() {
             // A version in the trash says so, and how it comes out.
             self.state.version(&self.state.version_reference(service.version))?;
         }
+        if wanted && let Some(version) = self.state.versions.get(&service.version) {
+            self.state.check_service_pool(&service.pool, service.id, self.state.base_of(version))?;
+        }
         service.wanted = wanted;
-        let (id, version) = (service.id, service.version);
+        let (id, engine) = (service.id, self.state.engine_of(&service));
         self.put_service(service);
-        if wanted && let Some(version) = self.state.versions.get(&version) {
-            let base = self.state.base_of(version);
-            self.forgive_serving(base);
+        self.note_reserved(id);
+        if !wanted {
+            self.forget_retired(id);
+        }
+        if wanted && let Some(engine) = engine {
+            self.forgive_serving(engine);
             self.rouse(id);
         }
         let view = self.state.service_view(id).ok_or_else(|| Failure::not_found("service", name))?;

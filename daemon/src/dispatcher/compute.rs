@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::{ApplicationId, JobId, VersionId};
-use hone_protocol::request::Answer;
-use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeUsage, ComputeWhat, PoolRecord};
+use hone_protocol::pool::SlurmView;
+use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeUsage, ComputeWhat};
 
-use super::commands::LOCAL_POOL;
 use super::{Decider, Subject};
 use crate::clock;
 use crate::state::{Attempt, OWNER};
@@ -16,29 +14,39 @@ use crate::store::{Table, codec, key};
 
 /// A serving process that is busy gets a row about so often, so that a crash loses little of its time.
 const METERED_MS: u64 = 15 * 60_000;
-/// Highest price of an hour in micro-units: a million units.
-const HOUR_MICROS_MAX: u64 = 1_000_000_000_000;
 
 impl Decider {
-    /// Charges an attempt that ended, however it did, to the payer of its job.
-    pub(super) fn charge_attempt(&mut self, id: JobId, attempt: &Attempt) {
+    /// Charges an attempt that ended, however it did, to the payer of its job. What ran in Slurm is charged as Slurm counts.
+    pub(super) fn charge_attempt(&mut self, id: JobId, attempt: &Attempt, slurm: Option<&SlurmView>) {
         let Some(job) = self.state.jobs.get(&id).cloned() else { return };
         let length_ms = (self.steady_ms - attempt.began_steady_ms).max(0) as u64;
         let what = ComputeWhat::Attempt { job: id, kind: job.spec.kind().to_owned(), attempt: attempt.number };
-        let row = self.compute_row(job.payer, what, attempt.began_at_ms, length_ms * u64::from(attempt.cores));
+        let here = (length_ms * u64::from(attempt.cores), 0);
+        let there = |view: &SlurmView| {
+            let elapsed_ms = view.elapsed_s.saturating_mul(1000);
+            (elapsed_ms.saturating_mul(view.cpus.into()), elapsed_ms.saturating_mul(view.gpus.into()))
+        };
+        let held = slurm.map_or(here, there);
+        let row = self.compute_row(job.payer, what, &attempt.pool, attempt.began_at_ms, held);
         self.with_job(id, |job| job.compute.get_or_insert_default().add(&row));
         self.put_compute(&row);
     }
 
-    fn compute_row(&self, application: ApplicationId, what: ComputeWhat, began_at_ms: i64, core_ms: u64) -> ComputeRow {
-        let price = self.state.pools.get(LOCAL_POOL).map_or(ComputePrice::default(), |pool| pool.price);
-        // No child tells yet which device it took, and training takes none: time of GPUs is 0.
-        let gpu_ms = 0;
+    /// No child of this machine tells yet which device it took, and training takes none: its time of GPUs is 0.
+    fn compute_row(
+        &self,
+        application: ApplicationId,
+        what: ComputeWhat,
+        pool: &str,
+        began_at_ms: i64,
+        (core_ms, gpu_ms): (u64, u64),
+    ) -> ComputeRow {
+        let price = self.state.pools.get(pool).map_or(ComputePrice::default(), |pool| pool.price);
         ComputeRow {
             id: clock::new_id(),
             application,
             what,
-            pool: LOCAL_POOL.to_owned(),
+            pool: pool.to_owned(),
             began_at_ms,
             ended_at_ms: self.now_ms,
             day: clock::day(self.now_ms, &self.state.fixed.zone),
@@ -68,7 +76,9 @@ impl Decider {
         (meter.began_at_ms, meter.loaded_ms, meter.busy_ms) = (now_ms, 0, 0);
         let Ok(owner) = self.state.application(OWNER).map(|owner| owner.id) else { return };
         let what = ComputeWhat::Serving { version: self.state.version_reference(base), loaded_ms };
-        let row = self.compute_row(owner, what, began_at_ms, busy_ms * u64::from(self.state.fixed.cores));
+        let pool = self.state.serving.get(&base).map(|serving| serving.pool.clone()).unwrap_or_default();
+        let held = (busy_ms * u64::from(self.state.capacity(&pool).cores), 0);
+        let row = self.compute_row(owner, what, &pool, began_at_ms, held);
         self.put_compute(&row);
     }
 
@@ -85,24 +95,5 @@ impl Decider {
         if meter.is_some_and(|meter| meter.loaded_ms >= METERED_MS) {
             self.meter_serving(base);
         }
-    }
-
-    /// Says what computing costs from now on. What ends from now on pays it.
-    pub(super) fn set_pool(&mut self, person: &str, name: &str, price: ComputePrice) -> Result<Answer, Failure> {
-        if name != LOCAL_POOL {
-            let message = format!("there is no pool {name:?}; this machine is the pool {LOCAL_POOL}");
-            return Err(Failure::new(FailureCode::NotFound, message).at("pool").arg("name", name));
-        }
-        for (field, micros) in [("core_hour", price.core_hour_micros), ("gpu_hour", price.gpu_hour_micros)] {
-            if micros.is_some_and(|micros| micros > HOUR_MICROS_MAX) {
-                return Err(Failure::field(field, format!("{field} is more than a million units for an hour")));
-            }
-        }
-        let pool =
-            PoolRecord { name: name.to_owned(), price, changed_at_ms: self.now_ms, changed_by: person.to_owned() };
-        self.writes.put(Table::Pools, name.as_bytes(), codec::record(&pool));
-        Arc::make_mut(&mut self.state.pools).insert(name.to_owned(), Arc::new(pool));
-        self.dirty.insert(Subject::Pool);
-        Ok(Answer::Done)
     }
 }

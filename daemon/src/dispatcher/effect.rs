@@ -1,17 +1,20 @@
 //! Everything that the daemon does in return, after the commit. Every effect that matters can be derived again
 //! from the store at start; only replies may be lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{FileId, JobId, ServiceId, VersionId};
+use hone_protocol::hook::{AlertRecord, HookRecord};
+use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
 use tokio::sync::oneshot;
 
 use super::event::{ReplyTo, Watermark};
 use super::limits::Allowance;
+use crate::pools::Cards;
 
 /// One thing to do.
 pub enum Effect {
@@ -38,6 +41,13 @@ pub enum Effect {
         /// The adapter.
         adapter: VersionId,
     },
+    /// An adapter is used no more.
+    DropAdapter {
+        /// Its base.
+        base: VersionId,
+        /// The adapter.
+        adapter: VersionId,
+    },
     /// End a serving process.
     StopServing(VersionId),
     /// Try again later.
@@ -58,6 +68,22 @@ pub enum Effect {
         /// After so long.
         after_ms: u64,
     },
+    /// Look later whether what no longer answers has a request still.
+    LookRetired {
+        /// After so long.
+        after_ms: u64,
+    },
+    /// Tell a hook of an alert.
+    Deliver(Box<Delivering>),
+    /// Tell it again later.
+    RetryDelivery {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
+        /// After so long.
+        after_ms: u64,
+    },
     /// Remove what only the work of a job needed.
     CleanJob {
         /// Which.
@@ -67,10 +93,23 @@ pub enum Effect {
     },
     /// A wish for a file is durable.
     FileDone(oneshot::Sender<Result<(), Failure>>),
+    /// What somebody says of an answer is durable.
+    Heard(oneshot::Sender<Result<(), Failure>>),
+    /// Remove all that an application has logged.
+    ClearLog(ApplicationId),
+    /// Let go of request logs what is too old or too much.
+    SweepLog,
     /// Remove the bytes of an uploaded file.
     RemoveFile(FileId),
     /// Remove a file of this name from the models folder.
     RemoveWeights(String),
+    /// Remove the folder of an attempt from the shared disk of a cluster.
+    RemoveFarFolder(PathBuf),
+    /// Charge reserved time later.
+    LookReserved {
+        /// After so long.
+        after_ms: u64,
+    },
     /// Everything has stopped, or nothing can be saved any more: end the process with this status.
     Exit(u8),
 }
@@ -82,6 +121,19 @@ pub enum StopHow {
     AtCheckpoint,
     /// At once.
     Now,
+    /// Not at all: the daemon stops, the work goes on elsewhere.
+    Leave,
+}
+
+/// An alert for a hook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delivering {
+    /// Who is told.
+    pub hook: Arc<HookRecord>,
+    /// Of what.
+    pub alert: AlertRecord,
+    /// Which try, from 1.
+    pub number: u32,
 }
 
 /// A serving process to start.
@@ -97,4 +149,10 @@ pub struct ServingStart {
     pub context_tokens: u32,
     /// Adapters to load.
     pub adapters: Vec<VersionId>,
+    /// Threads to compute with; 0 for the worker's choice.
+    pub threads: u32,
+    /// GPUs that it may see.
+    pub cards: Cards,
+    /// The service that a server elsewhere answers; then there is no model.
+    pub upstream: Option<ServiceId>,
 }

@@ -11,9 +11,13 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
-use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::guard::GuardHit;
+use hone_protocol::hook::HookOutcome;
+use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::{Checkpoint, Progress};
+use hone_protocol::log::FeedbackRecord;
 use hone_protocol::model::{ModelFacts, WeightsFile};
+use hone_protocol::pool::SlurmView;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::ServingMemory;
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
@@ -151,10 +155,50 @@ pub enum Event {
         /// Told when it is durable, or why not.
         reply: oneshot::Sender<Result<(), Failure>>,
     },
+    /// Guards found something in a request.
+    Guarded {
+        /// At which service.
+        service: ServiceId,
+        /// In a text of which application.
+        application: ApplicationId,
+        /// What.
+        hits: Vec<GuardHit>,
+    },
+    /// Somebody says something of an answer. When it was said is filled in.
+    Feedback {
+        /// What.
+        record: Box<FeedbackRecord>,
+        /// Told when it is durable.
+        reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// What no longer answers may have no request any more.
+    LookRetired,
+    /// A try to tell a hook of an alert ended.
+    Delivered {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
+        /// How.
+        outcome: HookOutcome,
+        /// How long it took.
+        ms: u64,
+    },
+    /// It is time to tell a hook again.
+    RetryDelivery {
+        /// The hook.
+        hook: HookId,
+        /// The alert.
+        alert: AlertId,
+    },
+    /// So many bytes of disk are free.
+    DiskFree(u64),
     /// The machine was looked at.
     Machine(Machine),
     /// HTTP listens here.
     Http(Vec<String>),
+    /// It is time to charge reserved time.
+    LookReserved,
     /// It is time to look for versions whose time in the trash is over.
     EmptyTrash,
     /// Checkpoint, stop everything, end.
@@ -178,6 +222,8 @@ pub struct Close {
     pub first_token_ms: Option<u32>,
     /// Time to the end.
     pub total_ms: u32,
+    /// Whether the tokens are an estimate: a server elsewhere told none.
+    pub is_estimate: bool,
 }
 
 /// A row of a batch as it is to be kept, and how the ledger's row closes with it.
@@ -272,6 +318,15 @@ pub enum Fact {
     EvaluationRows(Vec<EvaluationRow>),
     /// How many rows a batch has.
     BatchCounted(u64),
+    /// Where its job stands in Slurm.
+    Slurm(SlurmView),
+    /// One of the others, out of frames that can be taken again: how far they were taken is stored with it.
+    At {
+        /// Bytes of frames.
+        position: u64,
+        /// Which.
+        fact: Box<Fact>,
+    },
 }
 
 /// How an attempt ended.
@@ -309,6 +364,8 @@ pub enum Produced {
         licence: String,
         /// What a service made them of.
         lineage: Option<DatasetLineage>,
+        /// Logged responses that they were made of.
+        responses: Vec<LedgerId>,
     },
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),
@@ -395,4 +452,6 @@ pub enum ServingFact {
     Memory(ServingMemory),
     /// It ended.
     Ended(Failure),
+    /// What is wrong with the server elsewhere that it speaks to; none while that answers.
+    Health(Option<Failure>),
 }

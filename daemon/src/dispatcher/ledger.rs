@@ -1,5 +1,6 @@
 //! The ledger: rows open before the first byte, their watermarks, their close. Integers only.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hone_protocol::application::{ApplicationRecord, Budget, LedgerRow, Limits, Outcome, amount};
@@ -12,13 +13,17 @@ use super::effect::Effect;
 use super::event::{Close, Watermark};
 use super::limits::{Allowance, WINDOW_MS, Wanted};
 use super::{Decider, Subject};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::store::{Store, StoreError, Table, after, codec, key};
 
 /// Bytes of `YYYY-MM`.
 const MONTH_BYTES: usize = 7;
 /// Requests of one application that are recalled at start; more in a minute than this machine answers.
 const RECALLED_MAX: usize = 100_000;
+/// Where the store keeps when the wall's clock was set.
+const CLOCK: &[u8] = b"clock";
+/// The latest time that an identifier can begin with.
+const ID_MS_MAX: i64 = (1 << 48) - 1;
 
 /// The key of a ledger row.
 pub(crate) fn ledger_key(application: ApplicationId, id: LedgerId) -> Vec<u8> {
@@ -146,6 +151,9 @@ impl Decider {
             row.completion_tokens = close.completion_tokens;
             row.first_token_ms = close.first_token_ms;
             row.total_ms = Some(close.total_ms);
+            if close.is_estimate {
+                row.note_estimate();
+            }
         });
         match row {
             Some(row) => {
@@ -182,16 +190,19 @@ impl Decider {
         }
     }
 
-    /// What an application spent of all time, on tokens and on computing.
+    /// What an application spent of all time, on tokens, computing and reserved time.
     pub(super) fn spent(&self, application: ApplicationId) -> Pico {
         let tokens = self.state.usage.get(&application).map_or(Pico(0), |usage| usage.amount);
-        tokens + self.state.compute.get(&application).map_or(Pico(0), |usage| usage.amount)
+        let compute = self.state.compute.get(&application).map_or(Pico(0), |usage| usage.amount);
+        tokens + compute + self.state.reserved.get(&application).map_or(Pico(0), |usage| usage.amount)
     }
 
     /// What is left of an application's budget, for whoever looks.
     pub(super) fn publish_left(&mut self, application: ApplicationId) {
         let Some(record) = self.state.applications.get(&application).cloned() else { return };
-        let left = self.budget_left(&record).map(|left| left - self.begins.reserved(application));
+        let left = self.budget_left(&record);
+        self.note_budget(&record, left);
+        let left = left.map(|left| left - self.begins.reserved(application));
         if left.is_none() && !self.state.budgets_left.contains_key(&application) {
             return;
         }
@@ -203,18 +214,38 @@ impl Decider {
         self.dirty.insert(Subject::Application(application));
     }
 
-    /// At start: requests of the last minute count for limits as if the daemon had not ended.
+    /// At start: requests of the last minute count for limits as if the daemon had not ended, by the clock that nobody sets where
+    /// the machine was not booted since, else by the wall's.
     pub(super) fn recall_begins(&mut self, store: &Store) -> Result<(), StoreError> {
-        let since_ms = self.now_ms - WINDOW_MS;
-        // Identifiers begin with their time.
-        let time = &since_ms.to_be_bytes()[2..];
+        if let Some(value) = store.get(Table::Meta, CLOCK)? {
+            self.marks = codec::read(Table::Meta, CLOCK, &value)?;
+        }
+        let is_known = self.marks.are_of(self.state.fixed.boot, self.steady_ms);
+        let walls = match is_known {
+            true => self.marks.walls(self.steady_ms),
+            false => vec![(self.now_ms - WINDOW_MS, i64::MAX)],
+        };
         for application in self.state.applications.keys().copied().collect::<Vec<_>>() {
-            let (from, to) = (key(&[application.bytes(), time]), after(application.bytes()));
-            for (key, value) in store.range(Table::Ledger, &from, &to, false, RECALLED_MAX)? {
-                let row: LedgerRow = codec::read(Table::Ledger, &key, &value)?;
-                let tokens = row.prompt_tokens + row.completion_tokens;
+            let mut rows: BTreeMap<LedgerId, LedgerRow> = BTreeMap::new();
+            for &(from_ms, to_ms) in &walls {
+                // Identifiers begin with their time, which is that of the asking and so never later than the row's.
+                let at = |ms: i64| key(&[application.bytes(), &ms.clamp(0, ID_MS_MAX).to_be_bytes()[2..]]);
+                let (from, to) = (at(from_ms), after(&at(to_ms)));
+                for (key, value) in store.range(Table::Ledger, &from, &to, false, RECALLED_MAX)? {
+                    let row: LedgerRow = codec::read(Table::Ledger, &key, &value)?;
+                    rows.insert(row.id, row);
+                }
+            }
+            let at_ms = |row: &LedgerRow| match is_known {
+                true => self.marks.latest(row.opened_at_ms, self.steady_ms),
                 // As long ago as the wall's clock says, and never in the future, where a clock that was set back would see it.
-                let at_ms = self.steady_ms - (self.now_ms - row.opened_at_ms).max(0);
+                false => Some(self.steady_ms - (self.now_ms - row.opened_at_ms).max(0)),
+            };
+            let mut begun: Vec<(i64, LedgerRow)> =
+                rows.into_values().filter_map(|row| Some((at_ms(&row)?, row))).collect();
+            begun.sort_by_key(|(at_ms, row)| (*at_ms, row.id));
+            for (at_ms, row) in begun {
+                let tokens = row.prompt_tokens + row.completion_tokens;
                 self.begins.begin(application, row.id, at_ms, Wanted { tokens, cost: Pico(0) });
                 self.begins.end(application, row.id, tokens);
             }
@@ -223,14 +254,24 @@ impl Decider {
         Ok(())
     }
 
+    /// Keeps when the wall's clock was set.
+    pub(super) fn note_clocks(&mut self) {
+        let now = Moment { wall_ms: self.now_ms, steady_ms: self.steady_ms };
+        if self.marks.note(self.state.fixed.boot, now) {
+            self.writes.put(Table::Meta, CLOCK, codec::record(&self.marks));
+        }
+    }
+
     /// Moves a closed row from the open ones into the sums.
     fn settle(&mut self, row: &LedgerRow) {
         self.begins.end(row.application, row.id, row.prompt_tokens + row.completion_tokens);
         Arc::make_mut(&mut self.state.open_rows).remove(&row.id);
+        self.note_end_of(row.version);
         self.writes.delete(Table::OpenRows, *row.id.bytes());
         Arc::make_mut(&mut self.state.usage).entry(row.application).or_default().add(row);
         self.sums.add(row, &mut self.writes);
         self.note_closed(row);
+        self.alert_outcome(row);
         self.publish_left(row.application);
         self.dirty.insert(Subject::Application(row.application));
     }
@@ -246,6 +287,9 @@ impl Decider {
             let mut row: LedgerRow = codec::read(Table::Ledger, &ledger_key, &value)?;
             row.closed_at_ms = Some(self.now_ms);
             row.outcome = Outcome::CutByRestart;
+            if self.state.upstream_service(row.version).is_some() {
+                row.note_estimate();
+            }
             row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
             self.put_row(&row);
             self.settle(&row);

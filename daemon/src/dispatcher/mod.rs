@@ -2,23 +2,35 @@
 //! the committing thread, and decides the next drain while that one is committed. Effects, replies and
 //! publications happen only after the commit. Never here: I/O other than handing over, or waiting for anyone.
 
+mod alerts;
 mod applications;
+mod apply;
 mod attempts;
 mod batches;
 mod commands;
 mod compute;
 pub mod effect;
 pub mod event;
+mod following;
+mod guards;
+mod hooks;
 mod judgements;
 mod ledger;
 mod limits;
+mod log;
+mod marks;
+mod pools;
 mod produce;
+mod promotion;
+mod reserved;
 mod services;
 mod serving;
 mod sleep;
+mod slurm;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +39,7 @@ use std::time::{Duration, Instant};
 
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::guard::GuardCounts;
 use hone_protocol::id::*;
 use hone_protocol::job::JobState;
 use hone_protocol::request::AuditRow;
@@ -42,8 +55,10 @@ use event::Event;
 
 pub(crate) use attempts::{metric_key, sample_key};
 pub(crate) use batches::{batch_key, batch_prefix};
-pub(crate) use commands::LOCAL_POOL;
+pub(crate) use guards::{parts_of as guard_sum_parts, totals as guard_totals};
+pub(crate) use ledger::ledger_key;
 pub use limits::{Allowance, Room};
+pub(crate) use promotion::{move_key, report as gate_report};
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -96,7 +111,9 @@ pub(crate) enum Subject {
     Suite(SuiteId),
     Evaluation(EvaluationId),
     Machine,
-    Pool,
+    Pools,
+    Hook(HookId),
+    Alert(AlertId),
 }
 
 /// An answer that is remembered for a repeated request.
@@ -123,16 +140,34 @@ pub(crate) struct Decider {
     audit_seq: u64,
     /// Sums over closed rows, as stored.
     sums: Sums,
+    /// What guards found, as stored.
+    guard_sums: BTreeMap<Vec<u8>, GuardCounts>,
     /// What limits and budgets look at.
     begins: limits::Begins,
+    /// When the wall's clock was set.
+    marks: marks::Marks,
     /// When each service was last asked, by the steady clock.
     used_at_ms: BTreeMap<ServiceId, i64>,
     /// Services for which a look at their idleness is under way.
     looks: BTreeSet<ServiceId>,
     /// The number of the newest serving process.
     generation: u64,
+    /// Versions that answered until others took over, while requests may still be on their way to them.
+    retiring: BTreeMap<VersionId, following::Retiring>,
+    /// Adapters that could not be loaded.
+    failed_adapters: BTreeMap<VersionId, Failure>,
+    /// Who moved an alias to a version, since the daemon started.
+    movers: BTreeMap<VersionId, String>,
+    /// The number of the next move of an alias.
+    moves: u64,
+    /// Alerts that wait for hooks.
+    deliveries: hooks::Deliveries,
+    /// What alerts look at.
+    watch: alerts::Watch,
     /// Adapters that a serving process was asked to load.
     asked_adapters: BTreeSet<(u64, VersionId)>,
+    /// Time of reserved services that no row of the ledger has yet.
+    reserving: reserved::Reserving,
     progress_at: BTreeMap<JobId, Instant>,
     /// Jobs whose progress waits for its time.
     held_back: BTreeSet<JobId>,
@@ -163,21 +198,35 @@ impl Decider {
             remembered,
             audit_seq,
             sums: Sums::load(store)?,
+            guard_sums: guards::sums(store)?,
             begins: limits::Begins::default(),
+            marks: marks::Marks::default(),
             used_at_ms: BTreeMap::new(),
             looks: BTreeSet::new(),
             generation: 0,
+            retiring: BTreeMap::new(),
+            failed_adapters: BTreeMap::new(),
+            movers: BTreeMap::new(),
+            moves: promotion::next_move(store)?,
+            deliveries: hooks::waiting(store)?,
+            watch: alerts::Watch::default(),
             asked_adapters: BTreeSet::new(),
+            reserving: reserved::Reserving::default(),
             progress_at: BTreeMap::new(),
             held_back: BTreeSet::new(),
         };
         decider.forget_old_answers();
         decider.make_owner();
+        decider.watch();
         decider.close_cut_rows(store)?;
         decider.recall_begins(store)?;
+        decider.note_clocks();
         decider.resolve_wishes();
         decider.finish_removals();
         decider.sleep_until_asked();
+        decider.adopt_slurm();
+        decider.begin_reservations();
+        decider.go_on_delivering();
         decider.arrange();
         Ok(decider)
     }
@@ -185,6 +234,7 @@ impl Decider {
     /// Decides one event that came at a moment.
     pub(crate) fn decide(&mut self, event: Event, now: Moment) {
         (self.now_ms, self.steady_ms) = (now.wall_ms, now.steady_ms);
+        self.note_clocks();
         match event {
             Event::Request { person, once, request, reply } => self.request(&person, once, *request, reply),
             Event::Attempt { job, number, fact, done } => self.attempt_fact(job, number, fact, done),
@@ -193,6 +243,7 @@ impl Decider {
             Event::RetryServing { base, generation } => self.retry_serving(base, generation),
             Event::Wake { service, reply } => self.wake(service, reply),
             Event::LookIdle { service } => self.look_idle(service),
+            Event::LookRetired => self.look_retired(),
             Event::OpenRow { row, tokens_most, reply } => self.open_row(*row, tokens_most, reply),
             Event::Watermark { id, prompt_tokens, cached_tokens, tokens, mark } => {
                 self.watermark(id, prompt_tokens, cached_tokens, tokens, mark);
@@ -202,11 +253,18 @@ impl Decider {
             Event::Knock { application, reply } => drop(reply.send(self.knock(application))),
             Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
             Event::File { wish, reply } => self.file_wish(wish, reply),
+            Event::Guarded { service, application, hits } => self.guarded(service, application, &hits),
+            Event::Feedback { record, reply } => self.keep_feedback(*record, reply),
+            Event::Delivered { hook, alert, outcome, ms } => self.delivered(hook, alert, outcome, ms),
+            Event::RetryDelivery { hook, alert } => self.deliver(hook, alert),
+            Event::DiskFree(bytes) => self.note_disk(bytes),
             Event::Machine(machine) => {
+                self.note_disk(machine.disk_free_bytes);
                 self.state.machine = Arc::new(machine);
                 self.dirty.insert(Subject::Machine);
             }
             Event::Http(addresses) => self.state.http = Arc::new(addresses),
+            Event::LookReserved => self.look_reserved(),
             Event::EmptyTrash => {
                 self.empty_trash();
                 self.meter_serving_of_all();
@@ -219,6 +277,7 @@ impl Decider {
     /// Lets what follows from the new facts happen: jobs start, serving processes come and go, a stop completes.
     pub(crate) fn arrange(&mut self) {
         self.schedule();
+        self.follow();
         self.arrange_serving();
         if self.state.stopping && self.state.attempts.is_empty() && self.state.open_rows.is_empty() {
             self.effects.push(Effect::Exit(0));
@@ -230,8 +289,12 @@ impl Decider {
             return;
         }
         self.state.stopping = true;
+        self.charge_all_reserved();
         let running: Vec<JobId> = self.state.attempts.keys().copied().collect();
         for job in running {
+            if self.leave_slurm(job) {
+                continue;
+            }
             self.effects.push(Effect::StopAttempt(job, effect::StopHow::AtCheckpoint));
         }
     }
@@ -294,7 +357,12 @@ impl Decider {
             Subject::Application(id) => state.application_view(id).map(Change::Application),
             Subject::Suite(id) => state.suites.get(&id).map(|s| Change::Suite((**s).clone())),
             Subject::Evaluation(id) => state.evaluations.get(&id).map(|e| Change::Evaluation((**e).clone())),
-            Subject::Pool => state.pools.values().next().map(|pool| Change::Pool((**pool).clone())),
+            Subject::Pools => Some(Change::Pools(state.pool_views())),
+            Subject::Hook(id) => match state.hooks.get(&id) {
+                Some(hook) => Some(Change::Hook((**hook).clone())),
+                None => Some(Change::HookGone(id)),
+            },
+            Subject::Alert(id) => state.alerts.get(&id).map(|alert| Change::Alert((**alert).clone())),
             Subject::Machine => Some(Change::Machine((*state.machine).clone())),
         }
     }
@@ -396,7 +464,7 @@ fn refuse(effect: Effect, error: &StoreError, perform: &mut impl Perform) {
     match effect {
         Effect::Reply(to, _) => perform.perform(Effect::Reply(to, Err(failure))),
         Effect::Opened(to, _) => drop(to.send(Err(failure))),
-        Effect::Awake(to) | Effect::FileDone(to) => drop(to.send(Err(failure))),
+        Effect::Awake(to) | Effect::FileDone(to) | Effect::Heard(to) => drop(to.send(Err(failure))),
         Effect::Closed(to, _) => drop(to.send(Err(failure))),
         _ => {}
     }

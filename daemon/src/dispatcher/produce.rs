@@ -17,6 +17,7 @@ use super::event::Produced;
 use super::{Decider, Subject};
 use crate::clock::new_id;
 use crate::jobs;
+use crate::request_log::rows::logged_key;
 use crate::store::{Table, codec};
 
 /// Why the first row of a report was rejected.
@@ -50,8 +51,14 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
-            Produced::Dataset { report, segments, first_row_id, licence, lineage } => {
-                self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage)
+            Produced::Dataset { report, segments, first_row_id, licence, lineage, responses } => {
+                let made = self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage);
+                if let (Ok(_), JobSpec::ImportDataset { name, .. }) = (&made, &record.spec) {
+                    for response in responses {
+                        self.writes.put(Table::LoggedRows, logged_key(name, response), codec::record(&()));
+                    }
+                }
+                made
             }
             Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
@@ -92,6 +99,7 @@ impl Decider {
             title: String::new(),
             licence: licence.to_owned(),
             aliases: Vec::new(),
+            gates: None,
             created_at_ms: self.now_ms,
             created_by: person.to_owned(),
         };
@@ -171,9 +179,13 @@ impl Decider {
         dataset.next_row_id = first_row_id + rows;
         let before = self.state.dataset_versions_of(dataset.id).last().map(|v| (***v).clone());
         let number = before.as_ref().map_or(1, |before| before.number + 1);
-        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
-            // What was judged before stays: the new rows follow those of the version before.
+        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { .. } | DatasetSource::Log(_), .. } =
+            &job.spec
+        {
+            // What was judged or logged before stays: the new rows follow those of the version before.
             segments.splice(0..0, before.map(|before| before.segments).unwrap_or_default());
+        }
+        if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
             self.made_of_judgements(name, *until);
         }
         let rows = segments.iter().map(|s| s.rows).sum();
@@ -298,15 +310,17 @@ impl Decider {
     /// Alias and service, as part four of the form asked. What fails here is noted, and the version stays.
     fn after_register(&mut self, job: &JobRecord, register: &Register, version: VersionId) {
         if !register.alias.is_empty() {
-            let model = self.state.versions.get(&version).map(|v| v.model);
-            if let Some(model) = model {
-                self.point_alias(model, &register.alias, version);
+            let reference = self.state.version_reference(version);
+            let model = reference.split_once('@').map_or("", |(model, _)| model).to_owned();
+            match self.set_alias(&job.person, &model, &register.alias, &reference, None) {
+                Ok(_) => self.audit(&job.person, "set_alias", &format!("{model}:{} = {reference}", register.alias)),
+                Err(failure) => self.job_event(job.id, hone_protocol::job::JobEventKind::Interrupted(failure)),
             }
         }
         if !register.publish.is_empty() {
             let reference = self.state.version_reference(version);
             let price = self.state.service(&register.publish).map_or(Price::default(), |s| s.price);
-            match self.publish(&job.person, &register.publish, &reference, (0, 0), price, None) {
+            match self.publish(&job.person, &register.publish, &reference, (0, 0), price, (None, None)) {
                 Ok(_) => self.audit(&job.person, "publish", &format!("{} = {reference}", register.publish)),
                 Err(failure) => {
                     let kind = hone_protocol::job::JobEventKind::Interrupted(failure);

@@ -22,6 +22,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::InUse, message).at("service").arg("users", users));
         }
         self.writes.delete(Table::Services, *service.id.bytes());
+        self.forget_upstream_key(&service);
         self.writes.put(Table::FormerServices, *service.id.bytes(), codec::record(&*service));
         Arc::make_mut(&mut self.state.services).remove(&service.id);
         Arc::make_mut(&mut self.state.former_services).insert(service.id, service.clone());

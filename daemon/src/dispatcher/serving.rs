@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hone_protocol::failure::Failure;
-use hone_protocol::id::VersionId;
+use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::id::{ServiceId, VersionId};
 use hone_protocol::model::Weights;
 use hone_protocol::service::ServiceState;
 
@@ -25,21 +25,59 @@ struct Wanted {
     slots: u32,
     context_tokens: u32,
     adapters: Vec<VersionId>,
+    pool: String,
+    upstream: Option<ServiceId>,
 }
 
 impl Decider {
     fn wanted_serving(&self) -> BTreeMap<VersionId, Wanted> {
         let mut wanted: BTreeMap<VersionId, Wanted> = BTreeMap::new();
         for service in self.state.services.values().filter(|s| s.wanted && !self.state.asleep.contains(&s.id)) {
-            let Some(version) = self.state.versions.get(&service.version) else { continue };
-            let entry = wanted.entry(self.state.base_of(version)).or_default();
+            let Some(engine) = self.state.engine_of(service) else { continue };
+            let entry = wanted.entry(engine).or_default();
+            // Services of one base are in one pool.
+            entry.pool.clone_from(&service.pool);
             entry.slots = entry.slots.max(service.slots);
             entry.context_tokens = entry.context_tokens.max(service.context_tokens);
-            if matches!(version.weights, Weights::Adapter { .. }) && !entry.adapters.contains(&version.id) {
+            entry.upstream = service.upstream.as_ref().map(|_| service.id);
+            let version = self.state.versions.get(&service.version);
+            if let Some(version) = version.filter(|version| matches!(version.weights, Weights::Adapter { .. }))
+                && !entry.adapters.contains(&version.id)
+            {
                 entry.adapters.push(version.id);
             }
         }
+        self.wanted_beside(&mut wanted);
         wanted
+    }
+
+    /// What is to take over, and what no longer answers but has requests.
+    fn wanted_beside(&self, wanted: &mut BTreeMap<VersionId, Wanted>) {
+        let services = &self.state.services;
+        let coming = self.state.moving.iter().filter_map(|(id, moving)| {
+            let service = services.get(id).filter(|s| s.wanted && !self.state.asleep.contains(id))?;
+            // What does not fit is not begun; what failed otherwise is tried again by its own rules.
+            let fits = moving.failure.as_ref().is_none_or(|failure| failure.code != FailureCode::DoesNotFit);
+            fits.then(|| (moving.version, service.slots, service.context_tokens, service.pool.clone()))
+        });
+        let pool_of = |id: &VersionId| {
+            let base = self.state.versions.get(id).map(|version| self.state.base_of(version));
+            base.and_then(|base| self.state.serving.get(&base)).map_or(String::new(), |serving| serving.pool.clone())
+        };
+        let going = self.retiring.iter().map(|(id, one)| (*id, one.slots, one.context_tokens, pool_of(id)));
+        for (id, slots, context_tokens, pool) in coming.chain(going) {
+            let Some(version) = self.state.versions.get(&id) else { continue };
+            let entry = wanted.entry(self.state.base_of(version)).or_default();
+            if entry.pool.is_empty() {
+                entry.pool = pool;
+            }
+            entry.slots = entry.slots.max(slots);
+            entry.context_tokens = entry.context_tokens.max(context_tokens);
+            let is_adapter = matches!(version.weights, Weights::Adapter { .. });
+            if is_adapter && !entry.adapters.contains(&id) && !self.failed_adapters.contains_key(&id) {
+                entry.adapters.push(id);
+            }
+        }
     }
 
     /// Starts, changes and ends serving processes so that they are what the services ask for.
@@ -57,22 +95,32 @@ impl Decider {
             self.touch_services_of(base);
         }
         for (base, wanted) in wanted {
+            let is_ours = wanted.upstream.is_none();
             match self.state.serving.get(&base) {
                 None => self.start_serving(base, wanted, 0, 0),
-                Some(s) if s.slots < wanted.slots || s.context_tokens < wanted.context_tokens => {
-                    // More room is asked for than the process has: it is started again with the new shape.
+                Some(s)
+                    if s.slots < wanted.slots
+                        || (is_ours && s.context_tokens < wanted.context_tokens)
+                        || s.pool != wanted.pool =>
+                {
+                    // More room is asked for than the process has, or another pool: it is started again with the new shape.
                     let restarts = s.restarts;
                     self.meter_serving(base);
                     self.effects.push(Effect::StopServing(base));
                     self.start_serving(base, wanted, restarts + 1, 0);
                 }
                 Some(s) if s.state == ServiceState::On => {
+                    let unused: Vec<VersionId> =
+                        s.adapters.iter().filter(|a| !wanted.adapters.contains(a)).copied().collect();
                     let missing: Vec<VersionId> = wanted
                         .adapters
                         .into_iter()
                         .filter(|a| !s.adapters.contains(a) && !self.asked_adapters.contains(&(s.generation, *a)))
                         .collect();
                     let generation = s.generation;
+                    for adapter in unused {
+                        self.drop_adapter(base, generation, adapter);
+                    }
                     for adapter in missing {
                         self.asked_adapters.insert((generation, adapter));
                         self.effects.push(Effect::AddAdapter { base, adapter });
@@ -81,6 +129,14 @@ impl Decider {
                 Some(_) => {}
             }
         }
+    }
+
+    fn drop_adapter(&mut self, base: VersionId, generation: u64, adapter: VersionId) {
+        if let Some(serving) = Arc::make_mut(&mut self.state.serving).get_mut(&base) {
+            serving.adapters.remove(&adapter);
+        }
+        self.asked_adapters.remove(&(generation, adapter));
+        self.effects.push(Effect::DropAdapter { base, adapter });
     }
 
     fn start_serving(&mut self, base: VersionId, wanted: Wanted, restarts: u32, failures: u32) {
@@ -102,6 +158,8 @@ impl Decider {
             memory_bytes: 0,
             memory: None,
             meter: None,
+            pool: wanted.pool.clone(),
+            trouble: None,
         };
         Arc::make_mut(&mut self.state.serving).insert(base, serving);
         self.effects.push(Effect::StartServing(ServingStart {
@@ -110,6 +168,9 @@ impl Decider {
             slots: wanted.slots,
             context_tokens: wanted.context_tokens,
             adapters: wanted.adapters,
+            threads: self.state.threads(&wanted.pool),
+            cards: self.state.cards(&wanted.pool),
+            upstream: wanted.upstream,
         }));
         self.touch_services_of(base);
     }
@@ -119,7 +180,11 @@ impl Decider {
             .state
             .services
             .values()
-            .filter(|s| self.state.versions.get(&s.version).is_some_and(|v| self.state.base_of(v) == base))
+            .filter(|s| {
+                let coming = self.state.moving.get(&s.id).map(|moving| moving.version);
+                let of = |id: &VersionId| self.state.versions.get(id).is_some_and(|v| self.state.base_of(v) == base);
+                self.state.engine_of(s) == Some(base) || coming.as_ref().is_some_and(of)
+            })
             .map(|s| Subject::Service(s.id))
             .collect();
         self.dirty.extend(touched);
@@ -128,13 +193,22 @@ impl Decider {
     /// Takes a report of a serving process.
     pub(super) fn serving_fact(&mut self, base: VersionId, generation: u64, fact: ServingFact) {
         let (now_ms, steady_ms) = (self.now_ms, self.steady_ms);
+        // The time of a server elsewhere is not this machine's.
+        let is_ours = self.state.versions.contains_key(&base);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base).filter(|s| s.generation == generation) else { return };
         match fact {
             ServingFact::Ready { memory_bytes } => {
                 serving.state = ServiceState::On;
                 serving.memory_bytes = memory_bytes;
-                serving.meter = Some(Meter::new(now_ms, steady_ms));
+                serving.meter = is_ours.then(|| Meter::new(now_ms, steady_ms));
+                self.alert_up(base);
+            }
+            ServingFact::Health(trouble) => {
+                if trouble.is_none() {
+                    serving.failures = 0;
+                }
+                serving.trouble = trouble;
             }
             ServingFact::AdapterReady(version) => {
                 serving.adapters.insert(version);
@@ -142,6 +216,7 @@ impl Decider {
             }
             ServingFact::AdapterFailed(version, failure) => {
                 eprintln!("honed: adapter {version}: {failure}");
+                self.failed_adapters.insert(version, failure);
             }
             ServingFact::Load { active, waiting, memory_bytes } => {
                 if active > 0 {
@@ -164,6 +239,7 @@ impl Decider {
     fn serving_ended(&mut self, base: VersionId, generation: u64, failure: Failure) {
         let now_ms = self.now_ms;
         self.meter_serving(base);
+        self.alert_down(base, &failure);
         let serving = Arc::make_mut(&mut self.state.serving);
         let Some(serving) = serving.get_mut(&base) else { return };
         serving.meter = None;

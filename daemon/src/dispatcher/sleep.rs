@@ -10,13 +10,16 @@ use tokio::sync::oneshot;
 
 use super::effect::Effect;
 use super::{Decider, Subject};
+use crate::pools::called;
 
 const MINUTE_MS: u64 = 60_000;
 
 impl Decider {
     /// At start: what is kept for minutes is loaded when it is first asked.
     pub(super) fn sleep_until_asked(&mut self) {
-        let lazy = |service: &&Arc<ServiceRecord>| matches!(service.keep, Some(Keep::Minutes(_)));
+        let lazy = |service: &&Arc<ServiceRecord>| {
+            matches!(service.keep, Some(Keep::Minutes(_))) && service.reserved.is_none()
+        };
         let asleep = self.state.services.values().filter(lazy).map(|service| service.id).collect();
         self.state.asleep = Arc::new(asleep);
     }
@@ -60,8 +63,9 @@ impl Decider {
         };
         let idle_ms = (self.steady_ms - self.used_at_ms.get(&id).copied().unwrap_or(0)).max(0) as u64;
         let keep_ms = u64::from(minutes) * MINUTE_MS;
-        if self.is_busy(id) {
-            // Its end is a use, which looks again.
+        let is_reserved = self.state.services.get(&id).is_some_and(|service| service.reserved.is_some());
+        if is_reserved || self.is_busy(id) {
+            // What is reserved stays; the end of a request is a use, which looks again.
         } else if idle_ms >= keep_ms {
             self.sleep(id);
         } else if self.looks.insert(id) {
@@ -80,36 +84,45 @@ impl Decider {
 
     /// Room for a service's process, or what is missing.
     fn room_for(&mut self, service: &ServiceRecord) -> Result<(), Failure> {
-        let Some(version) = self.state.versions.get(&service.version) else { return Ok(()) };
-        let base = self.state.base_of(version);
+        let Some(base) = self.state.engine_of(service) else { return Ok(()) };
         if self.state.serving.contains_key(&base) {
             return Ok(());
         }
         let needed = self.state.serve_bytes(base, service.slots, service.context_tokens);
-        if self.make_room(needed) {
+        if self.make_room(&service.pool, needed) {
             return Ok(());
         }
-        let free = self.state.fixed.pool_memory_bytes.saturating_sub(self.state.committed_bytes());
+        let free = self.state.free_bytes(&service.pool);
         let message = format!(
-            "service {} needs {} MiB to load, the pool has {} MiB free; jobs and busy or pinned services hold the rest",
+            "service {} needs {} MiB to load, {} has {} MiB free; jobs and busy or pinned services hold the rest",
             service.name,
             needed >> 20,
+            called(&service.pool),
             free >> 20
         );
         Err(Failure::new(FailureCode::DoesNotFit, message).at(service.name.clone()).hint(HintCode::ReduceMemory))
     }
 
-    /// Lets idle services sleep, the longest unused first, until so many bytes are free. None sleeps for nothing: `false`
+    /// Lets idle services of a pool sleep, the longest unused first, until so many bytes of it are free. None sleeps for nothing: `false`
     /// when even all of them would not be enough.
-    pub(super) fn make_room(&mut self, needed: u64) -> bool {
-        let pool = self.state.fixed.pool_memory_bytes;
-        let fits = |committed: u64| committed.saturating_add(needed) <= pool;
-        let committed = self.state.committed_bytes();
+    pub(super) fn make_room(&mut self, pool: &str, needed: u64) -> bool {
+        self.make_room_beside(pool, needed, None)
+    }
+
+    /// The same, but for one base that stays.
+    pub(super) fn make_room_beside(&mut self, pool: &str, needed: u64, keep: Option<VersionId>) -> bool {
+        let all = self.state.capacity(pool).memory_bytes;
+        let fits = |committed: u64| committed.saturating_add(needed) <= all;
+        let committed = self.state.committed_bytes(pool);
         if fits(committed) {
             return true;
         }
+        let there = self.state.serving.iter().filter(|(base, serving)| {
+            // A server elsewhere takes nothing here.
+            serving.pool == pool && Some(**base) != keep && self.state.versions.contains_key(*base)
+        });
         let mut idle: Vec<(i64, VersionId)> =
-            self.state.serving.keys().filter_map(|&base| Some((self.idle_since(base)?, base))).collect();
+            there.filter_map(|(&base, _)| Some((self.idle_since(base)?, base))).collect();
         let reclaimable: u64 = idle.iter().map(|&(_, base)| self.state.held_bytes(base)).sum();
         if !fits(committed.saturating_sub(reclaimable)) {
             return false;
@@ -120,18 +133,15 @@ impl Decider {
                 self.sleep(id);
             }
             self.arrange_serving();
-            if fits(self.state.committed_bytes()) {
+            if fits(self.state.committed_bytes(pool)) {
                 break;
             }
         }
         true
     }
 
-    fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
-        let on = |service: &&Arc<ServiceRecord>| {
-            let version = self.state.versions.get(&service.version);
-            service.wanted && version.is_some_and(|version| self.state.base_of(version) == base)
-        };
+    pub(super) fn services_on(&self, base: VersionId) -> Vec<ServiceId> {
+        let on = |service: &&Arc<ServiceRecord>| service.wanted && self.state.engine_of(service) == Some(base);
         self.state.services.values().filter(on).map(|service| service.id).collect()
     }
 
@@ -139,7 +149,8 @@ impl Decider {
     fn idle_since(&self, base: VersionId) -> Option<i64> {
         let services = self.services_on(base);
         let stays = |id: &ServiceId| {
-            let pinned = self.state.services.get(id).is_some_and(|service| service.keep == Some(Keep::Pinned));
+            let service = self.state.services.get(id);
+            let pinned = service.is_some_and(|s| s.keep == Some(Keep::Pinned) || s.reserved.is_some());
             pinned || self.is_busy(*id)
         };
         if services.iter().any(stays) {

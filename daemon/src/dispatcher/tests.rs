@@ -1,12 +1,20 @@
 //! What the dispatcher decides, as transcripts: events in; store, effects and publications out. Real store, no
 //! processes. Never here: how an effect is carried out; that is tested over the real socket with real workers.
 
+mod apply;
 mod batches;
 mod history;
+mod hooks;
+mod interleavings;
 mod judgements;
 mod money;
+mod oversight;
+mod pools;
+mod promotion;
 mod sleep;
 mod trash;
+mod two_days;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,8 +66,15 @@ impl Desk {
     /// Begins again from what the store holds, as after a crash.
     fn start(&mut self, title: &str) {
         let store = self.store.as_ref().unwrap();
-        let fixed =
-            Fixed { epoch: 1, currency: "USD".into(), zone: "UTC".into(), cores: 2, pool_memory_bytes: 4 << 30 };
+        let fixed = Fixed {
+            epoch: 1,
+            boot: 1,
+            currency: "USD".into(),
+            zone: "UTC".into(),
+            cores: 2,
+            pool_memory_bytes: 4 << 30,
+            hook_key: crate::state::HookKey([3; 32]),
+        };
         let state = State::load(store, fixed).unwrap();
         self.decider = Some(Decider::new(state, store, self.now).unwrap());
         self.settle(title);
@@ -135,7 +150,7 @@ impl Desk {
     }
 
     fn submit(&mut self, title: &str, spec: JobSpec) -> JobId {
-        match self.ask(title, Request::Submit { spec, payer: None }).unwrap() {
+        match self.ask(title, Request::Submit { spec, payer: None, pool: None }).unwrap() {
             Answer::Job(view) => view.record.id,
             other => panic!("{other:?}"),
         }
@@ -195,6 +210,10 @@ fn effect_words(effect: &Effect) -> String {
             )
         }
         Effect::AddAdapter { base, adapter } => format!("add {adapter} to {base}"),
+        Effect::DropAdapter { base, adapter } => format!("drop {adapter} from {base}"),
+        Effect::LookRetired { after_ms } => format!("look in {after_ms} ms for requests of what went"),
+        Effect::Deliver(one) => format!("tell hook {} of {:?}, try {}", one.hook.name, one.alert.kind, one.number),
+        Effect::RetryDelivery { after_ms, .. } => format!("tell it again in {after_ms} ms"),
         Effect::StopServing(base) => format!("stop serving {base}"),
         Effect::RetryServing { base, generation, after_ms } => {
             format!("try {base} #{generation} again in {after_ms} ms")
@@ -202,8 +221,13 @@ fn effect_words(effect: &Effect) -> String {
         Effect::CleanJob { job, keep_result: false } => format!("clean {job}"),
         Effect::CleanJob { job, .. } => format!("clean {job}, its result stays"),
         Effect::FileDone(_) => "the file is as wished".into(),
+        Effect::Heard(_) => "what was said is durable".into(),
+        Effect::ClearLog(application) => format!("clear the log of {application}"),
+        Effect::SweepLog => "sweep the logs".into(),
         Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
+        Effect::RemoveFarFolder(folder) => format!("remove the shared folder {}", folder.display()),
+        Effect::LookReserved { after_ms } => format!("charge reserved time in {after_ms} ms"),
         Effect::Exit(status) => format!("exit {status}"),
     }
 }
@@ -255,7 +279,11 @@ fn change_words(change: &Change) -> String {
             format!("model {} with {} versions, aliases {aliases:?}", view.record.name, view.versions.len())
         }
         Change::ServiceGone(id) => format!("service {id} is gone"),
+        Change::Alert(alert) => format!("alert {}: {}", alert.kind.word(), alert.message),
+        Change::Hook(hook) => format!("hook {}: {} waiting, {} delivered", hook.name, hook.waiting, hook.delivered),
+        Change::HookGone(id) => format!("hook {id} is gone"),
         Change::Dataset(view) => format!("dataset {}", view.record.name),
+        Change::Pools(pools) => format!("{} pools", pools.len()),
         Change::Application(view) => format!(
             "application {}: {} keys, {} requests, {} pico",
             view.record.name,
@@ -328,7 +356,14 @@ fn model_file(source: &str) -> Produced {
 fn rows() -> Produced {
     let report = ImportReport { format: "openai".into(), read: 100, kept: 100, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([5; 32]), size_bytes: 4096, rows: 100, first_row_id: 0 };
-    Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: "CC0-1.0".into(), lineage: None }
+    Produced::Dataset {
+        report,
+        segments: vec![segment],
+        first_row_id: 0,
+        licence: "CC0-1.0".into(),
+        lineage: None,
+        responses: Vec::new(),
+    }
 }
 
 fn adapter() -> Produced {
@@ -397,7 +432,15 @@ fn died() -> AttemptEnd {
 
 fn publish(name: &str) -> Request {
     let price = Price { input_micros: Some(1_000_000), cached_micros: Some(0), output_micros: Some(2_000_000) };
-    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price, keep: None }
+    Request::Publish {
+        name: name.into(),
+        version: "starter".into(),
+        slots: 2,
+        context_tokens: 512,
+        price,
+        keep: None,
+        pool: None,
+    }
 }
 
 #[test]
@@ -479,18 +522,23 @@ fn wishes_are_durable_and_cancel_wins() {
 #[test]
 fn a_repeated_wish_is_one_wish() {
     let mut desk = Desk::furnished();
-    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
-    let again = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
+    let first = desk.ask_once("submit", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
+    let again =
+        desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
     let id = |answer: &Answer| match answer {
         Answer::Job(view) => view.record.id,
         other => panic!("{other:?}"),
     };
     assert_eq!(id(&first), id(&again));
     desk.start("the daemon starts again");
-    let later = desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None }).unwrap();
+    let later =
+        desk.ask_once("the same again", Some("k"), Request::Submit { spec: train(), payer: None, pool: None }).unwrap();
     assert_eq!(id(&first), id(&later));
-    let other =
-        desk.ask_once("the id with another wish", Some("k"), Request::Submit { spec: import_model(), payer: None });
+    let other = desk.ask_once(
+        "the id with another wish",
+        Some("k"),
+        Request::Submit { spec: import_model(), payer: None, pool: None },
+    );
     assert_eq!(other.unwrap_err().code, FailureCode::IdempotencyConflict);
     insta::assert_snapshot!(desk.transcript());
 }
@@ -550,6 +598,7 @@ fn the_ledger_bills_what_was_written() {
         completion_tokens: 70,
         first_token_ms: Some(9),
         total_ms: 20,
+        is_estimate: false,
     };
     desk.tell("the first closes", Event::CloseRow { id: told, close, reply: oneshot::channel().0 });
     desk.start("the daemon is killed and starts again: the other is billed to its watermark");
@@ -562,7 +611,8 @@ fn a_stop_waits_for_checkpoints_and_open_answers() {
     let mut desk = Desk::furnished();
     let job = desk.submit("a run is asked for", train());
     desk.ask("stop", Request::Shutdown).unwrap();
-    let late = desk.ask("nothing new is taken", Request::Submit { spec: train(), payer: None }).unwrap_err();
+    let late =
+        desk.ask("nothing new is taken", Request::Submit { spec: train(), payer: None, pool: None }).unwrap_err();
     assert_eq!(late.code, FailureCode::Stopping);
     desk.end("the trainer wrote its checkpoint", job, AttemptEnd::Stopped);
     insta::assert_snapshot!(desk.transcript());

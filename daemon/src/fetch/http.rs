@@ -143,11 +143,7 @@ impl Client {
             Some(("http", _)) => false,
             _ => return Err(download_failed(format!("{base:?} is no address of a hub: https://HOST is expected"))),
         };
-        let roots = if secure { authorities()? } else { Vec::new() };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
+        let tls = tls(secure)?;
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -221,6 +217,26 @@ impl Client {
             }
         }
     }
+}
+
+/// A client that follows nothing and is done within a time.
+pub(super) fn agent(secure: bool, limit: Duration) -> Result<ureq::Agent, Failure> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .tls_config(tls(secure)?)
+        .timeout_global(Some(limit))
+        .user_agent(format!("hone/{}", hone_protocol::VERSION));
+    Ok(config.build().new_agent())
+}
+
+fn tls(secure: bool) -> Result<TlsConfig, Failure> {
+    let roots = if secure { authorities()? } else { Vec::new() };
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
 }
 
 /// The certificate authorities of this system, or of `SSL_CERT_FILE`.

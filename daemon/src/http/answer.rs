@@ -77,8 +77,8 @@ impl Gathered {
             Channel::Text => self.text.push_str(&piece.text),
             Channel::Reasoning => self.reasoning.push_str(&piece.text),
             Channel::Call { name, .. } => self.calls.push((name, String::new())),
-            Channel::Arguments { .. } => {
-                if let Some((_, arguments)) = self.calls.last_mut() {
+            Channel::Arguments { index } => {
+                if let Some((_, arguments)) = self.calls.get_mut(index as usize) {
                     arguments.push_str(&piece.text);
                 }
             }
@@ -188,6 +188,7 @@ pub(crate) async fn gather<A: Answering>(answering: &mut A, choices: usize) -> R
                     return Ok((gathered, tokens));
                 }
             }
+            AnswerStep::Counted { tokens: counted } => tokens = counted,
             AnswerStep::Failed(failure) => return Err(failure),
         }
     }
@@ -282,6 +283,8 @@ async fn pieces<A: Answering>(
                     return Ok(Ok(ends));
                 }
             }
+            // Every piece was accepted before the next was asked for.
+            AnswerStep::Counted { tokens } => metered.delivered = tokens,
             AnswerStep::Failed(failure) => return Ok(Err(failure)),
         }
     }

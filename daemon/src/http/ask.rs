@@ -40,7 +40,16 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Refusal> {
     let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = fields.stream_options(stream)?;
-    let ask = Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers, wish, tokens_max, user, metadata };
+    let ask = Ask {
+        service,
+        prompts: vec![Prompt::Chat(Box::new(prompt))],
+        answers,
+        wish,
+        tokens_max,
+        user,
+        metadata,
+        route: "/v1/chat/completions",
+    };
     Ok(ChatRequest { ask, stream, include_usage, ignored: fields.rest() })
 }
 

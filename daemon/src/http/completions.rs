@@ -94,7 +94,8 @@ pub(super) fn read(body: &[u8]) -> Result<TextRequest, Refusal> {
     let metadata = fields.metadata()?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = fields.stream_options(stream)?;
-    let ask = Ask { service, prompts, answers, wish, tokens_max, user, metadata };
+    let route = "/v1/completions";
+    let ask = Ask { service, prompts, answers, wish, tokens_max, user, metadata, route };
     Ok(TextRequest { ask, stream, include_usage, ignored: fields.rest() })
 }
 

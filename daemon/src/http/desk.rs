@@ -7,6 +7,7 @@ use hone_protocol::application::{LedgerRow, Outcome};
 use hone_protocol::failure::Failure;
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenChance, TokenizerFacts, Wish};
 use hone_protocol::id::{ApplicationId, KeyId, LedgerId};
+use hone_protocol::log::Feedback;
 use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
 
@@ -58,6 +59,8 @@ pub struct Ask {
     pub user: String,
     /// OpenAI `metadata`: stands on the row.
     pub metadata: Vec<(String, String)>,
+    /// The route that it came by, `batch` or `socket`: for the log.
+    pub route: &'static str,
 }
 
 impl Ask {
@@ -129,6 +132,12 @@ pub enum AnswerStep {
     },
     /// The request failed; nothing follows.
     Failed(Failure),
+    /// A server elsewhere has counted one answer by itself: tokens of all answers as they now are, of which every piece is
+    /// out. Without it the numbers of pieces stand.
+    Counted {
+        /// Tokens of all answers.
+        tokens: u64,
+    },
 }
 
 /// What a caller wants vectors of.
@@ -199,6 +208,15 @@ pub trait Desk: Archive + Clone + Send + Sync + 'static {
 
     /// Everything that is counted, in the text format of Prometheus.
     fn metrics(&self) -> String;
+
+    /// Keeps what somebody says of a response of the caller's application, and gives its row's id. Another's response is
+    /// [`FailureCode::NotFound`](hone_protocol::failure::FailureCode::NotFound).
+    fn hear(
+        &self,
+        caller: &Caller,
+        response: &str,
+        feedback: Feedback,
+    ) -> impl Future<Output = Result<LedgerId, Failure>> + Send;
 
     /// Opens a ledger row durably and begins to answer. Dropping the future (the client went away while it
     /// waited) must end what was begun and close a row that was opened.

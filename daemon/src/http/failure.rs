@@ -272,6 +272,7 @@ fn code(code: FailureCode) -> Cow<'static, str> {
         FailureCode::BudgetSpent => Cow::Borrowed("insufficient_quota"),
         FailureCode::InvalidField => Cow::Borrowed("invalid_value"),
         FailureCode::FormatNotKept => Cow::Borrowed("format_not_kept"),
+        FailureCode::RefusedByGuard => Cow::Borrowed("content_filter"),
         FailureCode::NotFound => Cow::Borrowed("model_not_found"),
         other => match serde_json::to_value(other) {
             Ok(serde_json::Value::String(word)) => Cow::Owned(word),
@@ -285,7 +286,10 @@ fn code(code: FailureCode) -> Cow<'static, str> {
 fn trouble(failure: &Failure, status: StatusCode) -> Option<Trouble> {
     let place = if failure.place.is_empty() { String::new() } else { format!(" at {}", failure.place) };
     let text = || format!("{:?}{place}: {}", failure.code, failure.message_en).into_boxed_str();
-    let is_ordinary = matches!(failure.code, FailureCode::ServiceUnavailable | FailureCode::Stopping);
+    let is_ordinary = matches!(
+        failure.code,
+        FailureCode::ServiceUnavailable | FailureCode::Stopping | FailureCode::UpstreamUnavailable
+    );
     (status.is_server_error() && !is_ordinary).then(|| Trouble(text()))
 }
 
@@ -295,7 +299,9 @@ fn param(failure: &Failure) -> Option<String> {
         FailureCode::ContextExceeded if failure.place.starts_with("input") => Some(failure.place.clone()),
         FailureCode::ContextExceeded | FailureCode::TemplateFailed => Some("messages".to_owned()),
         FailureCode::NotFound => Some("model".to_owned()),
-        FailureCode::InvalidField | FailureCode::InvalidRequest if !failure.place.is_empty() => {
+        FailureCode::InvalidField | FailureCode::InvalidRequest | FailureCode::RefusedByGuard
+            if !failure.place.is_empty() =>
+        {
             Some(failure.place.clone())
         }
         _ => None,

@@ -76,8 +76,16 @@ fn read(body: &[u8]) -> Result<(Ask, bool, Vec<String>), Refusal> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let wish = Wish { stop, ..fields.wish()? };
     let prompts = vec![Prompt::Chat(Box::new(prompt))];
-    let ask =
-        Ask { service, prompts, answers: 1, wish, tokens_max: Some(tokens_max as u32), user, metadata: Vec::new() };
+    let ask = Ask {
+        service,
+        prompts,
+        answers: 1,
+        wish,
+        tokens_max: Some(tokens_max as u32),
+        user,
+        metadata: Vec::new(),
+        route: "/v1/messages",
+    };
     Ok((ask, stream, fields.rest()))
 }
 
@@ -280,6 +288,7 @@ fn stop_reason(finish: Finish) -> &'static str {
         Finish::Calls => "tool_use",
         Finish::StopText(_) => "stop_sequence",
         Finish::Stop | Finish::Cancelled => "end_turn",
+        Finish::Filtered => "refusal",
     }
 }
 

@@ -16,6 +16,7 @@ mod conversation;
 pub mod desk;
 mod embeddings;
 mod failure;
+mod feedback;
 mod fields;
 mod files;
 pub(crate) mod lines;
@@ -170,6 +171,7 @@ enum Answer {
     Batches,
     Batch,
     CancelBatch,
+    Feedback,
 }
 
 /// Every route. A test insists that each stands in docs/http.md in both languages and behind the guards.
@@ -198,6 +200,7 @@ pub const ROUTES: &[Route] = &[
     Route { method: "GET", path: "/v1/batches", key: true, answer: Answer::Batches },
     Route { method: "GET", path: "/v1/batches/{id}", key: true, answer: Answer::Batch },
     Route { method: "POST", path: "/v1/batches/{id}/cancel", key: true, answer: Answer::CancelBatch },
+    Route { method: "POST", path: "/v1/feedback", key: true, answer: Answer::Feedback },
 ];
 
 /// What every route has at hand.
@@ -446,6 +449,7 @@ fn router<D: Desk>(room: Room<D>) -> Router {
             Answer::Batches => get(batches::list::<D>),
             Answer::Batch => get(batches::retrieve::<D>),
             Answer::CancelBatch => post(batches::cancel::<D>),
+            Answer::Feedback => post(feedback::create::<D>),
         };
         let allow = if route.method == "GET" { "GET, HEAD" } else { route.method };
         // Methods of one path share one router, which says at a wrong method what there is.

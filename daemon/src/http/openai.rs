@@ -67,6 +67,9 @@ pub(super) struct Usage {
     completion_tokens: u64,
     total_tokens: u64,
     prompt_tokens_details: PromptTokensDetails,
+    /// Beyond the protocol: said where a server elsewhere told no counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    estimated: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -81,6 +84,7 @@ impl From<&LedgerRow> for Usage {
             completion_tokens: row.completion_tokens,
             total_tokens: row.prompt_tokens.saturating_add(row.completion_tokens),
             prompt_tokens_details: PromptTokensDetails { cached_tokens: row.cached_tokens },
+            estimated: row.is_estimate().then_some(true),
         }
     }
 }

@@ -201,6 +201,16 @@ fn said(answer: Answer) -> (&'static str, Option<Vec<Field>>) {
         Answer::Files => ("Lists the uploaded files", None),
         Answer::File => ("Shows a file", None),
         Answer::FileContent => ("The bytes of a file", None),
+        Answer::Feedback => (
+            "Says whether an answer was good, or gives a better one",
+            Some(vec![
+                ("response_id", json!({"type": "string"}), true),
+                ("rating", json!({"enum": ["up", "down"]}), false),
+                ("comment", json!({"type": "string"}), false),
+                ("correction", json!({"type": "string"}), false),
+                ("user", json!({"type": "string"}), false),
+            ]),
+        ),
         Answer::DeleteFile => ("Deletes a file", None),
         Answer::MakeBatch => (
             "Answers the lines of a file in the background",

@@ -71,8 +71,16 @@ fn read(body: &[u8]) -> Result<Read, Refusal> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let variables = Json(Value::Object(Map::new()));
     let prompt = ChatPrompt { turns, tools, tool_choice, parallel_calls, variables };
-    let ask =
-        Ask { service, prompts: vec![Prompt::Chat(Box::new(prompt))], answers: 1, wish, tokens_max, user, metadata };
+    let ask = Ask {
+        service,
+        prompts: vec![Prompt::Chat(Box::new(prompt))],
+        answers: 1,
+        wish,
+        tokens_max,
+        user,
+        metadata,
+        route: "/v1/responses",
+    };
     Ok((ask, stream, shown, fields.rest()))
 }
 
@@ -282,7 +290,7 @@ impl Responses {
 
     fn response(&self, status: &str, items: &[Item], finish: Option<Finish>, row: Option<&LedgerRow>) -> Value {
         let output: Vec<Value> = items.iter().enumerate().map(|(i, item)| self.item(i, item, "completed")).collect();
-        let incomplete = (finish == Some(Finish::Length)).then(|| json!({"reason": "max_output_tokens"}));
+        let incomplete = finish.and_then(cut_by).map(|reason| json!({"reason": reason}));
         let usage = row.map(|row| {
             json!({
                 "input_tokens": row.prompt_tokens, "input_tokens_details": {"cached_tokens": row.cached_tokens},
@@ -358,7 +366,16 @@ fn part(text: &str) -> Value {
 
 /// `incomplete` when it was cut.
 fn status(finish: Option<Finish>) -> &'static str {
-    if finish == Some(Finish::Length) { "incomplete" } else { "completed" }
+    if finish.and_then(cut_by).is_some() { "incomplete" } else { "completed" }
+}
+
+/// What cut an answer, in the protocol's word.
+fn cut_by(finish: Finish) -> Option<&'static str> {
+    match finish {
+        Finish::Length => Some("max_output_tokens"),
+        Finish::Filtered => Some("content_filter"),
+        _ => None,
+    }
 }
 
 impl Dialect for Responses {

@@ -98,11 +98,15 @@ fn shape(caller: &Caller, page: &UsagePage) -> Value {
             "amount": compute.amount.rounded(), "amount_pico": compute.amount,
         })
     });
+    let reserved = json!({
+        "reserved_ms": page.reserved.reserved_ms,
+        "amount": page.reserved.amount.rounded(), "amount_pico": page.reserved.amount,
+    });
     json!({
         "object": "usage", "application": caller.application_name,
         "from": page.from, "to": page.to, "zone": page.zone, "currency": page.currency,
         "data": page.lines.iter().map(line).collect::<Vec<_>>(),
-        "total": sums(&page.total), "compute": compute,
+        "total": sums(&page.total), "compute": compute, "reserved": reserved,
         "has_more": page.next.is_some(), "next_page": page.next,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::JobId;
@@ -15,9 +16,11 @@ use crate::desk::ServiceDesk;
 use crate::dispatcher::Events;
 use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::{AttemptEnd, Event, Fact};
+use crate::machine;
 use crate::sandbox::Paths;
 use crate::state::State;
 use crate::store::Store;
+use crate::workers::far::Far;
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
 
@@ -54,6 +57,8 @@ pub struct Context {
     pub desk: ServiceDesk,
     /// The wish to stop.
     pub stop: watch::Receiver<Option<StopHow>>,
+    /// The job of a cluster that does the work; none for work on this machine.
+    pub far: Option<Arc<Far>>,
 }
 
 impl Context {
@@ -69,19 +74,30 @@ impl Context {
 
     /// Starts a child of this attempt that may use `paths`.
     pub async fn child(&self, program: Program, paths: Paths) -> Result<Line, Failure> {
-        let line = Line::open(&self.spawner, program, paths, &self.log()).await?;
-        self.fact(Fact::Pid(Some(line.process.pid))).await;
+        let cards = self.state.cards(self.state.pool_of(&self.job));
+        let line = Line::open(&self.spawner, program, paths, cards, &self.log()).await?;
+        self.fact(Fact::Pid(line.process.pid())).await;
         Ok(line)
+    }
+
+    /// A fact with how far the frames were taken that it is of, where they can be taken again.
+    fn placed(&self, fact: Fact) -> Fact {
+        match &self.far {
+            Some(far) => Fact::At { position: far.position.load(Ordering::Acquire), fact: Box::new(fact) },
+            None => fact,
+        }
     }
 
     /// Reports a fact.
     pub async fn fact(&self, fact: Fact) {
+        let fact = self.placed(fact);
         self.events.post(Event::Attempt { job: self.job.id, number: self.job.attempt, fact, done: None }).await;
     }
 
     /// Reports a fact and waits until it is durable.
     pub async fn durable(&self, fact: Fact) -> Result<(), Stop> {
         let (done, durable) = oneshot::channel();
+        let fact = self.placed(fact);
         self.events.post(Event::Attempt { job: self.job.id, number: self.job.attempt, fact, done: Some(done) }).await;
         durable.await.map_err(|_| {
             Stop::Failed(Failure::new(FailureCode::Interrupted, "the daemon no longer takes reports of this attempt"))
@@ -142,7 +158,7 @@ pub fn job_folder(places: &Places, job: JobId) -> PathBuf {
 
 /// Runs one attempt to its end and reports it.
 pub async fn run(context: Context) {
-    let (events, job) = (context.events.clone(), context.job.clone());
+    let (events, job, state) = (context.events.clone(), context.job.clone(), context.places.state.clone());
     let folder = context.folder();
     let end = match tokio::fs::create_dir_all(&folder).await {
         Err(error) => {
@@ -156,4 +172,7 @@ pub async fn run(context: Context) {
         },
     };
     events.post(Event::AttemptEnded { job: job.id, number: job.attempt, end }).await;
+    if let Some(bytes) = machine::disk_free_bytes(&state) {
+        events.post(Event::DiskFree(bytes)).await;
+    }
 }

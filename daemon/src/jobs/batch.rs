@@ -234,6 +234,7 @@ impl DatasetFeed<'_> {
             // So that the ledger says for which batch.
             user: self.job.clone(),
             metadata: Vec::new(),
+            route: "batch",
         })
     }
 }
@@ -311,7 +312,7 @@ async fn finish(
     let licence = state.datasets.get(&version.dataset).map_or(String::new(), |dataset| dataset.licence.clone());
     let versions = answered.versions.into_iter().collect();
     let lineage = DatasetLineage { source: version.id, service: batch.service.clone(), versions };
-    Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: Some(lineage) })
+    Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: Some(lineage), responses: Vec::new() })
 }
 
 /// What was written for the import.

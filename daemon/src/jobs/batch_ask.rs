@@ -218,11 +218,12 @@ impl Asking {
                 self.hold = Hold::Until(Instant::now() + wait);
             }
             _ => {
+                let wait = retry_after(&failure).unwrap_or(PAUSE);
                 item.deaths += u32::from(is_death(&failure));
                 if item.deaths >= DEATHS_MAX {
                     item.wanted = Err(failure);
                 }
-                self.hold = Hold::Until(Instant::now() + PAUSE);
+                self.hold = Hold::Until(Instant::now() + wait);
                 if !std::mem::replace(&mut self.waits, true) {
                     let state = context.desk.hub.state();
                     let counts = state.jobs.get(&context.job.id).and_then(|job| job.batch).unwrap_or_default();
@@ -236,7 +237,7 @@ impl Asking {
 }
 
 fn is_death(failure: &Failure) -> bool {
-    matches!(failure.code, FailureCode::WorkerDied | FailureCode::WorkerSilent)
+    matches!(failure.code, FailureCode::WorkerDied | FailureCode::WorkerSilent | FailureCode::UpstreamFailed)
 }
 
 fn retry_after(failure: &Failure) -> Option<Duration> {

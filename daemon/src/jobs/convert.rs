@@ -425,7 +425,8 @@ pub(super) async fn run_child(
     let full = |e: std::io::Error| Failure::new(FailureCode::DiskFull, e.to_string()).at(text(folder));
     tokio::fs::create_dir_all(folder).await.map_err(full)?;
     let mut line = context.child(Program::Worker("convert"), paths.write(folder)).await?;
-    let task = ConvertTask { work, folder: text(folder), threads: context.state.fixed.cores, card };
+    let threads = context.state.capacity(context.state.pool_of(&context.job)).cores;
+    let task = ConvertTask { work, folder: text(folder), threads, card };
     line.send(&ToWorker::Convert(Box::new(task))).await?;
     match context.next(&mut line).await? {
         FromWorker::Converted(converted) => {

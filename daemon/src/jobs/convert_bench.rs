@@ -48,7 +48,8 @@ pub(super) async fn bench(mut context: Context, folder: &Path) -> Result<Produce
     require_disk(&context, widest * from.facts.parameters)?;
     let rows = folder.join("rows.jsonl");
     convert_receipt::export(&mut context, dataset, RECEIPT_ROWS_MAX, folder, &rows).await?;
-    let threads = if *threads == 0 { context.state.fixed.cores } else { *threads };
+    let cores = context.state.capacity(context.state.pool_of(&job)).cores;
+    let threads = if *threads == 0 { cores } else { (*threads).min(cores) };
     let memory_max_bytes = context.state.attempts.get(&job.id).map_or(0, |attempt| attempt.memory_bytes);
     let work =
         ConvertWork::Bench { path: text(&path), rows_path: text(&rows), formats: formats.clone(), memory_max_bytes };

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::evaluation::{EvaluateSpec, EvaluationRow, Scorer, SuiteRecord};
 use hone_protocol::failure::{Failure, FailureCode};
-use hone_protocol::generate::{Channel, Prompt, Wish};
+use hone_protocol::generate::{Channel, Prompt, Share, Wish};
 use hone_protocol::job::JobSpec;
 use hone_protocol::model::Weights;
 use hone_protocol::value::{Hash, Json};
@@ -141,7 +141,7 @@ async fn serve(context: &mut Context, spec: &EvaluateSpec) -> Result<Line, Stop>
         model_path: model_path.display().to_string(),
         slots: SLOTS,
         context_tokens: base.facts.context_tokens.min(2048),
-        threads: 0,
+        threads: state.threads(state.pool_of(&context.job)),
     };
     line.send(&ToWorker::Serve(task)).await?;
     loop {
@@ -219,6 +219,7 @@ async fn judge_all(
                 prompt: Prompt::chat(row.prompt.clone()),
                 wish: Wish { tokens_max: spec.answer_tokens_max, sampling: Sampling::greedy(), ..Wish::default() },
                 scope: Hash([0; 32]),
+                turn: Share::default(),
             };
             line.send(&ToWorker::Generate(generate)).await?;
             let messages = row.row.messages.clone();

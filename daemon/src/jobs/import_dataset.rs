@@ -1,21 +1,25 @@
-//! Import rows: a child reads the file, keeps or rejects every row with a reason, and writes segments. Rows of judgements are
-//! written as a file first.
+//! Import rows: a child reads the file, keeps or rejects every row with a reason, and writes segments. Rows of judgements and of
+//! logged requests are written as a file first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hone_protocol::dataset::{DatasetSource, RowFormat};
+use hone_protocol::dataset::{DatasetSource, RowFormat, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::JobSpec;
+use hone_protocol::log::LogSelection;
 use hone_protocol::paths::is_name;
 use hone_protocol::worker::{FromWorker, ImportTask, ToWorker};
 
 use super::attempt::{Context, Stop, unexpected};
 use super::{Kind, Work};
+use crate::clock;
 use crate::data::{PRESETS, write_preset};
 use crate::dispatcher::event::Produced;
 use crate::judged;
+use crate::request_log::rows;
 use crate::sandbox::Paths;
 use crate::state::{Need, State};
+use crate::usage;
 use crate::workers::process::Program;
 
 pub(super) const KIND: Kind =
@@ -42,6 +46,20 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
                 format!("no judgement for {name} waits to become a row; judge answers in the playground first");
             Err(Failure::new(FailureCode::NoRows, message).at("name"))
         }
+        DatasetSource::Log(selection) => {
+            state.application(&selection.query.application)?;
+            if !matches!(selection.shape, Shape::Chat | Shape::Preference) {
+                return Err(Failure::field("source.shape", "a log makes rows of chat or of preference"));
+            }
+            match state.dataset(name) {
+                Some(known) if known.shape != selection.shape => {
+                    let (has, wants) = (known.shape.word(), selection.shape.word());
+                    let message = format!("{name} holds {has} rows, and these would be {wants} rows");
+                    Err(Failure::field("name", message).hint(HintCode::ChooseAnotherName))
+                }
+                _ => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }
@@ -51,6 +69,9 @@ fn pin(state: &State, mut spec: JobSpec) -> Result<JobSpec, Failure> {
     if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, name, .. } = &mut spec {
         let there = state.judged_sets.get(name).map_or(0, |set| set.next_seq);
         *until = if *until == 0 { there } else { (*until).min(there) };
+    }
+    if let JobSpec::ImportDataset { source: DatasetSource::Log(selection), .. } = &mut spec {
+        selection.query.until_ms.get_or_insert_with(clock::now_ms);
     }
     Ok(spec)
 }
@@ -68,6 +89,24 @@ async fn write_judgements(context: &Context, dataset: &str, until: u64) -> Resul
     Ok((path.display().to_string(), said))
 }
 
+/// The file of rows that are made of a log.
+fn logged_rows(context: &Context) -> PathBuf {
+    context.folder().join("logged.jsonl")
+}
+
+/// Writes the rows of logged requests as a file of lines.
+async fn write_logged(context: &Context, dataset: &str, selection: &LogSelection) -> Result<rows::Made, Failure> {
+    let application = context.state.application(&selection.query.application)?.clone();
+    context.desk.log.settled().await;
+    let (store, folder) = (context.store.clone(), context.desk.log.folder(application.id));
+    let (selection, dataset, path) = (selection.clone(), dataset.to_owned(), logged_rows(context));
+    let write = move || {
+        let shelf = rows::Shelf { store: &store, folder, application: application.id, settings: application.log };
+        rows::write(&shelf, &selection, &dataset, &path, clock::now_ms())
+    };
+    usage::aside(write).await
+}
+
 fn run(context: Context) -> Work {
     Box::pin(import(context))
 }
@@ -77,6 +116,7 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     let JobSpec::ImportDataset { source, name, format } = &job.spec else {
         return Err(Failure::new(FailureCode::Internal, "not an import of rows").into());
     };
+    let mut responses = Vec::new();
     let (path, said, licence) = match source {
         DatasetSource::Path { path } => (path.clone(), path.clone(), String::new()),
         DatasetSource::Preset { name } => {
@@ -88,9 +128,16 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
             let (path, said) = write_judgements(&context, name, *until).await?;
             (path, said, String::new())
         }
+        DatasetSource::Log(selection) => {
+            let made = write_logged(&context, name, selection).await?;
+            responses = made.responses;
+            (logged_rows(&context).display().to_string(), made.said, String::new())
+        }
     };
     let format = match source {
         DatasetSource::Judgements { .. } => RowFormat::Preference,
+        DatasetSource::Log(selection) if selection.shape == Shape::Preference => RowFormat::Preference,
+        DatasetSource::Log(_) => RowFormat::OpenAi,
         _ => *format,
     };
     let first_row_id = context.state.dataset(name).map_or(0, |d| d.next_row_id);
@@ -107,7 +154,7 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
                 let message = "the importer's counts do not add up";
                 return Err(Failure::new(FailureCode::BadFrame, message).hint(HintCode::ReportBug).into());
             }
-            Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: None })
+            Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: None, responses })
         }
         other => Err(unexpected(&other)),
     }

@@ -17,16 +17,18 @@ pub(crate) mod kept;
 mod register;
 pub mod store_file;
 mod train;
+mod train_far;
 
 use std::future::Future;
 use std::pin::Pin;
 
 use hone_protocol::convert::Conversion;
-use hone_protocol::failure::Failure;
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{EvaluationId, JobId};
 use hone_protocol::job::{JobRecord, JobSpec};
 
-use crate::state::{Need, State};
+use crate::pools::called;
+use crate::state::{Attempt, Need, State};
 use attempt::{Context, Stop};
 
 pub use train::plan_without_starting;
@@ -68,6 +70,8 @@ pub const KINDS: &[Kind] = &[
 
 /// Light attempts at once.
 const LIGHT_MAX: usize = 2;
+/// Attempts in a Slurm pool at once, waiting ones included: each is a task that looks at a file.
+const FAR_MAX: usize = 32;
 
 /// The kind of a job.
 pub fn kind(spec: &JobSpec) -> &'static Kind {
@@ -80,13 +84,32 @@ pub fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
     (kind(&spec).pin)(state, spec)
 }
 
+/// Refuses what a pool could never hold.
+pub fn fits(state: &State, spec: &JobSpec, pool: &str) -> Result<(), Failure> {
+    let needed = (kind(spec).memory)(state, spec).least;
+    let there = state.capacity(pool).memory_bytes;
+    // A cluster's own default is known when the job is there.
+    if needed <= there || (there == 0 && state.slurm_place(pool).is_some()) {
+        return Ok(());
+    }
+    let message = format!("it needs about {} MiB, {} has {} MiB", needed >> 20, called(pool), there >> 20);
+    let place = if matches!(spec, JobSpec::Train(_)) { "sequence_tokens" } else { "pool" };
+    Err(Failure::new(FailureCode::DoesNotFit, message).at(place).hint(HintCode::ReduceMemory))
+}
+
 /// Whether an attempt may begin now: the bytes it is admitted with, or why it waits.
 pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
     cores_free(state, job)?;
+    let pool = state.pool_of(job);
     let needed = (kind(&job.spec).memory)(state, &job.spec);
-    let free = free_bytes(state);
+    if state.slurm_place(pool).is_some() {
+        // What a job is given there is the cluster's to plan; 0 is its default.
+        return Ok(state.capacity(pool).memory_bytes);
+    }
+    let free = state.free_bytes(pool);
     if needed.least > free {
-        return Err(format!("it needs {} MiB of memory, the pool has {} MiB free", needed.least >> 20, free >> 20));
+        let pool = called(pool);
+        return Err(format!("it needs {} MiB of memory, {pool} has {} MiB free", needed.least >> 20, free >> 20));
     }
     Ok(needed.wish.min(free))
 }
@@ -94,19 +117,23 @@ pub fn admit(state: &State, job: &JobRecord) -> Result<u64, String> {
 /// The bytes that an attempt needs, when nothing but memory keeps it from beginning.
 pub fn lacks_memory(state: &State, job: &JobRecord) -> Option<u64> {
     cores_free(state, job).ok()?;
+    let pool = state.pool_of(job);
     let needed = (kind(&job.spec).memory)(state, &job.spec).least;
-    (needed > free_bytes(state)).then_some(needed)
-}
-
-fn free_bytes(state: &State) -> u64 {
-    state.fixed.pool_memory_bytes.saturating_sub(state.committed_bytes())
+    (state.slurm_place(pool).is_none() && needed > state.free_bytes(pool)).then_some(needed)
 }
 
 fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
     let kind = kind(&job.spec);
+    let pool = state.pool_of(job);
+    if state.slurm_place(pool).is_some() {
+        let there = state.attempts.values().filter(|attempt| attempt.pool == pool).count();
+        let full = || format!("{FAR_MAX} jobs are in the pool {pool} already");
+        return if there < FAR_MAX { Ok(()) } else { Err(full()) };
+    }
     let is_batch = |job: &JobRecord| matches!(job.spec, JobSpec::Batch(_));
     let running = |heavy: bool| {
-        let attempts = state.attempts.keys().filter_map(|id| state.jobs.get(id));
+        let here = state.attempts.iter().filter(|(_, attempt)| !attempt.is_remote && (!heavy || attempt.pool == pool));
+        let attempts = here.filter_map(|(id, _)| state.jobs.get(id));
         attempts.filter(|j| self::kind(&j.spec).heavy == heavy && !is_batch(j)).count()
     };
     if kind.heavy && running(true) > 0 {
@@ -124,16 +151,36 @@ fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
 }
 
 /// Cores that an attempt holds: those that its form names, all of the pool for work that keeps them busy, else one.
-pub fn cores(state: &State, spec: &JobSpec) -> u32 {
-    let named = match spec {
+fn cores(state: &State, job: &JobRecord) -> u32 {
+    let named = match &job.spec {
         JobSpec::Train(spec) => spec.params.threads,
         JobSpec::Convert(Conversion::Bench { threads, .. }) => *threads,
         _ => 0,
     };
-    match kind(spec).heavy {
-        true if named > 0 => named.min(state.fixed.cores),
-        true => state.fixed.cores,
+    let all = state.capacity(state.pool_of(job)).cores;
+    match kind(&job.spec).heavy {
+        true if named > 0 => named.min(all),
+        true => all,
         false => 1,
+    }
+}
+
+/// The attempt of a job that begins now, on the wall's clock and on the one that is never set.
+pub fn attempt_of(state: &State, job: &JobRecord, memory_bytes: u64, (wall_ms, steady_ms): (i64, i64)) -> Attempt {
+    let pool = state.pool_of(job);
+    Attempt {
+        number: job.attempt,
+        pid: None,
+        progress: None,
+        plan: None,
+        last_loss: None,
+        tokens_per_s: None,
+        memory_bytes,
+        cores: cores(state, job),
+        pool: pool.to_owned(),
+        is_remote: state.slurm_place(pool).is_some(),
+        began_at_ms: wall_ms,
+        began_steady_ms: steady_ms,
     }
 }
 

@@ -11,13 +11,14 @@ use hone_protocol::id::VersionId;
 use hone_protocol::job::{Checkpoint, JobResult, JobSpec, JobState};
 use hone_protocol::model::{VersionRecord, Weights};
 use hone_protocol::paths::{CHECKPOINTS, TRAINED};
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::train::{CHECKPOINTS_KEPT, Method, Sampled, TrainPlan, TrainResult, TrainSpec, Tuning};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{ExportTask, FromWorker, ToWorker, TrainTask};
 use sha2::{Digest, Sha256};
 
 use super::attempt::{Context, Stop, unexpected, wished};
-use super::{Kind, Work, import_model, kept, register, store_file};
+use super::{Kind, Work, fits, import_model, kept, register, store_file, train_far};
 use crate::clock::new_id;
 use crate::config::Places;
 use crate::dispatcher::effect::StopHow;
@@ -83,12 +84,6 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
             spec.params.sequence_tokens, base.facts.context_tokens
         );
         return Err(Failure::field("sequence_tokens", message));
-    }
-    let needed = memory(state, &JobSpec::Train(Box::new(spec.clone()))).least;
-    if needed > state.fixed.pool_memory_bytes {
-        let message =
-            format!("it needs about {} MiB, the pool has {} MiB", needed >> 20, state.fixed.pool_memory_bytes >> 20);
-        return Err(Failure::new(FailureCode::DoesNotFit, message).at("sequence_tokens").hint(HintCode::ReduceMemory));
     }
     spec.register.as_ref().map_or(Ok(()), register::check_names)
 }
@@ -174,20 +169,32 @@ async fn train(mut context: Context) -> Result<Produced, Stop> {
     let base = context.state.version(&spec.base)?.clone();
     let model_path = weights_path(&context.places, &base);
     store_file::unchanged(&model_path, &base.file)?;
-    let rows = export_rows(&mut context, spec).await?;
-    let task = task(&context, spec, &base, &model_path, &rows, false);
-    if task.resume.is_some() {
+    if context.job.checkpoint.is_some() {
         check_checkpoint(&context)?;
     }
-    let mut line = context.child(Program::Worker("train"), trainer_paths(&context, &model_path)).await?;
-    line.send(&ToWorker::Train(Box::new(task))).await?;
-    let result = follow(&mut context, &mut line, spec).await?;
-    drop(line);
+    let result = match context.state.slurm.get(&job.id).cloned() {
+        Some(run) => train_far::train(&mut context, spec, &base, &model_path, run).await?,
+        None => train_here(&mut context, spec, &base, model_path).await?,
+    };
     let version = match &spec.register {
         None => None,
         Some(_) => Some(keep_result(&mut context).await?),
     };
     Ok(Produced::Adapter { version, result })
+}
+
+async fn train_here(
+    context: &mut Context,
+    spec: &TrainSpec,
+    base: &VersionRecord,
+    model: PathBuf,
+) -> Result<TrainResult, Stop> {
+    let rows = export_rows(context, spec).await?;
+    let place = Where { folder: context.folder(), model, rows };
+    let task = task(context, spec, base, &place, false);
+    let mut line = context.child(Program::Worker("train"), trainer_paths(context, &place.model)).await?;
+    line.send(&ToWorker::Train(Box::new(task))).await?;
+    follow(context, &mut line, spec).await
 }
 
 /// A trainer reads the model and its rows, and writes the job's folder.
@@ -196,15 +203,32 @@ fn trainer_paths(context: &Context, model_path: &Path) -> Paths {
 }
 
 /// Files of rows as a trainer reads them.
-struct RowFiles {
-    train: PathBuf,
-    held_out: PathBuf,
+pub(super) struct RowFiles {
+    pub(super) train: PathBuf,
+    pub(super) held_out: PathBuf,
     /// Empty where nothing is mixed in.
-    replay: PathBuf,
-    replay_held_out: PathBuf,
+    pub(super) replay: PathBuf,
+    pub(super) replay_held_out: PathBuf,
 }
 
-async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<RowFiles, Stop> {
+impl RowFiles {
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<PathBuf> {
+        [&self.train, &self.held_out, &self.replay, &self.replay_held_out].map(Clone::clone).into()
+    }
+}
+
+/// Where a trainer works: on this machine, or on a disk that it shares with others.
+pub(super) struct Where {
+    /// The attempt's folder.
+    pub(super) folder: PathBuf,
+    /// The model's file.
+    pub(super) model: PathBuf,
+    /// Its rows.
+    pub(super) rows: RowFiles,
+}
+
+pub(super) async fn export_rows(context: &mut Context, spec: &TrainSpec) -> Result<RowFiles, Stop> {
     let rows = context.state.dataset_version(&spec.dataset)?.clone();
     let folder = context.folder();
     let files = RowFiles {
@@ -264,15 +288,14 @@ async fn export(
     }
 }
 
-fn task(
+pub(super) fn task(
     context: &Context,
     spec: &TrainSpec,
     base: &VersionRecord,
-    model_path: &Path,
-    rows: &RowFiles,
+    place: &Where,
     plan_only: bool,
 ) -> TrainTask {
-    let folder = context.folder();
+    let Where { folder, model, rows } = place;
     let resume = context
         .job
         .checkpoint
@@ -280,11 +303,15 @@ fn task(
         .map(|c| (folder.join(CHECKPOINTS).join(&c.folder).display().to_string(), c.step));
     let name = spec.register.as_ref().map_or("run", |r| r.model.as_str());
     let mut params = spec.params.clone();
-    if params.threads == 0 {
-        params.threads = context.state.fixed.cores;
+    let pool = context.state.pool_of(&context.job);
+    // Threads that a form names are the person's own choice where the machine is undivided.
+    match (params.threads, context.state.threads(pool)) {
+        (0, _) => params.threads = context.state.capacity(pool).cores,
+        (_, 0) => {}
+        (named, most) => params.threads = named.min(most),
     }
     TrainTask {
-        model_path: model_path.display().to_string(),
+        model_path: model.display().to_string(),
         model_sha256: base.file.sha256,
         rows_path: rows.train.display().to_string(),
         replay_path: rows.replay.display().to_string(),
@@ -297,8 +324,10 @@ fn task(
         samples: spec.samples.clone().unwrap_or_default(),
         name: name.to_owned(),
         memory_max_bytes: match context.state.attempts.get(&context.job.id) {
-            Some(attempt) => attempt.memory_bytes.saturating_sub(sampling_bytes(&context.state, spec)).max(1),
-            None => 0,
+            Some(attempt) if attempt.memory_bytes > 0 => {
+                attempt.memory_bytes.saturating_sub(sampling_bytes(&context.state, spec)).max(1)
+            }
+            _ => 0,
         },
         plan_only,
     }
@@ -321,7 +350,7 @@ fn check_checkpoint(context: &Context) -> Result<(), Stop> {
 
 /// Takes a trainer's reports until it is done. A wish to stop is passed on once; what was asked to write a
 /// checkpoint has [`STOP_MS`] for it.
-async fn follow(context: &mut Context, line: &mut Line, spec: &TrainSpec) -> Result<TrainResult, Stop> {
+pub(super) async fn follow(context: &mut Context, line: &mut Line, spec: &TrainSpec) -> Result<TrainResult, Stop> {
     let mut asked: Option<tokio::time::Instant> = None;
     let mut stop = context.stop.clone();
     loop {
@@ -330,12 +359,16 @@ async fn follow(context: &mut Context, line: &mut Line, spec: &TrainSpec) -> Res
             // A wish stands for ever: it is only asked for until it was passed on.
             how = wished(&mut stop), if asked.is_none() => {
                 asked = Some(tokio::time::Instant::now() + Duration::from_millis(STOP_MS));
-                if how == StopHow::Now {
-                    line.process.kill();
-                    return Err(Stop::Wished);
+                match how {
+                    // What waits in a queue has no state to save.
+                    StopHow::AtCheckpoint if !line.process.is_waiting() => {
+                        line.send(&ToWorker::StopAtCheckpoint).await?;
+                        continue;
+                    }
+                    StopHow::Leave => {}
+                    StopHow::AtCheckpoint | StopHow::Now => line.process.kill(),
                 }
-                line.send(&ToWorker::StopAtCheckpoint).await?;
-                continue;
+                return Err(Stop::Wished);
             }
             () = sleep_until(asked) => {
                 line.process.kill();
@@ -363,7 +396,10 @@ async fn follow(context: &mut Context, line: &mut Line, spec: &TrainSpec) -> Res
             FromWorker::Checkpointed { step, folder, manifest_sha256 } => {
                 accept(context, Checkpoint { step, folder, manifest_sha256 }).await?;
             }
-            FromWorker::Stopped => return Err(Stop::Wished),
+            FromWorker::Stopped => {
+                let elsewhere = train_far::asked_elsewhere(context).filter(|_| asked.is_none());
+                return Err(elsewhere.map_or(Stop::Wished, Stop::Failed));
+            }
             FromWorker::Trained { steps, kept_step, tokens, loss, tokens_per_s, duration_ms, peak_memory_bytes } => {
                 return Ok(TrainResult {
                     steps,
@@ -443,6 +479,9 @@ async fn accept(context: &Context, checkpoint: Checkpoint) -> Result<(), Stop> {
     let plain =
         !checkpoint.folder.is_empty() && checkpoint.folder.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let all = context.folder().join(CHECKPOINTS);
+    if plain && context.far.is_some() {
+        train_far::bring_checkpoint(context, &checkpoint.folder).await?;
+    }
     let manifest = all.join(&checkpoint.folder).join("manifest.json");
     let bytes = if plain { std::fs::read(&manifest).unwrap_or_default() } else { Vec::new() };
     if Hash(Sha256::digest(&bytes).into()) != checkpoint.manifest_sha256 {
@@ -480,6 +519,7 @@ pub async fn plan_without_starting(
 ) -> Result<TrainPlan, Failure> {
     let wrapped = JobSpec::Train(Box::new(spec));
     check(&state, &wrapped)?;
+    fits(&state, &wrapped, LOCAL_POOL)?;
     let wrapped = pin(&state, wrapped)?;
     let id: hone_protocol::id::JobId = new_id();
     let job = hone_protocol::job::JobRecord {
@@ -499,9 +539,11 @@ pub async fn plan_without_starting(
         next_event_seq: 0,
         compute: None,
         batch: None,
+        pool: None,
     };
     let (_keep, stop) = tokio::sync::watch::channel(None);
-    let mut context = Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, desk, stop };
+    let mut context =
+        Context { job: std::sync::Arc::new(job), state, places, store, spawner, events, desk, stop, far: None };
     let folder = context.folder();
     let made = tokio::fs::create_dir_all(&folder).await;
     made.map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(folder.display().to_string()))?;
@@ -517,8 +559,9 @@ async fn plan(context: &mut Context, spec: &TrainSpec) -> Result<TrainPlan, Stop
     let base = context.state.version(&spec.base)?.clone();
     let model_path = weights_path(&context.places, &base);
     let rows = export_rows(context, spec).await?;
-    let task = task(context, spec, &base, &model_path, &rows, true);
-    let mut line = context.child(Program::Worker("train"), trainer_paths(context, &model_path)).await?;
+    let place = Where { folder: context.folder(), model: model_path, rows };
+    let task = task(context, spec, &base, &place, true);
+    let mut line = context.child(Program::Worker("train"), trainer_paths(context, &place.model)).await?;
     line.send(&ToWorker::Train(Box::new(task))).await?;
     match context.next(&mut line).await? {
         FromWorker::Planned(plan) => {

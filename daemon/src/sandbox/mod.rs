@@ -32,8 +32,10 @@ pub enum Class {
     Compute,
     /// `honed data`: imports, exports and pages of rows.
     Data,
-    /// `honed fetch`: downloads into one scratch folder. The only class with a network.
+    /// `honed fetch`: downloads into one scratch folder.
     Fetch,
+    /// `honed upstream`: speaks to one server elsewhere; no files at all. With `Fetch` the only class with a network.
+    Upstream,
     /// A command that a person approved: plugins.
     Tool,
 }
@@ -114,6 +116,38 @@ const PROGRAMS: &[&str] = &[
     "/dev/zero",
 ];
 
+/// Beside the libraries: names of machines, and certificates.
+const NAMES: &[&str] = &[
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/resolv.conf",
+    "/etc/nsswitch.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/proc",
+    "/sys/devices/system",
+    "/sys/fs/cgroup",
+    "/dev/urandom",
+    "/dev/random",
+];
+
 /// GPU nodes beside `/dev/nvidia*`.
 const GPU_NODES: &[&str] = &["/dev/kfd", "/dev/dri", "/dev/nvidia-caps"];
 
@@ -122,7 +156,7 @@ const GPU_NODES: &[&str] = &["/dev/kfd", "/dev/dri", "/dev/nvidia-caps"];
 const GPU_LIBRARIES: &[&str] = &["/sys", "/etc/vulkan", "/usr/share/vulkan", "/usr/share/nvidia", "/opt/cuda"];
 
 /// The table. `docs/sandbox.md` shows it to people; a test compares the two.
-pub const TABLE: [Rules; 6] = [
+pub const TABLE: [Rules; 7] = [
     Rules {
         class: Class::Reader,
         word: "reader",
@@ -188,6 +222,21 @@ pub const TABLE: [Rules; 6] = [
         exec: true,
         gpu: false,
         system: PROGRAMS,
+    },
+    Rules {
+        class: Class::Upstream,
+        word: "upstream",
+        address_space_bytes: Some(4 << 30),
+        // It lives as long as its service.
+        cpu_s: None,
+        // Its log.
+        file_bytes: 64 << 20,
+        open_files: 1024,
+        processes: None,
+        network: true,
+        exec: false,
+        gpu: false,
+        system: NAMES,
     },
     Rules {
         class: Class::Tool,
@@ -307,12 +356,15 @@ mod tests {
 
     #[test]
     fn every_class_has_one_row_and_its_word_leads_back() {
-        for class in [Class::Reader, Class::Writer, Class::Compute, Class::Data, Class::Fetch, Class::Tool] {
+        let all =
+            [Class::Reader, Class::Writer, Class::Compute, Class::Data, Class::Fetch, Class::Upstream, Class::Tool];
+        for class in all {
             assert_eq!(TABLE.iter().filter(|r| r.class == class).count(), 1);
             assert_eq!(Class::named(class.rules().word), Some(class));
         }
         assert_eq!(Class::named("root"), None);
-        assert_eq!(TABLE.iter().filter(|r| r.network).map(|r| r.class).collect::<Vec<_>>(), [Class::Fetch]);
+        let with_network = TABLE.iter().filter(|r| r.network).map(|r| r.class);
+        assert_eq!(with_network.collect::<Vec<_>>(), [Class::Fetch, Class::Upstream]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use hone_protocol::dataset::ChatMessage;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::generate::{Format, Prompt, TokenChance, Wish};
 use hone_protocol::hello::{HEADER_BYTES, Hello, Kind, MAGIC};
+use hone_protocol::log::Feedback;
 use hone_protocol::request::{Answer, ChatEnd, Down, Request, StreamPart, Up};
 use hone_protocol::{PROTOCOL, VERSION};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
@@ -218,7 +219,7 @@ async fn run(client: Client, room: Arc<Room>) {
 }
 
 fn is_wish(request: &Request) -> bool {
-    !request.is_read() && !matches!(request, Request::Chat { .. } | Request::Watch)
+    !request.is_read() && !matches!(request, Request::Chat { .. } | Request::Rate { .. } | Request::Watch)
 }
 
 /// A snapshot, then events; after a gap a snapshot again.
@@ -286,6 +287,7 @@ impl Asked {
                     tokens_max: Some(tokens_max),
                     user: self.person.clone(),
                     metadata: Vec::new(),
+                    route: "socket",
                 };
                 self.chat(ask).await
             }
@@ -293,6 +295,7 @@ impl Asked {
                 let parts = |part| self.outbox.send(Down::Part { id: self.id, part });
                 reads::follow(&self.room, job, from_seq, parts).await
             }
+            (None, Request::Rate { response, feedback }) => self.rate(&response, feedback).await,
             (None, Request::CountTokens { service, messages }) => self.count_tokens(&service, messages).await,
             (None, request) => reads::answer(&self.room, &self.person, request).await,
         };
@@ -312,6 +315,7 @@ impl Asked {
         let finish = loop {
             match answer.next().await {
                 AnswerStep::Echo { .. } => {}
+                AnswerStep::Counted { tokens } => written = tokens,
                 AnswerStep::Piece(Piece { text, tokens, chances, .. }) => {
                     answer.allow(tokens).await;
                     let part = StreamPart::Text { text, tokens };
@@ -351,6 +355,18 @@ impl Asked {
     fn owner(&self) -> Result<Caller, Failure> {
         let owner = self.room.hub.state().application(OWNER)?.clone();
         Ok(Caller { application: owner.id, application_name: owner.name.clone(), key: None })
+    }
+
+    /// A person says something of an answer, whoever's it is.
+    async fn rate(&self, response: &str, mut feedback: Feedback) -> Result<Answer, Failure> {
+        let (_, application) = self.room.desk.response(response)?;
+        let state = self.room.hub.state();
+        let name = state.applications.get(&application).map(|a| a.name.clone()).unwrap_or_default();
+        if feedback.user.is_empty() {
+            feedback.user.clone_from(&self.person);
+        }
+        let caller = Caller { application, application_name: name, key: None };
+        self.room.desk.hear(&caller, response, feedback).await.map(|_| Answer::Done)
     }
 
     /// A client that went away is noticed at the next piece.

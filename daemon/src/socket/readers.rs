@@ -113,7 +113,7 @@ impl Readers {
             "" => Paths::none().read(&self.places.blobs),
             model_path => Paths::none().read(model_path),
         };
-        let mut line = Line::open(&self.spawner, program, paths, &log).await?;
+        let mut line = Line::open(&self.spawner, program, paths, None, &log).await?;
         if !of.is_empty() {
             line.send(&ToWorker::Tokenize { model_path: of.to_owned() }).await?;
             loop {

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use hone_protocol::application::LedgerRow;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::guard::{GuardRecord, GuardView, TRIAL_BYTES_MAX};
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobState};
+use hone_protocol::log::{LogDetail, LogQuery};
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
 use hone_protocol::note::NoteRecord;
 use hone_protocol::request::{
@@ -21,15 +23,17 @@ use hone_protocol::worker::Select;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
-use crate::dispatcher::{batch_key, batch_prefix, ledger_prefix, metric_key, sample_key};
+use crate::dispatcher::{batch_key, batch_prefix, gate_report, ledger_prefix, metric_key, move_key, sample_key};
+use crate::guards;
 use crate::history;
 use crate::jobs;
 use crate::jobs::attempt::job_folder;
 use crate::judged;
+use crate::request_log::read;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
-use crate::{clock, invoice, machine, stats, usage};
+use crate::{clock, declared, invoice, machine, stats, usage};
 
 /// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
 const AUDIT_LOOKED_THROUGH: usize = 20_000;
@@ -46,6 +50,18 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
         Request::Audit { count } => audit(room, count),
         Request::Models => Ok(Answer::Models(state.models.keys().filter_map(|id| state.model_view(*id)).collect())),
         Request::History { model } => history_of(room, &state, &model),
+        Request::CheckGate { model, alias, version } => {
+            let version = state.version(&version)?;
+            let model = state.model(&model).ok_or_else(|| Failure::not_found("model", &model))?;
+            Ok(Answer::Gate(Box::new(gate_report(&state, model, &alias, version))))
+        }
+        Request::Moves { model, alias } => {
+            let model = state.model(&model).ok_or_else(|| Failure::not_found("model", &model))?;
+            let name = format!("{}:{alias}", model.name);
+            let (from, to) = (move_key(&name, 0), move_key(&name, u64::MAX));
+            let pairs = room.store.range(Table::AliasMoves, &from, &to, true, ROWS_MAX as usize).map_err(unreadable)?;
+            codec::read_all(Table::AliasMoves, &pairs).map(Answer::Moves).map_err(unreadable)
+        }
         Request::TrashList => Ok(Answer::Trash(trash_list(room, &state))),
         Request::Datasets => {
             Ok(Answer::Datasets(state.datasets.keys().filter_map(|id| state.dataset_view(*id)).collect()))
@@ -92,7 +108,6 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             Ok(Answer::Applications(state.applications.keys().filter_map(|id| state.application_view(*id)).collect()))
         }
         Request::Ledger { application, count } => ledger(room, &state, &application, count),
-        Request::Bill { application, month } => invoice::bill(&room.store, &state, &application, &month),
         Request::Invoice { application, month } => {
             invoice::invoice(&room.store, &state, &application, &month).map(|made| Answer::Invoice(Box::new(made)))
         }
@@ -104,7 +119,17 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let store = room.store.clone();
             usage::aside(move || stats::read(&store, &state, span, clock::now_ms())).await.map(Answer::Stats)
         }
-        Request::Pools => Ok(Answer::Pools(state.pools.values().map(|pool| (**pool).clone()).collect())),
+        Request::Declared => {
+            let declared = declared::declared(&state);
+            let stamp = declared::stamp(&declared);
+            Ok(Answer::Declared { declared: Box::new(declared), stamp })
+        }
+        Request::Hooks => Ok(Answer::Hooks(state.hooks.values().map(|hook| (**hook).clone()).collect())),
+        Request::Alerts { count } => {
+            let alerts = state.alerts.values().rev().take(count.min(ROWS_MAX) as usize);
+            Ok(Answer::Alerts(alerts.map(|alert| (**alert).clone()).collect()))
+        }
+        Request::Pools => Ok(Answer::Pools(state.pool_views())),
         Request::Evaluations => Ok(Answer::Evaluations {
             suites: state.suites.values().map(|s| (**s).clone()).collect(),
             evaluations: state.evaluations.values().rev().map(|e| (**e).clone()).collect(),
@@ -132,8 +157,52 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let value = value.ok_or_else(|| Failure::not_found(kind.word(), &name))?;
             codec::read(Table::Notes, &key, &value).map(|note| Answer::Note(Box::new(note))).map_err(unreadable)
         }
+        Request::LogPage(query) => log_page(room, &state, *query).await,
+        Request::LogEntry { response } => log_entry(room, &state, &response).await,
+        Request::Guards => {
+            let view = |record: &Arc<GuardRecord>| GuardView {
+                counts: state.guard_counts.get(&record.name).copied().unwrap_or_default(),
+                record: (**record).clone(),
+            };
+            Ok(Answer::Guards(state.guards.values().map(view).collect()))
+        }
+        Request::TestGuard { spec, text } => {
+            if text.len() > TRIAL_BYTES_MAX {
+                let message =
+                    format!("the text has {} bytes; a guard is tried on {TRIAL_BYTES_MAX} at most", text.len());
+                return Err(Failure::field("text", message));
+            }
+            usage::aside(move || guards::trial(&spec, &text)).await.map(Answer::Trial)
+        }
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
+}
+
+async fn log_page(room: &Arc<Room>, state: &State, query: LogQuery) -> Result<Answer, Failure> {
+    let record = state.application(&query.application)?.clone();
+    let (application, settings) = (record.id, record.log);
+    let log = &room.desk.log;
+    log.settled().await;
+    let (store, folder) = (room.store.clone(), log.folder(application));
+    let read = move || read::page(&store, &folder, application, settings.as_ref(), &query, clock::now_ms());
+    let mut page = usage::aside(read).await?;
+    page.dropped = log.dropped(application);
+    Ok(Answer::LogPage(page))
+}
+
+async fn log_entry(room: &Arc<Room>, state: &State, response: &str) -> Result<Answer, Failure> {
+    let (id, application) = room.desk.response(response)?;
+    let record = state.applications.get(&application).cloned();
+    let record = record.ok_or_else(|| Failure::not_found("application", &application.to_string()))?;
+    let log = &room.desk.log;
+    log.settled().await;
+    let (store, folder) = (room.store.clone(), log.folder(application));
+    let read = move || {
+        let entry = read::find(&folder, record.log.as_ref(), id, clock::now_ms())?;
+        let feedback = read::feedback_of(&store, application, id)?;
+        Ok(LogDetail { application: record.name.clone(), entry, feedback })
+    };
+    usage::aside(read).await.map(|detail| Answer::LogEntry(Box::new(detail)))
 }
 
 fn judgements(room: &Room, state: &State, dataset: &str, count: u32) -> Result<Answer, Failure> {

@@ -110,10 +110,18 @@ pub struct Store {
     database: Database,
 }
 
+/// Makes the file nobody else's to read, also where only its folder kept others out before.
+fn own_only(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
 impl Store {
     /// Opens or makes the store, checks its layout number, and makes the file's name durable.
     pub fn open(path: &Path) -> Result<Store, StoreError> {
         let fail = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
+        own_only(path).map_err(|e| fail(e.to_string()))?;
         let database = Database::builder().set_cache_size(64 << 20).create(path).map_err(|e| fail(e.to_string()))?;
         if let Some(folder) = path.parent() {
             // redb syncs the file, not the directory that names it.

@@ -33,6 +33,8 @@ tables! {
     Samples = "samples";
     /// model id → ModelRecord.
     Models = "models";
+    /// `model:alias`, 0, seq (u64 BE) → AliasMove.
+    AliasMoves = "alias_moves";
     /// version id → VersionRecord.
     Versions = "versions";
     /// dataset id → DatasetRecord.
@@ -70,16 +72,38 @@ tables! {
     Compute = "compute";
     /// application id, day, price (18 bytes), kind → ComputeUsage.
     ComputeSums = "compute_sums";
+    /// application id, compute id → ReservedRow.
+    Reserved = "reserved";
+    /// application id, day, service id, price (8 bytes) → ReservedUsage.
+    ReservedSums = "reserved_sums";
+    /// job id → SlurmRun: attempts that are jobs of Slurm.
+    SlurmRuns = "slurm_runs";
     /// name → PoolRecord.
     Pools = "pools";
     /// service id → ServiceRecord of a service that was removed: the ledger keeps its name.
     FormerServices = "former_services";
+    /// hook id → HookRecord.
+    Hooks = "hooks";
+    /// alert id → AlertRecord; the newest only.
+    Alerts = "alerts";
+    /// hook id, alert id → Delivery: what waits.
+    Deliveries = "deliveries";
     /// dataset name → JudgedSet.
     JudgedSets = "judged_sets";
     /// dataset name, 0, seq (u64 BE) → JudgementRecord.
     Judgements = "judgements";
+    /// name → GuardRecord.
+    Guards = "guards";
+    /// name of a guard, 0, day, service id, application id → GuardCounts.
+    GuardSums = "guard_sums";
+    /// application id, ledger id, user → FeedbackRecord.
+    Feedback = "feedback";
+    /// dataset name, 0, ledger id → nothing: rows of the dataset were made of this response.
+    LoggedRows = "logged_rows";
     /// person, 0, kind, 0, name → NoteRecord.
     Notes = "notes";
+    /// service id → Secret: the key of its upstream. It stands in no state, answer, event, log or export.
+    UpstreamKeys = "upstream_keys";
     /// seq (u64 BE) → AuditRow.
     Audit = "audit";
     /// SHA-256 of person and idempotency text → time, payload hash, answer.

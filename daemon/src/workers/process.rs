@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use super::memory::Watch;
 use crate::child::ALLOCATOR;
 use crate::fetch::place::HUB_VARIABLES;
+use crate::pools::Cards;
 use crate::sandbox::{self, Class, MISSING, Paths};
 
 /// Starts that may wait for the spawner; a full queue makes the asking task wait.
@@ -34,7 +35,7 @@ const LOG_TAIL_BYTES: u64 = 8 * 1024;
 pub enum Program {
     /// `hone-worker MODE`: ggml.
     Worker(&'static str),
-    /// `honed MODE`: data, fetch.
+    /// `honed MODE`: data, fetch, upstream.
     Daemon(&'static str),
 }
 
@@ -45,7 +46,9 @@ impl Program {
             Program::Worker("train" | "serve" | "convert" | "checkpoint") => Class::Compute,
             Program::Worker("from-folder") => Class::Writer,
             Program::Worker(_) => Class::Reader,
-            Program::Daemon("fetch") => Class::Fetch,
+            Program::Daemon("fetch" | "hook-post") => Class::Fetch,
+            Program::Daemon("hook-run") => Class::Tool,
+            Program::Daemon("upstream") => Class::Upstream,
             Program::Daemon(_) => Class::Data,
         }
     }
@@ -66,6 +69,7 @@ pub struct Process {
 struct Start {
     program: Program,
     paths: Paths,
+    cards: Cards,
     log: PathBuf,
     answer: oneshot::Sender<std::io::Result<(Process, UnixStream)>>,
 }
@@ -111,10 +115,17 @@ impl Spawner {
         }
     }
 
-    /// Starts a child with its frames on fd 0 and its words at the end of `log`; beyond its class it may use `paths`.
-    pub async fn spawn(&self, program: Program, paths: Paths, log: &Path) -> Result<(Process, UnixStream), Failure> {
+    /// Starts a child with its frames on fd 0 and its words at the end of `log`; beyond its class it may use `paths`, and of GPUs
+    /// only `cards`.
+    pub async fn spawn(
+        &self,
+        program: Program,
+        paths: Paths,
+        cards: Cards,
+        log: &Path,
+    ) -> Result<(Process, UnixStream), Failure> {
         let (answer, result) = oneshot::channel();
-        let start = Start { program, paths, log: log.to_owned(), answer };
+        let start = Start { program, paths, cards, log: log.to_owned(), answer };
         let starts = self.starts.clone();
         let sent = tokio::task::spawn_blocking(move || starts.send(start)).await;
         let failed = |reason: String| {
@@ -156,7 +167,7 @@ fn modules(worker: &Path, named: Option<OsString>) -> PathBuf {
 }
 
 /// What a child may know of our environment, and no more: no secret of the caller's shell gets there.
-fn kept(program: Program) -> &'static [&'static str] {
+pub(crate) fn kept(program: Program) -> &'static [&'static str] {
     match program {
         Program::Daemon("fetch") => &[
             "PATH",
@@ -177,6 +188,11 @@ fn kept(program: Program) -> &'static [&'static str] {
             "XDG_CONFIG_HOME",
             "HONE_PYTHON",
         ],
+        Program::Daemon("hook-post") => {
+            &["LANG", "http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"]
+        }
+        Program::Daemon("hook-run") => &["PATH", "HOME", "LANG"],
+        Program::Daemon("upstream") => &["PATH", "LANG", "SSL_CERT_FILE"],
         // Which cards there are, in what order, which of them to use, and which instructions.
         _ if program.class() == Class::Compute => &[
             "PATH",
@@ -190,6 +206,14 @@ fn kept(program: Program) -> &'static [&'static str] {
             "GGML_VK_VISIBLE_DEVICES",
         ],
         _ => &["PATH", "LANG", "HONE_TEST_FAULT"],
+    }
+}
+
+/// What makes a child see these GPUs and no others.
+fn show_cards(cards: &[String]) -> [(&'static str, String); 1] {
+    match cards.is_empty() {
+        true => [("HONE_DEVICE", "CPU".to_owned())],
+        false => [("CUDA_VISIBLE_DEVICES", cards.join(","))],
     }
 }
 
@@ -222,6 +246,9 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
         command.env(ALLOCATOR.0, ALLOCATOR.1);
     }
     command.envs(kept(program).iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
+    if let (Class::Compute, Some(cards)) = (program.class(), &start.cards) {
+        command.envs(show_cards(cards));
+    }
     if program == Program::Daemon("fetch") {
         command.envs(HUB_VARIABLES.iter().filter_map(|word| Some((word, std::env::var_os(word)?))));
     }
@@ -327,11 +354,18 @@ mod tests {
             (Program::Worker("inspect"), false),
             (Program::Daemon("data"), false),
             (Program::Daemon("fetch"), false),
+            (Program::Daemon("upstream"), false),
         ] {
             for word in ["HONE_DEVICE", "HONE_BACKENDS", "CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"] {
                 assert_eq!(kept(program).contains(&word), told, "{program:?} {word}");
             }
         }
+    }
+
+    #[test]
+    fn a_pool_without_cards_shows_none() {
+        assert_eq!(show_cards(&[]), [("HONE_DEVICE", "CPU".to_owned())]);
+        assert_eq!(show_cards(&["1".into(), "GPU-7".into()]), [("CUDA_VISIBLE_DEVICES", "1,GPU-7".to_owned())]);
     }
 
     #[test]
@@ -341,6 +375,7 @@ mod tests {
             Program::Worker("inspect"),
             Program::Worker("from-folder"),
             Program::Daemon("data"),
+            Program::Daemon("upstream"),
         ] {
             assert!(SECRETS.iter().all(|secret| !kept(program).contains(secret)), "{program:?}");
         }

@@ -13,8 +13,8 @@ use hone_protocol::service::{ContextMemory, ServingMemory};
 use hone_protocol::worker::{FromWorker, ServeTask, ToWorker};
 use tokio::sync::{Notify, mpsc};
 
-use super::line::{Line, LineReader, SILENCE_MS};
-use super::process::{Process, Program, Spawner};
+use super::line::{Child, Line, LineReader, SILENCE_MS};
+use super::process::{Program, Spawner};
 use super::turns::Turns;
 use crate::config::Places;
 use crate::dispatcher::Events;
@@ -23,6 +23,7 @@ use crate::dispatcher::event::{Event, ServingFact};
 use crate::hub::Hub;
 use crate::jobs::store_file;
 use crate::sandbox::Paths;
+use crate::store::Store;
 
 /// Messages to a process that may wait; at the bound the asker waits.
 const TO_WORKER_MAX: usize = 256;
@@ -161,6 +162,8 @@ pub struct Keeper {
     pub spawner: Spawner,
     /// All serving processes.
     pub table: ServingTable,
+    /// For the keys of servers elsewhere.
+    pub store: Arc<Store>,
 }
 
 impl Keeper {
@@ -191,7 +194,16 @@ impl Keeper {
         tokio::spawn(async move { keeper.load_adapter(base, &serving, adapter).await });
     }
 
-    async fn report(&self, base: VersionId, generation: u64, fact: ServingFact) {
+    /// An adapter is used no more; requests that it has go on to their ends.
+    pub fn drop_adapter(&self, base: VersionId, adapter: VersionId) {
+        let Some(serving) = self.table.get(base) else { return };
+        if let Some(number) = lock(&serving.adapters).remove(&adapter) {
+            // A full queue means a worker far behind: then the adapter stays until it ends, which costs memory only.
+            let _ = serving.to_worker.try_send(ToWorker::DropAdapter { adapter: number });
+        }
+    }
+
+    pub(super) async fn report(&self, base: VersionId, generation: u64, fact: ServingFact) {
         self.events.post(Event::Serving { base, generation, fact }).await;
     }
 
@@ -243,6 +255,9 @@ impl Keeper {
         if std::fs::metadata(&log).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
             let _ = std::fs::remove_file(&log);
         }
+        if let Some(service) = start.upstream {
+            return self.open_upstream(start, service, &log).await;
+        }
         let state = self.hub.state();
         let version = state.versions.get(&start.base);
         let version = version.ok_or_else(|| Failure::not_found("version", &start.base.to_string()))?;
@@ -250,12 +265,13 @@ impl Keeper {
         store_file::unchanged(&path, &version.file)?;
         // Adapters come later, and always lie in the models folder.
         let paths = Paths::none().read(&self.places.models).read(&path);
-        let mut line = Line::open(&self.spawner, Program::Worker("serve"), paths, &log).await?;
+        let cards = start.cards.clone();
+        let mut line = Line::open(&self.spawner, Program::Worker("serve"), paths, cards, &log).await?;
         let task = ServeTask {
             model_path: path.display().to_string(),
             slots: start.slots,
             context_tokens: start.context_tokens,
-            threads: 0,
+            threads: start.threads,
         };
         line.send(&ToWorker::Serve(task)).await?;
         loop {
@@ -274,7 +290,7 @@ impl Keeper {
         &self,
         start: &ServingStart,
         serving: &Serving,
-        process: &Process,
+        process: &Child,
         reader: &mut LineReader,
     ) -> Failure {
         loop {
@@ -290,7 +306,7 @@ impl Keeper {
                     return Failure::new(FailureCode::WorkerSilent, message).hint(HintCode::ReadLog);
                 }
             };
-            if let Some(failure) = process.memory.look() {
+            if let Some(failure) = process.look() {
                 process.kill();
                 return failure;
             }
@@ -301,9 +317,11 @@ impl Keeper {
                 | FromWorker::Refused { request, .. }
                 | FromWorker::Scored { request, .. }
                 | FromWorker::Echoed { request, .. }
+                | FromWorker::Prompted { request, .. }
                 | FromWorker::Spelled { request, .. }
                 | FromWorker::Tokenizer { request, .. }
                 | FromWorker::Embedded { request, .. }
+                | FromWorker::Counted { request, .. }
                 | FromWorker::AdapterReady { request } => *request,
                 FromWorker::Load { active, waiting, memory_bytes } => {
                     let fact = ServingFact::Load { active: *active, waiting: *waiting, memory_bytes: *memory_bytes };
@@ -313,6 +331,10 @@ impl Keeper {
                 FromWorker::Memory { weights_bytes, contexts } => {
                     let fact = ServingFact::Memory(serving.memory(*weights_bytes, contexts));
                     self.report(start.base, start.generation, fact).await;
+                    continue;
+                }
+                FromWorker::Health(trouble) => {
+                    self.tell_health(start, trouble.clone()).await;
                     continue;
                 }
                 FromWorker::Failed(failure) => return failure.clone(),

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::constraint::Constraint;
 use super::embed::{EmbedRequest, Embedder, context_params};
+use super::fair::Fair;
 use super::lane::{CHUNK_TOKENS_MIN, Lane, Placed};
 use super::llama::{Adapter, Context, ContextParams, KvType, Model, ThreadPool};
 use super::request::{EngineError, EngineEvent, GenRequest, Refusal, STOP_BYTES_MAX, STOP_STRINGS_MAX, ScoreRequest};
@@ -141,7 +142,9 @@ pub struct Engine {
     embedder: Option<Embedder>,
     /// Adapter whose lane takes no new requests, so that it can make room.
     draining: Option<Option<String>>,
+    /// In the order of their turns.
     waiting: VecDeque<Job>,
+    fair: Fair,
     /// Events that did not need a step; given out by the next one.
     ready: Vec<EngineEvent>,
     slot_tokens: usize,
@@ -170,6 +173,7 @@ impl Engine {
             embedder: None,
             draining: None,
             waiting: VecDeque::new(),
+            fair: Fair::default(),
             ready: Vec::new(),
             slot_tokens: 0,
             stats: EngineStats::default(),
@@ -222,6 +226,11 @@ impl Engine {
 
     /// Takes a request to generate; its events come from later steps.
     pub fn submit(&mut self, request: GenRequest) -> Result<(), Refusal> {
+        self.submit_of(request, 0, 1)
+    }
+
+    /// The same as one of an owner, who gets slots by its weight while others wait.
+    pub fn submit_of(&mut self, request: GenRequest, owner: u64, weight: u32) -> Result<(), Refusal> {
         self.check_common(request.id, &request.adapter, &request.tokens)?;
         request.sampling.check()?;
         if request.max_tokens == 0 && !request.echo {
@@ -242,7 +251,9 @@ impl Engine {
         self.check_length(request.tokens.len() + 1, request.tokens.len())?;
         let constraint = request.limit.as_ref().map(|limit| Constraint::new(limit, &self.vocab)).transpose()?;
         let echo = request.echo && request.chances.is_some();
-        self.waiting.push_back(Job {
+        let turn = self.fair.arrive(owner, weight);
+        let at = self.waiting.partition_point(|job| job.turn.start <= turn.start);
+        let job = Job {
             id: request.id,
             adapter: request.adapter,
             work: Work::Generate(Box::new(Generation {
@@ -259,7 +270,9 @@ impl Engine {
             // What is cached has no logits left.
             scope: (!echo).then_some(request.cache_scope),
             submitted: Instant::now(),
-        });
+            turn,
+        };
+        self.waiting.insert(at, job);
         Ok(())
     }
 
@@ -276,14 +289,18 @@ impl Engine {
             self.ready.push(EngineEvent::Scored { id: request.id, nll_sum: 0.0, count: 0 });
             return Ok(());
         }
-        self.waiting.push_back(Job {
+        let turn = self.fair.arrive(0, 1);
+        let at = self.waiting.partition_point(|job| job.turn.start <= turn.start);
+        let job = Job {
             id: request.id,
             adapter: request.adapter,
             prompt: request.tokens,
             work: Work::Score { trained, nll_sum: 0.0, count: 0 },
             scope: None,
             submitted: Instant::now(),
-        });
+            turn,
+        };
+        self.waiting.insert(at, job);
         Ok(())
     }
 
@@ -365,7 +382,9 @@ impl Engine {
     /// already over, in which case its last event was given out before.
     pub fn cancel(&mut self, id: u64) -> Option<EngineEvent> {
         if let Some(at) = self.waiting.iter().position(|j| j.id == id) {
-            return self.waiting.remove(at).map(|job| job.cancelled(None));
+            let job = self.waiting.remove(at)?;
+            self.fair.leave(job.turn);
+            return Some(job.cancelled(None));
         }
         if self.embedder.as_mut().is_some_and(|embedder| embedder.cancel(id)) {
             return Some(EngineEvent::Failed { id, error: "it was cancelled".into(), completion_tokens: 0 });
@@ -431,7 +450,7 @@ impl Engine {
         }
     }
 
-    /// Gives slots to waiting requests, in order of arrival within each adapter.
+    /// Gives slots to waiting requests, in order of their turns within each adapter.
     fn admit(&mut self, out: &mut Vec<EngineEvent>) {
         let mut kept = VecDeque::with_capacity(self.waiting.len());
         let mut blocked: Vec<Option<String>> = Vec::new();
@@ -463,8 +482,10 @@ impl Engine {
                 continue;
             }
             // A request that waits for a shared beginning lets the next one go first.
-            if let Placed::NotYet(job) = lane.place(job, out) {
-                kept.push_back(job);
+            let turn = job.turn;
+            match lane.place(job, out) {
+                Placed::NotYet(job) => kept.push_back(job),
+                _ => self.fair.begin(turn),
             }
         }
         self.waiting = kept;

@@ -481,6 +481,7 @@ mod tests {
             work: Work::Score { trained: vec![], nll_sum: 0.0, count: 0 },
             scope: None,
             submitted: Instant::now(),
+            turn: Default::default(),
         }
     }
 

@@ -3,13 +3,15 @@
 //!
 //! `llama` owns the C objects, `request` says what can be asked and what comes back, `sampling` picks
 //! tokens, `constraint` says which may come, `grammar` and `schema` what that rests on, `text` turns tokens into text that may be shown, `slot` is one sequence, `lane` is one
-//! context with its slots, `embed` makes vectors of texts, `engine` decides what is computed next.
+//! context with its slots, `embed` makes vectors of texts, `engine` decides what is computed next, `fair` who of those
+//! that wait gets the next slot.
 //!
 //! What never lives here: frames, sockets, prices, chat templates.
 
 pub mod constraint;
 pub mod embed;
 pub mod engine;
+mod fair;
 pub mod grammar;
 pub mod lane;
 pub mod llama;

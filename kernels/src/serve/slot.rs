@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::fair::Turn;
 use super::request::{EngineEvent, Finish, Times};
 use super::sampling::{Chance, Sampler, chance};
 use super::text::TextStream;
@@ -59,6 +60,8 @@ pub(super) struct Job {
     /// `None`: never reuse a cache, never leave one behind.
     pub(super) scope: Option<[u8; 32]>,
     pub(super) submitted: Instant,
+    /// Its place among those that wait.
+    pub(super) turn: Turn,
 }
 
 impl Job {

@@ -286,6 +286,22 @@ fn a_cancel_takes_effect_before_the_next_step() {
     assert_eq!(engine.stats().running, 0);
 }
 
+#[test]
+fn slots_go_to_owners_by_their_weights_and_a_flood_holds_nobody_up() {
+    let mut engine = engine(1);
+    for id in 1..=6 {
+        engine.submit_of(request(id, &format!("Say {id}."), 1), 1, 2).unwrap();
+    }
+    for id in 11..=13 {
+        engine.submit_of(request(id, &format!("Say {id}."), 1), 2, 4).unwrap();
+    }
+    let ended = drain(&mut engine).into_iter().filter_map(|event| match event {
+        EngineEvent::Finished { id, .. } => Some(id),
+        _ => None,
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [1, 11, 12, 2, 13, 3, 4, 5, 6]);
+}
+
 /// A LoRA file of rank 1 on every query matrix. `strength` 0 changes nothing.
 fn lora(name: &str, strength: f32) -> PathBuf {
     let base = GgufFile::open(&starter_for_tests()).unwrap();

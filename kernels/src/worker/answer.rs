@@ -4,7 +4,7 @@
 //! What never lives here: scheduling, prompts.
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::generate::{Channel, TokenChance, Wish};
+use hone_protocol::generate::{Channel, PromptText, TokenChance, Wish};
 use hone_protocol::value::Bytes;
 use hone_protocol::worker::{self, FromWorker};
 
@@ -19,8 +19,10 @@ const ECHO_TOKENS_MAX: usize = 512;
 /// See the module.
 pub(super) struct Answer {
     request: u64,
+    /// Kept where it is to be told in one form or the other.
     prompt: Vec<i32>,
     echo: bool,
+    tells_prompt: bool,
     tells_chances: bool,
     ear: Option<Ear>,
     check: Option<Check>,
@@ -35,11 +37,12 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(request: u64, wish: &Wish, prompt: Vec<i32>, ear: Option<Ear>, check: Option<Check>) -> Self {
         let tells_chances = wish.chances.is_some();
-        let prompt = if wish.echo { prompt } else { Vec::new() };
+        let prompt = if wish.echo || wish.tell_prompt { prompt } else { Vec::new() };
         Self {
             request,
             prompt,
             echo: wish.echo,
+            tells_prompt: wish.tell_prompt,
             tells_chances,
             ear,
             check,
@@ -55,6 +58,9 @@ impl Answer {
         match event {
             EngineEvent::Started { prompt_tokens, cached_tokens, .. } => {
                 words.push(FromWorker::Began { request, prompt_tokens, cached_tokens });
+                if self.tells_prompt {
+                    words.push(FromWorker::Prompted { request, prompt: prompt_text(vocab, &self.prompt) });
+                }
                 if self.echo && !self.tells_chances {
                     let text = vocab.text(&self.prompt, true);
                     words.push(FromWorker::Echoed { request, text, chances: Vec::new() });
@@ -160,6 +166,21 @@ impl Answer {
         left.extend(end.into_iter().map(|c| with_bytes(vocab, c)));
         words.push(FromWorker::Ended { request: self.request, finish: told, tokens, end: left });
     }
+}
+
+/// A prompt as text, with the places of its control tokens.
+fn prompt_text(vocab: &Vocab, tokens: &[i32]) -> PromptText {
+    let mut prompt = PromptText { tokens: u32::try_from(tokens.len()).unwrap_or(u32::MAX), ..PromptText::default() };
+    let mut plain = 0;
+    for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| vocab.is_control(**token)) {
+        prompt.text.push_str(&vocab.text(&tokens[plain..at], true));
+        let from = prompt.text.len() as u32;
+        prompt.text.push_str(&vocab.text(&[token], true));
+        prompt.control.push((from, prompt.text.len() as u32));
+        plain = at + 1;
+    }
+    prompt.text.push_str(&vocab.text(&tokens[plain..], true));
+    prompt
 }
 
 fn with_bytes(vocab: &Vocab, chance: Chance) -> TokenChance {

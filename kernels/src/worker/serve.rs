@@ -55,6 +55,8 @@ struct Server<'c> {
     /// Bytes of each adapter's file, by its number.
     adapter_bytes: HashMap<u32, u64>,
     events: Vec<EngineEvent>,
+    /// Adapters that are used no more but by requests that they have.
+    dropping: Vec<u32>,
     told: Option<(u32, u32)>,
     told_at: Instant,
 }
@@ -90,6 +92,7 @@ impl<'c> Server<'c> {
             adapter_bytes: HashMap::new(),
             engine,
             events: Vec::new(),
+            dropping: Vec::new(),
             told: None,
             told_at: Instant::now(),
         };
@@ -113,10 +116,17 @@ impl<'c> Server<'c> {
             }
             self.channel.send_all(&words);
             self.tell_load(more);
+            self.drop_adapters();
             if !more {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets adapters go whose last request has ended.
+    fn drop_adapters(&mut self) {
+        let engine = &mut self.engine;
+        self.dropping.retain(|adapter| engine.remove_adapter(&adapter_name(*adapter)).is_err());
     }
 
     fn take(&mut self, message: ToWorker) -> Result<(), Failure> {
@@ -138,6 +148,10 @@ impl<'c> Server<'c> {
                     self.channel.send(&FromWorker::AdapterReady { request });
                 }
                 (request, added)
+            }
+            ToWorker::DropAdapter { adapter } => {
+                self.dropping.push(adapter);
+                return Ok(());
             }
             ToWorker::CancelRequest { request } => {
                 // An unknown request has ended already and said so.
@@ -220,7 +234,7 @@ impl<'c> Server<'c> {
             cache_scope: cache_scope(task.scope, task.adapter, &template),
             ignore_end: wish.ignore_end,
         };
-        self.engine.submit(request).map_err(|e| facts::of_refusal(&e))?;
+        self.engine.submit_of(request, task.turn.owner, task.turn.weight).map_err(|e| facts::of_refusal(&e))?;
         self.answers.insert(task.request, answer);
         Ok(())
     }

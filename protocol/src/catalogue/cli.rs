@@ -279,6 +279,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("trouble.budget_spent", "budget spent", "预算已用尽"),
     ("trouble.internal", "internal error", "内部错误"),
     ("trouble.format_not_kept", "answer not of the wanted format", "回答不符合要求的格式"),
+    ("trouble.upstream_unavailable", "upstream unavailable", "上游不可用"),
+    ("trouble.upstream_failed", "upstream failed", "上游出错"),
     // -- help: verbs
     ("cli.verb", "Train, evaluate and serve language models on this machine", "在本机上训练、评测并提供语言模型"),
     ("cli.verb.daemon", "The daemon: start it, stop it, keep it", "守护进程：启动、停止、常驻"),
@@ -384,7 +386,6 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.verb.key.revoke", "Revoke a key: its next request fails", "吊销密钥：其下一次请求即失败"),
     ("cli.verb.usage", "Show what each application has used", "显示每个应用的用量"),
     ("cli.verb.ledger", "Print metered requests, newest first", "输出计量记录，最新的在前"),
-    ("cli.verb.bill", "Print the bill of a month", "输出一个月的账单"),
     ("cli.verb.audit", "Show who did what, newest first", "显示谁做了什么，最新的在前"),
     ("cli.verb.serve", "From a model file to an endpoint in one step", "一步从模型文件到可调用的接口"),
     ("cli.verb.chat", "Talk to a service, one line at a time", "逐行与模型服务对话"),

@@ -306,5 +306,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("failure.quarantined", "it was set aside after crashing twice", "多次崩溃，已被隔离"),
     ("failure.unsupported", "not supported here", "此处不支持"),
     ("failure.internal", "a bug of hone's own", "hone 自身的缺陷"),
+    ("failure.refused_by_guard", "a guard does not let the request in", "请求被护栏拦截"),
     ("failure.format_not_kept", "the model's answer is not of the wanted format", "模型的回答不符合要求的格式"),
+    ("failure.upstream_unavailable", "the upstream does not answer now", "上游服务暂时没有应答"),
+    ("failure.upstream_failed", "the upstream failed or refuses", "上游服务出错或拒绝"),
 ];

@@ -23,4 +23,9 @@ pub(super) const MESSAGES: &[Message] = &[
     ("hint.stop_users", "stop what uses it first", "先停止正在使用它的部分"),
     ("hint.start_daemon", "start the daemon: hone daemon start", "启动守护进程：hone daemon start"),
     ("hint.report_bug", "this is a bug; please report it with the log", "这是程序缺陷；请附上日志报告"),
+    (
+        "hint.check_upstream",
+        "give the service the right address, model or key: hone service publish NAME --upstream URL --upstream-model M",
+        "为服务设置正确的地址、模型或密钥：hone service publish NAME --upstream URL --upstream-model M",
+    ),
 ];

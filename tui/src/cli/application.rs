@@ -1,17 +1,19 @@
-//! `hone app`, `hone ledger`, `hone bill`: who calls, and what it costs. Never here: counting, keys (`key`), limits (`budget`),
+//! `hone app`, `hone ledger`: who calls, and what it costs. Never here: counting, keys (`key`), limits (`budget`),
 //! usage (`usage`), invoices (`invoice`).
 
 use clap::{Args, Subcommand};
-use hone_protocol::application::{ApplicationView, BillLine, Budget, KeyRecord, LedgerRow, Usage};
+use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Usage};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::Failure;
+use hone_protocol::pool::Priority;
 use hone_protocol::request::{Answer, ROWS_MAX, Request};
 use hone_protocol::service::ServiceView;
 use hone_protocol::value::Pico;
 
 use super::budget::{Limit, Pay};
-use super::context::{Context, answer, surprise};
+use super::context::{Context, answer};
 use super::invoice::InvoiceVerb;
+use super::log::settings_text;
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table, Tone};
 
@@ -51,12 +53,25 @@ pub(super) struct Create {
     /// Services it may call, with commas between [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     services: Vec<String>,
+    /// Who goes first where applications wait: high gets four times what low gets [default: normal, or as before].
+    #[arg(long, value_name = "high|normal|low", value_parser = priority)]
+    priority: Option<Priority>,
+}
+
+/// Reads `--priority`.
+fn priority(text: &str) -> Result<Priority, String> {
+    Priority::named(text).ok_or_else(|| "type high, normal or low".to_owned())
 }
 
 impl Create {
     fn run(self, context: &Context) -> Outcome {
         let name = self.name.clone();
-        let request = Request::SetApplication { name: self.name, title: self.title, services: self.services };
+        let request = Request::SetApplication {
+            name: self.name,
+            title: self.title,
+            services: self.services,
+            priority: self.priority,
+        };
         let mut link = context.link()?;
         let _done: Answer = context.change(&mut link, "app", request)?;
         let applications = all(&mut link)?;
@@ -120,33 +135,6 @@ impl Ledger {
         let applications = all(&mut link)?;
         let services = answer!(link.ask(Request::Services)?, Services);
         print::out(&ledger_table(context.language, &rows, &applications, &services).render(print::colour()))
-    }
-}
-
-/// Print the bill of a month: a line per day and service, each amount rounded once.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone bill shop --month 2026-11")]
-pub(super) struct Bill {
-    /// Name of the application.
-    app: String,
-    /// YYYY-MM [default: this month].
-    #[arg(long, default_value = "", hide_default_value = true)]
-    month: String,
-}
-
-impl Bill {
-    pub(super) fn run(self, context: &Context) -> Outcome {
-        let month_is_good = self.month.is_empty() || is_month(&self.month);
-        if !month_is_good {
-            let message = format!("{:?} is no month; write it as YYYY-MM", self.month);
-            return Err(Failure::field("--month", message).into());
-        }
-        let answer = context.link()?.ask(Request::Bill { application: self.app, month: self.month })?;
-        if context.json {
-            return print::json(&answer);
-        }
-        let Answer::Bill { lines, total, rounded, currency } = answer else { return Err(surprise(&answer).into()) };
-        print::out(&bill_table(context.language, &lines, &total, &rounded, &currency).render(print::colour()))
     }
 }
 
@@ -270,8 +258,11 @@ fn details(language: Language, application: &ApplicationView, now_ms: i64, colou
             ("cli.col.completion_tokens", usage.completion_tokens.to_string()),
             ("cli.col.amount", money(usage.amount)),
             ("cli.col.compute_amount", money(application.compute.amount)),
+            ("cli.col.reserved_amount", money(application.reserved.amount)),
+            ("cli.col.priority", record.priority.unwrap_or_default().word().to_owned()),
             ("cli.col.limits", limits_text(language, application)),
             ("cli.col.budget", budget_text(language, application)),
+            ("cli.col.log", settings_text(language, record.log.as_ref())),
             ("cli.col.made", format!("{} ({})", print::moment(record.created_at_ms), record.created_by)),
         ],
     );
@@ -330,32 +321,6 @@ fn ledger_table(
             row.id.short().into(),
         ]);
     }
-    table
-}
-
-fn bill_table(language: Language, lines: &[BillLine], total: &Usage, rounded: &str, currency: &str) -> Table {
-    let keys = [
-        "cli.col.day",
-        "cli.col.service",
-        "cli.col.requests",
-        "cli.col.prompt_tokens",
-        "cli.col.cached_tokens",
-        "cli.col.completion_tokens",
-        "cli.col.amount",
-        "cli.col.currency",
-    ];
-    let mut table = Table::new(language, &keys);
-    let mut add = |first: &str, second: &str, usage: &Usage, amount: &str| {
-        let mut row = vec![Cell::from(first), Cell::from(second)];
-        row.extend(usage_cells(usage));
-        row.push(Cell::number(amount));
-        row.push(currency.into());
-        table.row(row);
-    };
-    for line in lines {
-        add(&line.day, &line.service, &line.usage, &line.rounded);
-    }
-    add(hone_protocol::catalogue::text(language, "cli.total"), "", total, rounded);
     table
 }
 
@@ -418,16 +383,5 @@ mod tests {
             total_ms: Some(900),
         };
         insta::assert_snapshot!("ledger", ledger_table(Language::En, &[row], &applications, &[]).render(false));
-        let line = BillLine {
-            day: "2026-11-23".into(),
-            service: "desk".into(),
-            usage: application.usage,
-            rounded: "0.000081".into(),
-        };
-        let bill = |language| {
-            bill_table(language, std::slice::from_ref(&line), &application.usage, "0.000081", "USD").render(false)
-        };
-        insta::assert_snapshot!("bill", bill(Language::En));
-        insta::assert_snapshot!("bill-zh", bill(Language::Zh));
     }
 }

@@ -96,7 +96,7 @@ fn payments_table(language: Language, payments: &[Payment]) -> Table {
 }
 
 /// An amount as it is typed: units with up to twelve digits behind the point.
-fn amount_of(text: &str) -> Result<Pico, String> {
+pub(super) fn amount_of(text: &str) -> Result<Pico, String> {
     let wrong = || format!("{text:?} is no amount; write it like 25 or 0.5");
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (units, fraction) = digits.split_once('.').unwrap_or((digits, ""));

@@ -25,6 +25,8 @@ pub(super) struct Context {
     pub once: Option<String>,
     /// Who pays for jobs; none for the owner.
     pub payer: Option<String>,
+    /// Where jobs and services compute; none for `local`, or for where they were.
+    pub pool: Option<String>,
 }
 
 impl Context {

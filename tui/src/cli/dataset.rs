@@ -10,6 +10,7 @@ use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
+use super::from_log::FromLog;
 use super::verdicts::{Make, Verdicts};
 use super::{model, wait};
 use crate::print::{self, Cell, Outcome, Table};
@@ -31,6 +32,7 @@ pub(super) enum Verb {
     Render(Render),
     Verdicts(Verdicts),
     Make(Make),
+    FromLog(FromLog),
 }
 
 impl Verb {
@@ -43,6 +45,7 @@ impl Verb {
             Verb::Render(verb) => verb.run(context),
             Verb::Verdicts(verb) => verb.run(context),
             Verb::Make(verb) => verb.run(context),
+            Verb::FromLog(verb) => verb.run(context),
         }
     }
 }

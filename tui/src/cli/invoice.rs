@@ -4,14 +4,14 @@ use clap::Args;
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::Failure;
 use hone_protocol::request::Request;
-use hone_protocol::usage::{ComputeLine, Invoice, TokenLine};
+use hone_protocol::usage::{ComputeLine, Invoice, ReservedLine, TokenLine};
 
 use super::application::is_month;
 use super::context::{Context, answer};
 use super::csv;
 use crate::print::{self, Cell, Outcome, Table};
 
-/// Print the invoice of a month: a line for each service and price, and for each kind of job and price.
+/// Print the invoice of a month: a line for each service and price, each kind of job and price, and each reservation.
 ///
 /// Each line is rounded once to six digits; the total is the sum of the lines.
 #[derive(Debug, Args)]
@@ -113,12 +113,33 @@ fn text(language: Language, invoice: &Invoice, colour: bool) -> String {
             Cell::number(&line.rounded),
         ]);
     }
+    let reserved = [
+        "cli.col.service",
+        "cli.col.first_day",
+        "cli.col.last_day",
+        "cli.col.reserved_price",
+        "cli.col.rows",
+        "cli.col.reserved_hours",
+        "cli.col.amount",
+    ];
+    let mut kept = Table::new(language, &reserved);
+    for ReservedLine { service, from, to, hour_micros, usage, rounded } in &invoice.reserved {
+        kept.row(vec![
+            service.as_str().into(),
+            from.as_str().into(),
+            to.as_str().into(),
+            Cell::number(print::micros(Some(*hour_micros))),
+            Cell::number(usage.rows),
+            Cell::number(hours(usage.reserved_ms)),
+            Cell::number(rounded),
+        ]);
+    }
     let mut text = head;
-    for table in [table, computed].iter().filter(|table| !table.is_empty()) {
+    for table in [table, computed, kept].iter().filter(|table| !table.is_empty()) {
         text.push('\n');
         text.push_str(&table.render(colour));
     }
-    if invoice.tokens.is_empty() && invoice.compute.is_empty() {
+    if invoice.tokens.is_empty() && invoice.compute.is_empty() && invoice.reserved.is_empty() {
         text.push_str(&format!("\n{}\n", catalogue::text(language, "cli.empty_invoice")));
     }
     text
@@ -138,18 +159,20 @@ fn lines(invoice: &Invoice) -> String {
         "output_price",
         "core_hour_price",
         "gpu_hour_price",
+        "hour_price",
         "count",
         "input_tokens",
         "cached_tokens",
         "output_tokens",
         "core_ms",
         "gpu_ms",
+        "reserved_ms",
         "amount",
         "currency",
     ]);
     let price = |micros: Option<u64>| micros.map_or(String::new(), |_| print::micros(micros));
     let mut add =
-        |kind: &str, name: &str, days: [&str; 2], prices: [Option<u64>; 5], counts: [String; 6], rounded: &str| {
+        |kind: &str, name: &str, days: [&str; 2], prices: [Option<u64>; 6], counts: [String; 7], rounded: &str| {
             let mut cells =
                 vec![csv::text(&invoice.application), invoice.month.clone(), kind.to_owned(), csv::text(name)];
             cells.extend(days.map(str::to_owned));
@@ -163,16 +186,22 @@ fn lines(invoice: &Invoice) -> String {
         let usage = &line.usage;
         let counts = [usage.requests, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
         let [count, input, cached, output] = counts.map(|count| count.to_string());
-        let prices = [line.price.input_micros, line.price.cached_micros, line.price.output_micros, None, None];
-        let counts = [count, input, cached, output, none(), none()];
+        let prices = [line.price.input_micros, line.price.cached_micros, line.price.output_micros, None, None, None];
+        let counts = [count, input, cached, output, none(), none(), none()];
         add("tokens", &line.service, [&line.from, &line.to], prices, counts, &line.rounded);
     }
     for line in &invoice.compute {
         let usage = &line.usage;
         let [count, core, gpu] = [usage.rows, usage.core_ms, usage.gpu_ms].map(|count| count.to_string());
-        let prices = [None, None, None, line.price.core_hour_micros, line.price.gpu_hour_micros];
-        let counts = [count, none(), none(), none(), core, gpu];
+        let prices = [None, None, None, line.price.core_hour_micros, line.price.gpu_hour_micros, None];
+        let counts = [count, none(), none(), none(), core, gpu, none()];
         add("compute", &line.kind, [&line.from, &line.to], prices, counts, &line.rounded);
+    }
+    for line in &invoice.reserved {
+        let [count, reserved] = [line.usage.rows, line.usage.reserved_ms].map(|count| count.to_string());
+        let prices = [None, None, None, None, None, Some(line.hour_micros)];
+        let counts = [count, none(), none(), none(), none(), none(), reserved];
+        add("reserved", &line.service, [&line.from, &line.to], prices, counts, &line.rounded);
     }
     text
 }
@@ -182,7 +211,7 @@ mod tests {
     use super::*;
     use hone_protocol::application::Usage;
     use hone_protocol::service::Price;
-    use hone_protocol::usage::{ComputePrice, ComputeUsage};
+    use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
     use hone_protocol::value::Pico;
 
     #[test]
@@ -221,13 +250,21 @@ mod tests {
                 line("desk", "2026-11-14", "2026-11-28", 200_000),
             ],
             compute: vec![compute],
-            amount: Pico(103_488_000_000),
-            rounded: "0.103488".into(),
+            reserved: vec![ReservedLine {
+                service: "desk".into(),
+                from: "2026-11-28".into(),
+                to: "2026-11-29".into(),
+                hour_micros: 1_200_000,
+                usage: ReservedUsage { rows: 3, reserved_ms: 5_400_000, amount: Pico(1_800_000_000_000) },
+                rounded: "1.800000".into(),
+            }],
+            amount: Pico(1_903_488_000_000),
+            rounded: "1.903488".into(),
         };
         insta::assert_snapshot!("invoice", text(Language::En, &invoice, false));
         insta::assert_snapshot!("invoice-zh", text(Language::Zh, &invoice, false));
         insta::assert_snapshot!("invoice-csv", lines(&invoice));
-        (invoice.tokens, invoice.compute) = (Vec::new(), Vec::new());
+        (invoice.tokens, invoice.compute, invoice.reserved) = (Vec::new(), Vec::new(), Vec::new());
         assert!(text(Language::En, &invoice, false).contains("Nothing was used"));
     }
 }

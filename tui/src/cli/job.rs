@@ -9,6 +9,7 @@ use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobEvent, JobEventKind, JobResult, JobSpec, JobState, JobView};
 use hone_protocol::model::ModelSource;
+use hone_protocol::pool::SlurmView;
 use hone_protocol::request::{Answer, LOG_BYTES_MAX, ROWS_MAX, Request, StreamPart};
 use hone_protocol::value::Metric;
 
@@ -221,6 +222,7 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
             DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
+            DatasetSource::Log(selection) => format!("log of {} -> {name}", selection.query.application),
         },
         JobSpec::Train(spec) => {
             let target = spec.register.as_ref().map_or_else(String::new, |r| format!(" -> {}", r.model));
@@ -311,6 +313,12 @@ pub(super) fn details(language: Language, view: &JobView) -> String {
         let args = [("prompt", prompt.as_str()), ("completion", &completion)];
         pairs.push(("cli.col.tokens", catalogue::fill(language, "cli.batch_tokens", &args)));
     }
+    if let Some(pool) = &record.pool {
+        pairs.push(("cli.col.pool", pool.clone()));
+    }
+    if let Some(slurm) = &view.slurm {
+        pairs.push(("cli.col.slurm", slurm_text(language, slurm)));
+    }
     if let Some(pid) = view.pid {
         pairs.push(("cli.col.process", pid.to_string()));
     }
@@ -320,6 +328,17 @@ pub(super) fn details(language: Language, view: &JobView) -> String {
         JobState::Queued | JobState::Cancelled => {}
     }
     print::pairs(language, &pairs)
+}
+
+/// Where a job stands in Slurm.
+fn slurm_text(language: Language, view: &SlurmView) -> String {
+    let SlurmView { number, state, reason, node, .. } = view;
+    let state = if reason.is_empty() { state.clone() } else { format!("{state} ({reason})") };
+    let args = [("number", number.as_str()), ("state", &state), ("node", node)];
+    print::harmless(&match node.is_empty() {
+        true => catalogue::fill(language, "cli.event.slurm", &args[..2]),
+        false => catalogue::fill(language, "cli.event.slurm_node", &args),
+    })
 }
 
 /// How far a batch is, in a sentence.
@@ -403,6 +422,7 @@ fn event_line(language: Language, event: &JobEvent) -> String {
         JobEventKind::Succeeded(result) => format!("{}: {}", text("state.succeeded"), result_text(result)),
         JobEventKind::Failed(failure) => format!("{}: {}", text("state.failed"), failure_text(failure)),
         JobEventKind::Cancelled => text("state.cancelled"),
+        JobEventKind::Slurm(view) => slurm_text(language, view),
     };
     format!("{:>4}  {}  {what}", event.seq, print::moment(event.at_ms))
 }

@@ -18,7 +18,7 @@ use hone_protocol::request::Request;
 use hone_protocol::value::Hash;
 
 use super::context::{Context, answer};
-use super::{bench, convert, init, pull, register, trash, wait};
+use super::{bench, convert, init, promotion, pull, register, trash, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, End, Outcome, Table};
 
@@ -38,6 +38,10 @@ pub(super) enum Verb {
     Bench(bench::Bench),
     Export(convert::Export),
     Alias(Alias),
+    Promote(promotion::Promote),
+    Rollback(promotion::RollBack),
+    Gate(promotion::GateVerb),
+    Moves(promotion::Moves),
     Register(register::RegisterRun),
     Trash(trash::Trash),
     Restore(trash::Restore),
@@ -57,6 +61,10 @@ impl Verb {
             Verb::Bench(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Alias(verb) => verb.run(context),
+            Verb::Promote(verb) => verb.run(context),
+            Verb::Rollback(verb) => verb.run(context),
+            Verb::Gate(verb) => verb.run(context),
+            Verb::Moves(verb) => verb.run(context),
             Verb::Register(verb) => verb.run(context),
             Verb::Trash(verb) => verb.run(context),
             Verb::Restore(verb) => verb.run(context),
@@ -243,7 +251,7 @@ pub(super) fn show_made(context: &Context, link: &mut Link, id: VersionId) -> Ou
     }
 }
 
-/// Point an alias at a version; `MODEL:ALIAS` then stands for it.
+/// Point an alias at a version; `MODEL:ALIAS` then stands for it. Its gate must hold; see `promote`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hone model alias support live support@3\n  hone model alias support live --remove")]
 pub(super) struct Alias {
@@ -263,7 +271,7 @@ impl Alias {
     fn run(self, context: &Context) -> Outcome {
         let (model, alias) = (self.model.clone(), self.alias.clone());
         let request = match &self.version {
-            Some(version) => Request::SetAlias { model, alias, version: version.clone() },
+            Some(version) => Request::SetAlias { model, alias, version: version.clone(), past_gate: None },
             None => Request::RemoveAlias { model, alias },
         };
         let answer = context.change(&mut context.link()?, "alias", request)?;

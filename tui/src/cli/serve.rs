@@ -151,6 +151,7 @@ fn publish(context: &Context, link: &mut Link, name: &str, version: &str) -> Res
                 context_tokens: record.map_or(0, |r| r.context_tokens),
                 price: record.map_or(Price::default(), |r| r.price),
                 keep: None,
+                pool: context.pool.clone(),
             };
             let view = *answer!(context.change(link, "publish", request)?, Service);
             if view.record.wanted {
@@ -175,7 +176,7 @@ fn allow(context: &Context, link: &mut Link, service: &str) -> Result<(), print:
         Some(old) => (old.record.title.clone(), old.services.clone()),
     };
     services.push(service.to_owned());
-    let request = Request::SetApplication { name: APPLICATION.to_owned(), title, services };
+    let request = Request::SetApplication { name: APPLICATION.to_owned(), title, services, priority: None };
     match context.change(link, "app", request)? {
         Answer::Done | Answer::Applications(_) => Ok(()),
         other => Err(surprise(&other).into()),

@@ -14,8 +14,10 @@ use hone_protocol::worker::Sampling;
 
 use super::context::{Context, answer};
 use super::howto::Howto;
+use super::reserve::Reserve;
 use super::service_bench::Bench;
 use super::stats::StatsVerb;
+use super::upstream::{Show, UpstreamArgs};
 use super::watch::{self, Fact};
 use crate::link::Link;
 use crate::print::{self, Cell, Outcome, Table};
@@ -28,6 +30,7 @@ const ON_WAIT: Duration = Duration::from_secs(180);
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     List(List),
+    Show(Show),
     Publish(Publish),
     Start(Start),
     Stop(Stop),
@@ -35,6 +38,7 @@ pub(super) enum Verb {
     Howto(Howto),
     Stats(StatsVerb),
     Delete(Delete),
+    Reserve(Reserve),
     Bench(Bench),
 }
 
@@ -42,6 +46,7 @@ impl Verb {
     pub(super) fn run(self, context: &Context) -> Outcome {
         match self {
             Verb::List(verb) => verb.run(context),
+            Verb::Show(verb) => verb.run(context),
             Verb::Publish(verb) => verb.run(context),
             Verb::Start(verb) => verb.run(context),
             Verb::Stop(verb) => verb.run(context),
@@ -49,6 +54,7 @@ impl Verb {
             Verb::Howto(verb) => verb.run(context),
             Verb::Stats(verb) => verb.run(context),
             Verb::Delete(verb) => verb.run(context),
+            Verb::Reserve(verb) => verb.run(context),
             Verb::Bench(verb) => verb.run(context),
         }
     }
@@ -73,9 +79,9 @@ impl List {
     }
 }
 
-/// Publish a version under a name, and wait until it answers.
+/// Publish a version, or a server elsewhere, under a name, and wait until it answers.
 ///
-/// The same name again moves the service to the version; what is not typed stays as it was. Prices are in units of
+/// The same name again moves the service; what is not typed stays as it was. Prices are in units of
 /// the store's currency per million tokens, as a decimal number; no price is not the same as 0.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hone service publish desk support@1 --slots 4 --price-in 0.15 --price-out 0.6")]
@@ -83,7 +89,9 @@ pub(super) struct Publish {
     /// Name of the service: what `model` says in a request.
     name: String,
     /// NAME, NAME@NUMBER or NAME:ALIAS.
-    version: String,
+    version: Option<String>,
+    #[command(flatten)]
+    upstream: UpstreamArgs,
     /// Sequences at once; 0 for the default.
     #[arg(long, value_name = "N")]
     slots: Option<u32>,
@@ -108,7 +116,7 @@ pub(super) struct Publish {
 }
 
 /// Reads `--keep`.
-fn keep(text: &str) -> Result<Keep, String> {
+pub(super) fn keep(text: &str) -> Result<Keep, String> {
     match text {
         "ready" => Ok(Keep::Ready),
         "pinned" => Ok(Keep::Pinned),
@@ -127,20 +135,45 @@ impl Publish {
         let services = answer!(link.ask(Request::Services)?, Services);
         let old = services.iter().find(|s| s.record.name == self.name).map(|s| &s.record);
         let old_price = old.map_or(Price::default(), |o| o.price);
-        let request = Request::Publish {
-            name: self.name,
-            version: self.version,
-            slots: self.slots.unwrap_or(old.map_or(0, |o| o.slots)),
-            context_tokens: self.context.unwrap_or(old.map_or(0, |o| o.context_tokens)),
-            price: Price {
-                input_micros: self.price_in.or(old_price.input_micros),
-                cached_micros: self.price_cached.or(old_price.cached_micros),
-                output_micros: self.price_out.or(old_price.output_micros),
-            },
-            keep: self.keep,
+        let price = Price {
+            input_micros: self.price_in.or(old_price.input_micros),
+            cached_micros: self.price_cached.or(old_price.cached_micros),
+            output_micros: self.price_out.or(old_price.output_micros),
+        };
+        let request = match self.version {
+            None if self.upstream.is_meant(old) => {
+                if self.keep.is_some() {
+                    return Err(Failure::field(
+                        "--keep",
+                        "a server elsewhere is never loaded here, so it never sleeps",
+                    )
+                    .into());
+                }
+                self.upstream.request(self.name, old, (self.slots, self.context), price)?
+            }
+            None => {
+                let message = "say what is published: a version, or --upstream URL with --upstream-model MODEL";
+                return Err(Failure::field("version", message).into());
+            }
+            Some(version) => {
+                // What was said of a server elsewhere says nothing of a model.
+                let ours = old.filter(|old| old.upstream.is_none());
+                Request::Publish {
+                    name: self.name,
+                    version,
+                    slots: self.slots.unwrap_or(ours.map_or(0, |o| o.slots)),
+                    context_tokens: self.context.unwrap_or(ours.map_or(0, |o| o.context_tokens)),
+                    price,
+                    keep: self.keep,
+                    pool: context.pool.clone(),
+                }
+            }
         };
         let view = answer!(context.change(&mut link, "publish", request)?, Service);
         let view = if self.detach { *view } else { wait_until_on(context, *view)? };
+        if let Some(trouble) = &view.trouble {
+            context.say("cli.upstream_ill", &[("why", &trouble.message_en)]);
+        }
         show(context, &view)
     }
 }
@@ -367,7 +400,7 @@ pub(super) fn wait_until_on(context: &Context, view: ServiceView) -> Result<Serv
     })
 }
 
-fn show(context: &Context, view: &ServiceView) -> Outcome {
+pub(super) fn show(context: &Context, view: &ServiceView) -> Outcome {
     if context.json {
         return print::json(view);
     }

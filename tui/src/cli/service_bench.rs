@@ -104,7 +104,8 @@ impl Bench {
         let address = address(&mut link)?;
         let (key, secret) = self.key(&mut link)?;
         let mut beside = busy(&mut link, &self.name)?;
-        let measured = self.measure(context, &address, &secret);
+        let is_ours = service.record.upstream.is_none();
+        let measured = self.measure(context, &address, &secret, is_ours);
         // The key goes whatever came of it.
         let revoked = link.ask(Request::RevokeKey { key });
         let loads = measured?;
@@ -132,7 +133,7 @@ impl Bench {
         };
         if !applications.iter().any(|application| application.record.name == self.app) {
             let title = "hone service bench".to_owned();
-            link.ask(Request::SetApplication { name: self.app.clone(), title, services: Vec::new() })?;
+            link.ask(Request::SetApplication { name: self.app.clone(), title, services: Vec::new(), priority: None })?;
         }
         let label = "hone service bench".to_owned();
         match link.ask(Request::CreateKey { application: self.app.clone(), label, expires_at_ms: None })? {
@@ -141,9 +142,15 @@ impl Bench {
         }
     }
 
-    fn measure(&self, context: &Context, address: &str, secret: &str) -> Result<Vec<Load>, Failure> {
-        let info = stream::get(address, secret, &format!("/tokenizer_info?model={}", self.name))?;
-        let vocabulary = info["vocab_size"].as_u64().unwrap_or(TOKENS_BELOW);
+    fn measure(&self, context: &Context, address: &str, secret: &str, is_ours: bool) -> Result<Vec<Load>, Failure> {
+        // Nobody here knows the vocabulary of a server elsewhere; all in use are larger.
+        let vocabulary = match is_ours {
+            true => {
+                stream::get(address, secret, &format!("/tokenizer_info?model={}", self.name))?["vocab_size"].as_u64()
+            }
+            false => None,
+        };
+        let vocabulary = vocabulary.unwrap_or(TOKENS_BELOW);
         let mut prompts = Prompts { seed: 1, below: vocabulary.min(TOKENS_BELOW) };
         let ask = |tokens| Ask {
             address: address.to_owned(),

@@ -46,6 +46,7 @@ impl StatsVerb {
         let services = answer!(link.ask(Request::Services)?, Services);
         if let Some(name) = &self.name {
             stats.lines.retain(|line| line.service == *name);
+            stats.guards.retain(|line| line.service == *name);
             if stats.lines.is_empty() && !services.iter().any(|s| s.record.name == *name) {
                 return Err(Failure::not_found("service", name).into());
             }
@@ -60,8 +61,37 @@ impl StatsVerb {
         if stats.is_cut {
             context.say("cli.stats_cut", &[]);
         }
-        print::out(&table(context.language, &stats, &services).render(print::colour()))
+        print::out(&table(context.language, &stats, &services).render(print::colour()))?;
+        let guards = guards(context.language, &stats);
+        if guards.is_empty() {
+            return Ok(());
+        }
+        print::out(&format!("\n{}", guards.render(print::colour())))
     }
+}
+
+/// What guards found.
+fn guards(language: Language, stats: &Stats) -> Table {
+    let keys = [
+        "cli.col.guard",
+        "cli.col.service",
+        "cli.col.application",
+        "cli.col.found_in",
+        "cli.col.found_out",
+        "cli.col.refused",
+    ];
+    let mut table = Table::new(language, &keys);
+    for line in &stats.guards {
+        table.row(vec![
+            line.guard.as_str().into(),
+            line.service.as_str().into(),
+            line.application.as_str().into(),
+            Cell::number(line.counts.input),
+            Cell::number(line.counts.output),
+            Cell::number(line.counts.refused),
+        ]);
+    }
+    table
 }
 
 fn pair(times: Option<(u32, u32)>) -> String {
@@ -86,6 +116,7 @@ fn table(language: Language, stats: &Stats, services: &[ServiceView]) -> Table {
         "cli.col.first_ms",
         "cli.col.rate",
         "cli.col.cached",
+        "cli.col.up_down",
         "cli.col.active",
         "cli.col.waiting",
     ];
@@ -103,6 +134,7 @@ fn table(language: Language, stats: &Stats, services: &[ServiceView]) -> Table {
             Cell::number(pair(line.first_token_ms)),
             Cell::number(line.tokens_per_s.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"))),
             Cell::number(cached(line)),
+            Cell::number(format!("{}/{}", line.feedback.up, line.feedback.down)),
             Cell::number(now(|s| s.active)),
             Cell::number(now(|s| s.waiting)),
         ]);
@@ -114,6 +146,7 @@ fn table(language: Language, stats: &Stats, services: &[ServiceView]) -> Table {
 mod tests {
     use super::*;
     use hone_protocol::application::Usage;
+    use hone_protocol::log::FeedbackCounts;
 
     #[test]
     fn services_in_all_and_by_application() {
@@ -124,9 +157,10 @@ mod tests {
             total_ms: Some((820, 2_140)),
             first_token_ms: application.map(|_| (64, 210)),
             tokens_per_s: rate,
+            feedback: FeedbackCounts { up: 3, down: 1, corrections: 1 },
         };
         let lines = vec![line(None, 412, Some(31.25)), line(Some("web-shop"), 400, None)];
-        let stats = Stats { span: Span::Hour, lines, is_cut: false };
+        let stats = Stats { span: Span::Hour, lines, is_cut: false, guards: Vec::new() };
         insta::assert_snapshot!(
             "service-stats",
             table(Language::En, &stats, &[crate::sample::service()]).render(false)

@@ -6,12 +6,13 @@ use hone_protocol::catalogue::{self, Language};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::form::BETWEEN_TEXTS;
 use hone_protocol::job::{JobResult, JobSpec, JobView};
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::request::{POINTS_MAX, Request, SAMPLED_MAX};
 use hone_protocol::train::{Point, SERIES, Sampled, TrainPlan, TrainSpec};
 
 use super::context::{Context, answer};
 use super::run_file::{self, FormFlags, Written};
-use super::{job, model, register, train_export, wait};
+use super::{job, model, pool, register, train_export, wait};
 use crate::link::Link;
 use crate::print::{self, Cell, End, Outcome, Table};
 
@@ -132,11 +133,10 @@ impl Plan {
         if context.json {
             return print::json(&plan);
         }
-        let pools = answer!(link.ask(Request::Pools)?, Pools);
+        let pool = pool::find(&mut link, context.pool.as_deref().unwrap_or(LOCAL_POOL))?;
         let status = answer!(link.ask(Request::Status)?, Status);
         let mut text = plan_text(context.language, &plan);
-        let price = pools.first().map(|pool| pool.price).unwrap_or_default();
-        if let Some(cost) = price.of_plan(&plan, threads, status.machine.cores) {
+        if let Some(cost) = pool.record.price.of_plan(&plan, threads, pool.cores) {
             let cost = format!("{} {}", cost.rounded(), status.currency);
             text.push_str(&print::pairs(context.language, &[("cli.col.about_cost", cost)]));
         }

@@ -218,7 +218,7 @@ mod tests {
             let mut command = command.term_width(100);
             // The flags of every verb stand once, at the top.
             if path != "hone" {
-                for id in ["state", "person", "json", "lang", "once", "payer"] {
+                for id in ["state", "person", "json", "lang", "once", "payer", "pool"] {
                     command = command.mut_arg(id, |arg| arg.hide(true));
                 }
             }

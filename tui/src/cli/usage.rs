@@ -189,6 +189,7 @@ mod tests {
             next: None,
             total,
             compute: None,
+            reserved: Default::default(),
         };
         let by = [UsageBy::Day, UsageBy::User];
         insta::assert_snapshot!("usage", table(Language::En, &page, &by).render(false));

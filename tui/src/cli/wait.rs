@@ -27,7 +27,8 @@ pub(super) fn submit(
     spec: JobSpec,
     detach: bool,
 ) -> Result<Option<(JobView, JobResult)>, End> {
-    let view = answer!(context.change(link, part, Request::Submit { spec, payer: context.payer.clone() })?, Job);
+    let request = Request::Submit { spec, payer: context.payer.clone(), pool: context.pool.clone() };
+    let view = answer!(context.change(link, part, request)?, Job);
     let id = view.record.id;
     if detach {
         context.say("cli.detached", &[("job", &id.to_string())]);

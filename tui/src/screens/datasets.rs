@@ -148,7 +148,7 @@ impl Datasets {
     fn submit(&mut self, desk: &mut Desk<'_>) {
         if self.level == Level::Through {
             let spec = through::spec(&self.form);
-            return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+            return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
         }
         let path = self.form.value("path").to_owned();
         let source = if self.form.value("source") == "preset" {
@@ -169,7 +169,7 @@ impl Datasets {
             _ => RowFormat::Detect,
         };
         let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
     }
 
     /// The versions whose template a row can be rendered with.

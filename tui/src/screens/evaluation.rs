@@ -162,7 +162,10 @@ impl Evaluations {
             rows_max: self.form.number("rows").unwrap_or(0),
         };
         if desk.view.mirror.suites().iter().any(|s| s.name == suite) {
-            return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec: JobSpec::Evaluate(spec), payer: None });
+            return desk.ask(
+                Errand::Act(Deed::Submit),
+                Request::Submit { spec: JobSpec::Evaluate(spec), payer: None, pool: None },
+            );
         }
         let dataset = self.form.value("dataset").to_owned();
         if dataset.is_empty() {
@@ -389,7 +392,10 @@ impl Screen for Evaluations {
             (Errand::Results, Err(failure)) => self.results.fail(desk.view.failure(&failure)),
             (Errand::Act(Deed::Suite), Ok(_)) => {
                 if let Some(spec) = self.then.take() {
-                    desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec: JobSpec::Evaluate(spec), payer: None });
+                    desk.ask(
+                        Errand::Act(Deed::Submit),
+                        Request::Submit { spec: JobSpec::Evaluate(spec), payer: None, pool: None },
+                    );
                 }
             }
             (Errand::Act(Deed::Submit), Ok(Answer::Job(job))) => {

@@ -2,6 +2,7 @@
 //! does a step with everything known filled in. Never here: a step's own form.
 
 use hone_protocol::failure::Failure;
+use hone_protocol::hook::AlertKind;
 use hone_protocol::job::{JobSpec, JobView, ShownState};
 use hone_protocol::model::Weights;
 use hone_protocol::request::Answer;
@@ -17,6 +18,7 @@ use super::{Class, Desk, Errand, Place, Screen, View};
 use crate::action::{Action, Area, Offer, offer};
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, piece};
+use crate::widgets::list::cell;
 use crate::widgets::number;
 use crate::widgets::page::Page;
 
@@ -172,6 +174,25 @@ fn steps(view: &View<'_>) -> Vec<Step> {
     steps
 }
 
+/// Alerts that are older are not shown here.
+const ALERTS_SHOWN_MS: i64 = 24 * 3600 * 1000;
+
+/// What an alert tells, in the catalogue.
+fn alert_words(kind: AlertKind) -> &'static str {
+    match kind {
+        AlertKind::JobSucceeded => "alert.job_succeeded",
+        AlertKind::JobFailed => "alert.job_failed",
+        AlertKind::JobCancelled => "alert.job_cancelled",
+        AlertKind::ServiceDown => "alert.service_down",
+        AlertKind::ServiceUp => "alert.service_up",
+        AlertKind::ServiceErrors => "alert.service_errors",
+        AlertKind::BudgetCrossed => "alert.budget_crossed",
+        AlertKind::DiskLow => "alert.disk_low",
+        AlertKind::GuardHit => "alert.guard_hit",
+        AlertKind::Test => "alert.test",
+    }
+}
+
 impl Home {
     fn chosen(&self, steps: &[Step]) -> usize {
         let first_open = steps.iter().position(|s| s.standing != Standing::Done).unwrap_or(steps.len() - 1);
@@ -252,6 +273,18 @@ impl Home {
                 job_state(view, job, canvas.glyphs),
                 piece(format!("  {}  ", job_subject(job)), Token::Text),
                 piece(job_progress(view, job), Token::Muted),
+            ]);
+        }
+        let day = view.now_ms - ALERTS_SHOWN_MS;
+        let alerts: Vec<_> = view.mirror.alerts().iter().filter(|alert| alert.at_ms >= day).take(3).collect();
+        if !alerts.is_empty() {
+            page.blank().heading(view.t("home.alerts"));
+        }
+        for alert in alerts {
+            page.line(vec![
+                piece(format!("! {}", view.t(alert_words(alert.kind))), Token::Warn),
+                piece(format!("  {}  ", cell(&alert.subject)), Token::Text),
+                piece(number::ago(view.language, view.now_ms, alert.at_ms), Token::Muted),
             ]);
         }
         if !view.mirror.services().is_empty() {

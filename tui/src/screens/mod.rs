@@ -19,7 +19,7 @@ mod tables;
 mod training;
 mod window;
 
-pub(crate) use tables::{base_names, job_line, job_subject};
+pub(crate) use tables::{base_names, job_line, job_subject, pool_names};
 
 #[cfg(test)]
 mod behaviour;
@@ -185,6 +185,14 @@ pub(crate) enum Errand {
     Usage,
     /// How services did.
     Stats,
+    /// A page of a request log.
+    LogPage,
+    /// A logged request.
+    LogEntry,
+    /// All guards.
+    Guards,
+    /// What a guard would do to a text.
+    Trial,
     /// Results of an evaluation.
     Results,
     /// What touched a version.
@@ -226,6 +234,10 @@ pub(crate) enum Deed {
     DeleteService,
     /// A payment was entered.
     Pay,
+    /// A pool was made or changed.
+    Pool,
+    /// A pool was removed.
+    RemovePool,
     /// A key was revoked.
     Revoke,
     /// A job was cancelled.
@@ -240,6 +252,20 @@ pub(crate) enum Deed {
     Unjudge,
     /// A kept thing was dropped.
     DropNote,
+    /// A request log was turned on or off.
+    Log,
+    /// Something was said of an answer.
+    Rate,
+    /// A guard was set.
+    Guard,
+    /// A guard was removed.
+    RemoveGuard,
+    /// An alias was rolled back.
+    RollBack,
+    /// A hook is tried.
+    TestHook,
+    /// A hook was removed.
+    RemoveHook,
 }
 
 impl Deed {
@@ -259,6 +285,8 @@ impl Deed {
             Deed::Key => "done.key",
             Deed::DeleteService => "done.delete_service",
             Deed::Pay => "done.pay",
+            Deed::Pool => "done.pool",
+            Deed::RemovePool => "done.remove_pool",
             Deed::Revoke => "done.revoke",
             Deed::Cancel => "done.cancel",
             Deed::Pause => "done.pause",
@@ -266,6 +294,13 @@ impl Deed {
             Deed::Judge => "done.judge",
             Deed::Unjudge => "done.unjudge",
             Deed::DropNote => "done.drop_note",
+            Deed::Log => "done.log",
+            Deed::Rate => "done.rate",
+            Deed::Guard => "done.guard",
+            Deed::RemoveGuard => "done.remove_guard",
+            Deed::RollBack => "done.rolled_back",
+            Deed::TestHook => "done.test_hook",
+            Deed::RemoveHook => "done.remove_hook",
         }
     }
 }

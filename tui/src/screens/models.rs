@@ -7,7 +7,7 @@ mod shelf;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
-use hone_protocol::model::{HistoryEntry, TrashItem, VersionView, Weights};
+use hone_protocol::model::{Alias, HistoryEntry, ModelView, TrashItem, VersionView, Weights};
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
@@ -19,6 +19,7 @@ use pages::{history_page, model_page, scores_page, version_page};
 use shelf::{Item, SHELVES, Shelf, items, row};
 
 use super::panes::{draw_empty, draw_tabs, panes};
+use super::services::hooks::roll_back;
 use super::window::Window;
 use super::{Class, Deed, Desk, Errand, Place, Screen, View, Wish};
 use crate::action::{Action, Offer, offer};
@@ -108,7 +109,7 @@ impl Models {
     }
 
     /// What can be done with a version that is not in the trash, most useful first.
-    fn offers_of(&self, version: &VersionView) -> Vec<Offer> {
+    fn offers_of(&self, view: &View<'_>, version: &VersionView) -> Vec<Offer> {
         let base = matches!(version.record.weights, Weights::Base);
         let mut offers = vec![offer(Action::Try, "models.try")];
         if base && version.record.facts.trainable.is_ok() {
@@ -118,6 +119,9 @@ impl Models {
         offers.push(offer(Action::Add, "models.publish"));
         offers.push(offer(Action::Inspect, "models.api"));
         offers.push(offer(Action::Edit, "models.alias"));
+        if rolls_back(view, version).is_some() {
+            offers.push(offer(Action::Undo, "models.roll_back"));
+        }
         offers.push(match base {
             true => offer(Action::Quantize, "models.quantize"),
             false => offer(Action::Merge, "models.merge"),
@@ -166,6 +170,10 @@ impl Models {
                 }
             },
             Action::Add => desk.open(Place::Publish(reference)),
+            Action::Undo => match rolls_back(&view, version) {
+                Some((model, alias)) => roll_back(model, alias, desk),
+                None => return false,
+            },
             Action::Edit => self.alias_form(version, &view),
             Action::Merge if !base => self.convert_form(FormKind::Merge, version, &view),
             Action::Quantize if base => self.convert_form(FormKind::Quantize, version, &view),
@@ -204,6 +212,13 @@ impl Models {
     }
 }
 
+/// An alias on a version that was on another one before.
+fn rolls_back<'a>(view: &View<'a>, version: &VersionView) -> Option<(&'a ModelView, &'a Alias)> {
+    let model = view.mirror.models().iter().find(|model| model.record.id == version.record.model)?;
+    let is_on = |alias: &&Alias| alias.version == version.record.id && alias.previous.is_some();
+    Some((model, model.record.aliases.iter().find(is_on)?))
+}
+
 impl Screen for Models {
     fn trail(&self, view: &View<'_>) -> Vec<String> {
         if let Some((kind, _)) = &self.form {
@@ -237,7 +252,7 @@ impl Screen for Models {
                 offers.push(offer(Action::Enter, "models.read"));
             }
             match version.record.is_live() {
-                true => offers.extend(self.offers_of(version)),
+                true => offers.extend(self.offers_of(view, version)),
                 false => {
                     offers.push(offer(Action::Undo, "models.restore"));
                     offers.push(offer(Action::Delete, "models.purge"));

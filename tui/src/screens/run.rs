@@ -5,6 +5,7 @@ use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobSpec, JobState, JobView, ShownState};
+use hone_protocol::pool::{LOCAL_POOL, SlurmView};
 use hone_protocol::request::{Answer, LOG_BYTES_MAX, Request};
 use hone_protocol::train::Point;
 use ratatui::layout::Rect;
@@ -17,6 +18,7 @@ use crate::keymap::Context;
 use crate::theme::Token;
 use crate::widgets::canvas::{Canvas, Piece, piece};
 use crate::widgets::chart::{Chart, average, axis_end};
+use crate::widgets::list::cell;
 use crate::widgets::number;
 use crate::widgets::page::Page;
 
@@ -102,6 +104,17 @@ pub(super) struct RunView {
     /// Cells of the plane at the last draw, for steps of the cursor.
     columns: u16,
     x_end: f64,
+}
+
+/// Where a run stands in Slurm.
+fn slurm_text(view: &View<'_>, slurm: &SlurmView) -> String {
+    let state =
+        if slurm.reason.is_empty() { slurm.state.clone() } else { format!("{} ({})", slurm.state, slurm.reason) };
+    let args = [("number", slurm.number.as_str()), ("state", &state), ("node", &slurm.node)];
+    cell(&match slurm.node.is_empty() {
+        true => view.fill("run.slurm_job", &args[..2]),
+        false => view.fill("run.slurm_node", &args),
+    })
 }
 
 impl RunView {
@@ -480,8 +493,15 @@ impl RunView {
             training::plan_facts(view, plan, page);
         }
         if let JobSpec::Train(spec) = &job.record.spec {
-            training::cost_facts(view, job.plan.as_ref(), spec.params.threads, job.record.compute, page);
+            let pool = job.record.pool.as_deref().unwrap_or(LOCAL_POOL);
+            training::cost_facts(view, pool, job.plan.as_ref(), spec.params.threads, job.record.compute, page);
             page.blank();
+            if let Some(pool) = &job.record.pool {
+                page.fact(view.t("field.pool"), cell(pool));
+            }
+            if let Some(slurm) = &job.slurm {
+                page.fact(view.t("run.slurm"), slurm_text(view, slurm));
+            }
             page.fact(view.t("col.base"), spec.base.clone());
             page.fact(view.t("word.dataset"), spec.dataset.clone());
         }

@@ -1,6 +1,7 @@
 //! Services, applications, keys and ledger rows as list rows and pages. Never here: keys, forms or requests.
 
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord, LedgerRow, Outcome, Usage};
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::service::{ContextMemory, Keep, ServiceState, ServiceView};
 
 use super::View;
@@ -153,7 +154,12 @@ fn price_text(view: &View<'_>, micros: Option<u64>) -> String {
 pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Page, canvas: &Canvas<'_>) {
     page.heading(cell(&service.record.name));
     page.line(vec![service_state(view, service, canvas.glyphs)]);
-    if let ServiceState::Waiting { failure, .. } | ServiceState::Failed { failure } = &service.state {
+    let ill = match &service.state {
+        ServiceState::Waiting { failure, .. } | ServiceState::Failed { failure } => Some(failure),
+        ServiceState::On => service.trouble.as_ref(),
+        _ => None,
+    };
+    if let Some(failure) = ill {
         page.text(format!("! {}", view.failure(failure)), Token::Error);
         if let Some(hint) = view.hint(failure) {
             page.text(hint, Token::Text);
@@ -161,6 +167,24 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     }
     page.blank();
     page.fact_as(view.t("word.version"), service.version_reference.clone(), Token::Accent);
+    if let (Some(alias), Some((model, _))) = (&service.record.follows, service.version_reference.split_once('@')) {
+        page.fact(view.t("services.follows"), format!("{model}:{alias}"));
+    }
+    if let Some(moving) = &service.moving {
+        let version = [("version", moving.version_reference.as_str())];
+        match &moving.failure {
+            None => drop(page.text(view.fill("services.moving", &version), Token::Running)),
+            Some(failure) => {
+                page.text(format!("! {}", view.fill("services.stuck", &version)), Token::Warn);
+                page.text(view.failure(failure), Token::Text);
+            }
+        }
+    }
+    if let Some(upstream) = &service.record.upstream {
+        page.fact(view.t("services.upstream"), cell(&upstream.url));
+        let key = if upstream.has_key { "services.upstream_key_kept" } else { "services.upstream_no_key" };
+        page.fact(view.t("services.upstream_key"), view.t(key).to_owned());
+    }
     let kind = if service.is_encoder { "services.embeddings" } else { "services.chat" };
     page.fact(view.t("col.kind"), view.t(kind).to_owned());
     page.fact(view.t("services.address"), howto::base_url(view));
@@ -189,9 +213,19 @@ pub(super) fn service_page(view: &View<'_>, service: &ServiceView, page: &mut Pa
     );
     page.fact(view.t("col.requests"), number::grouped(service.requests));
     page.fact(view.t("services.restarts"), service.restarts.to_string());
+    if service.record.pool != LOCAL_POOL {
+        page.fact(view.t("field.pool"), cell(&service.record.pool));
+    }
     page.blank().heading(view.t("services.price"));
     page.fact(view.t("col.prompt"), price_text(view, service.record.price.input_micros));
     page.fact(view.t("col.answer"), price_text(view, service.record.price.output_micros));
+    if let Some(reserved) = service.record.reserved {
+        let application = view.mirror.applications().iter().find(|a| a.record.id == reserved.application);
+        let name = application.map_or_else(|| reserved.application.short(), |a| a.record.name.clone());
+        let price = number::typed(reserved.hour_micros as f64 / MICROS);
+        let words = view.fill("cli.reserved_for", &[("application", &cell(&name)), ("price", &price)]);
+        page.fact(view.t("services.reserved"), words);
+    }
 }
 
 /// What a service's worker says that its memory is for: the base, and what the service's own adapter has.
@@ -231,11 +265,22 @@ pub(super) fn application_page(view: &View<'_>, application: &ApplicationView, p
     };
     page.fact(view.t("services.may_call"), services);
     limit_facts(view, application, page);
+    if let Some(log) = application.record.log.filter(|log| log.share_percent > 0) {
+        let values = [("share", log.share_percent.to_string()), ("days", log.retention_days.to_string())];
+        let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
+        page.fact(view.t("services.log_setting"), view.fill("services.log_share", &values));
+    }
+    if let Some(priority) = application.record.priority {
+        page.fact(view.t("word.priority"), priority.word());
+    }
     page.blank().heading(view.t("services.usage"));
     usage_facts(view, &application.usage, page);
     page.fact(view.t("col.cost"), application.usage.amount.rounded());
     if application.compute.rows > 0 {
         page.fact(view.t("services.computing"), application.compute.amount.rounded());
+    }
+    if application.reserved.rows > 0 {
+        page.fact(view.t("services.reserved_time"), application.reserved.amount.rounded());
     }
     page.blank().heading(view.t("col.keys"));
     for key in &application.keys {

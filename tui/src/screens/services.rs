@@ -1,14 +1,22 @@
-//! Services: what can be called, who may call, with which keys, and what it cost. Four sub-tabs. Never here: answering
-//! a request, or a secret after it was shown.
+//! Services: what can be called, who may call, with which keys, what it cost, what was asked, what must not pass, and who
+//! is told of alerts; the pools that it is computed in. Eight sub-tabs. Never here: answering a request, or a secret after
+//! it was shown.
 
 mod forms;
+mod guards;
+pub(crate) mod hooks;
+mod log;
 #[cfg(test)]
 mod pictures;
+pub(crate) mod pools;
+mod upstream;
 mod usage;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::application::{ApplicationView, Budget, KeyRecord};
 use hone_protocol::failure::Failure;
+use hone_protocol::hook::HookRecord;
+use hone_protocol::pool::PoolView;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Keep, ServiceState, ServiceView};
 use hone_protocol::snippet::KEY_VARIABLE;
@@ -28,6 +36,8 @@ use crate::widgets::form::{Form, FormReply};
 use crate::widgets::list::{Column, Listing, Row, cell, column};
 use crate::widgets::number;
 use crate::widgets::page::Page;
+use guards::GuardPane;
+use log::LogPane;
 use usage::UsagePane;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -36,14 +46,22 @@ enum Tab {
     Services,
     Applications,
     Keys,
+    Pools,
+    Hooks,
     Usage,
+    Log,
+    Guards,
 }
 
-const TABS: [(Tab, &str); 4] = [
+const TABS: [(Tab, &str); 8] = [
     (Tab::Services, "services.tab_services"),
     (Tab::Applications, "services.tab_applications"),
     (Tab::Keys, "services.tab_keys"),
+    (Tab::Pools, "services.tab_pools"),
+    (Tab::Hooks, "services.tab_hooks"),
     (Tab::Usage, "services.tab_usage"),
+    (Tab::Log, "services.tab_log"),
+    (Tab::Guards, "services.tab_guards"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,15 +70,22 @@ enum FormKind {
     Application,
     Key,
     Pay,
+    LogSearch,
+    LogRows,
+    Guard,
+    GuardTry,
+    Pool,
 }
 
 /// The area.
 #[derive(Default)]
 pub(crate) struct Services {
     tab: Tab,
-    lists: [Listing; 4],
+    lists: [Listing; 8],
     form: Option<(FormKind, Form)>,
     usage: UsagePane,
+    log: LogPane,
+    guards: GuardPane,
 }
 
 fn keys<'a>(view: &View<'a>) -> Vec<(&'a ApplicationView, &'a KeyRecord)> {
@@ -79,6 +104,10 @@ impl Services {
             Tab::Applications => view.mirror.applications().iter().map(|a| application_row(a, view.now_ms)).collect(),
             Tab::Keys => keys(view).into_iter().map(|(a, k)| key_row(view, a, k)).collect(),
             Tab::Usage => self.usage.rows(view),
+            Tab::Log => self.log.rows(view),
+            Tab::Guards => self.guards.rows(view),
+            Tab::Pools => view.mirror.pools().iter().map(pools::row).collect(),
+            Tab::Hooks => view.mirror.hooks().iter().map(|hook| hooks::hook_row(view, hook)).collect(),
         };
         self.lists[self.tab as usize].passing(rows)
     }
@@ -103,6 +132,16 @@ impl Services {
         keys(view).into_iter().find(|(_, k)| k.id.to_string() == key)
     }
 
+    fn pool<'a>(&mut self, view: &View<'a>) -> Option<&'a PoolView> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Pools)?;
+        view.mirror.pools().iter().find(|pool| pool.record.name == key)
+    }
+
+    fn hook<'a>(&mut self, view: &View<'a>) -> Option<&'a HookRecord> {
+        let key = self.selected_key(view).filter(|_| self.tab == Tab::Hooks)?;
+        view.mirror.hooks().iter().find(|hook| hook.name == key)
+    }
+
     fn switch(service: &ServiceView, desk: &mut Desk<'_>) {
         let name = service.record.name.clone();
         let wanted = !service.record.wanted;
@@ -122,9 +161,13 @@ impl Services {
 
     fn verb(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
         let view = desk.view;
+        if matches!(self.tab, Tab::Log | Tab::Guards) {
+            return self.oversee(action, desk);
+        }
         match (self.tab, action) {
             (Tab::Services, Action::New) => self.publish_form(&view, ""),
             (Tab::Applications, Action::New) => self.application_form(),
+            (Tab::Hooks, Action::New) => return false,
             (Tab::Keys | Tab::Usage, Action::New) => match view.mirror.applications().is_empty() {
                 true => {
                     self.tab = Tab::Applications;
@@ -135,6 +178,15 @@ impl Services {
             (Tab::Services, Action::Stop | Action::Run) => match self.service(&view) {
                 Some(s) if s.record.wanted == (action == Action::Stop) => Self::switch(s, desk),
                 _ => return false,
+            },
+            (Tab::Services, Action::Undo) => match self.service(&view).and_then(|s| hooks::followed(&view, s)) {
+                Some((model, alias)) => hooks::roll_back(model, alias, desk),
+                None => return false,
+            },
+            (Tab::Hooks, Action::Try | Action::Delete) => match self.hook(&view) {
+                Some(hook) if action == Action::Try => hooks::test(hook, desk),
+                Some(hook) => hooks::remove(hook, desk),
+                None => return false,
             },
             (Tab::Usage, Action::Left | Action::Right) => self.usage.turn(action == Action::Right),
             (Tab::Services, Action::Delete) => match self.service(&view) {
@@ -162,11 +214,17 @@ impl Services {
             },
             (Tab::Services, Action::Edit) => match self.service(&view) {
                 Some(s) => {
-                    let (name, version) = (s.record.name.clone(), s.version_reference.clone());
+                    let name = s.record.name.clone();
+                    // What follows an alias goes on following it.
+                    let version = match (&s.record.follows, s.version_reference.split_once('@')) {
+                        (Some(alias), Some((model, _))) => format!("{model}:{alias}"),
+                        _ => s.version_reference.clone(),
+                    };
                     let keep = s.record.keep.unwrap_or_default();
                     self.publish_form(&view, &version);
                     if let Some((_, form)) = &mut self.form {
                         form.set("name", name);
+                        upstream::fill(form, s);
                         form.set("slots", s.record.slots.to_string());
                         form.set("context", s.record.context_tokens.to_string());
                         match keep {
@@ -188,9 +246,25 @@ impl Services {
                 }
                 None => self.application_form(),
             },
+            (Tab::Applications, Action::Log) => match self.application(&view) {
+                Some(a) => {
+                    self.log.open(&a.record.name);
+                    self.tab = Tab::Log;
+                }
+                None => return false,
+            },
             (Tab::Applications, Action::Edit) => match self.application(&view) {
                 Some(a) => self.edit_application(a),
                 None => return false,
+            },
+            (Tab::Pools, Action::New) => self.pool_form(),
+            (Tab::Pools, Action::Enter | Action::Edit) => match self.pool(&view) {
+                Some(pool) => self.edit_pool(pool),
+                None => return false,
+            },
+            (Tab::Pools, Action::Delete) => match self.pool(&view) {
+                Some(pool) if pool.record.place.is_some() => pools::remove(desk, pool),
+                _ => return false,
             },
             (Tab::Keys, Action::Delete) => match self.key_record(&view) {
                 Some((a, k)) if k.is_live(view.now_ms) => revoke(desk, a, k),
@@ -199,6 +273,50 @@ impl Services {
             _ => return false,
         }
         true
+    }
+
+    /// What a key means in the sub-tabs of the log and of guards.
+    fn oversee(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let view = desk.view;
+        let selected = self.selected_key(&view);
+        let form = match (self.tab, action) {
+            (Tab::Log, Action::Edit | Action::Enter) => (FormKind::LogSearch, self.log.search_form(&view)),
+            (Tab::Log, Action::New) if selected.is_some() => (FormKind::LogRows, self.log.rows_form(&view)),
+            (Tab::Log, action) => return self.log.act(action, selected.as_deref(), desk),
+            (_, Action::New) => (FormKind::Guard, self.guards.form(None)),
+            (_, Action::Edit | Action::Enter) if selected.is_some() => {
+                (FormKind::Guard, self.guards.form(selected.as_deref()))
+            }
+            (_, Action::Try) if selected.is_some() => (FormKind::GuardTry, self.guards.try_form()),
+            (_, Action::Delete) => return self.guards.remove(selected.as_deref(), desk),
+            _ => return false,
+        };
+        self.form = Some(form);
+        true
+    }
+
+    /// Does what a form of these sub-tabs asks for.
+    fn submit_oversight(&mut self, desk: &mut Desk<'_>) {
+        let selected = self.selected_key(&desk.view);
+        let Some((kind, form)) = self.form.take() else { return };
+        match kind {
+            FormKind::LogSearch => self.log.searched(&form),
+            FormKind::LogRows => {
+                let request = self.log.rows_wanted(&form, selected.as_deref());
+                desk.ask(Errand::Act(Deed::Submit), request);
+            }
+            FormKind::GuardTry => self.guards.tried(selected.as_deref(), &form, desk),
+            _ => match self.guards.wanted(&form) {
+                Ok(request) => {
+                    desk.ask(Errand::Act(Deed::Guard), request);
+                    self.form = Some((kind, form));
+                }
+                Err(word) => {
+                    desk.warn(format!("{}: {word}", desk.view.t("field.guard_kinds.about")));
+                    self.form = Some((kind, form));
+                }
+            },
+        }
     }
 
     fn columns(&self, view: &View<'_>) -> Vec<Column> {
@@ -226,6 +344,19 @@ impl Services {
                 c("col.made", 10),
             ],
             Tab::Usage => self.usage.columns(view),
+            Tab::Log => self.log.columns(view),
+            Tab::Guards => self.guards.columns(view),
+            Tab::Pools => vec![
+                c("col.name", 0),
+                c("col.kind", 8),
+                c("col.cores", 6).right(),
+                c("col.memory", 8).right(),
+                c("col.used", 8).right(),
+                c("field.core_hour", 10).right().from(64),
+            ],
+            Tab::Hooks => {
+                vec![c("col.name", 14), c("hooks.told_of", 0), c("hooks.last", 14), c("hooks.waiting", 8).right()]
+            }
         }
     }
 
@@ -281,9 +412,29 @@ impl Services {
                     page.fact("id", key.id.to_string());
                 }
             }
+            Tab::Pools => {
+                page.text(view.t("services.pools_about"), Token::Muted).blank();
+                if let Some(pool) = self.pool(view) {
+                    pools::page(view, pool, &mut page);
+                }
+            }
+            Tab::Hooks => {
+                if let Some(hook) = self.hook(view) {
+                    hooks::hook_page(view, hook, &mut page);
+                }
+                page.blank().text(view.t("hooks.about"), Token::Muted);
+            }
             Tab::Usage => {
                 let selected = self.selected_key(view);
                 page = self.usage.page(view, selected.as_deref(), canvas);
+            }
+            Tab::Log => {
+                let selected = self.selected_key(view);
+                page = self.log.page(view, selected.as_deref(), canvas);
+            }
+            Tab::Guards => {
+                let selected = self.selected_key(view);
+                page = self.guards.page(view, selected.as_deref());
             }
         }
         page
@@ -330,6 +481,11 @@ impl Screen for Services {
             FormKind::Application => "services.application",
             FormKind::Key => "services.key",
             FormKind::Pay => "services.pay",
+            FormKind::LogSearch => "services.log_search",
+            FormKind::LogRows => "services.log_make",
+            FormKind::Guard => "services.guard",
+            FormKind::GuardTry => "services.guard_try",
+            FormKind::Pool => "services.pool",
         });
         let tab = Some(TABS[self.tab as usize].1).filter(|_| self.tab != Tab::Services);
         tab.into_iter().chain(form).map(|k| view.t(k).to_owned()).collect()
@@ -362,6 +518,9 @@ impl Screen for Services {
                         false => offer(Action::Run, "services.start"),
                     });
                     offers.push(offer(Action::Edit, "services.edit"));
+                    if hooks::followed(view, service).is_some() {
+                        offers.push(offer(Action::Undo, "services.roll_back"));
+                    }
                     if !service.record.wanted {
                         offers.push(offer(Action::Delete, "services.delete"));
                     }
@@ -378,6 +537,7 @@ impl Screen for Services {
                     let adds =
                         if self.application(view).is_some_and(is_prepaid) { "services.pay" } else { "services.key" };
                     offers.push(offer(Action::Add, adds));
+                    offers.push(offer(Action::Log, "services.log_setting"));
                 }
                 offers.push(offer(Action::New, "services.application"));
             }
@@ -387,9 +547,32 @@ impl Screen for Services {
                     offers.push(offer(Action::Delete, "services.revoke"));
                 }
             }
+            Tab::Pools => {
+                if let Some(pool) = self.pool(view) {
+                    offers.push(offer(Action::Enter, "services.edit"));
+                    if pool.record.place.is_some() {
+                        offers.push(offer(Action::Delete, "services.delete"));
+                    }
+                }
+                offers.push(offer(Action::New, "services.pool"));
+            }
+            Tab::Hooks => {
+                if self.hook(view).is_some() {
+                    offers.push(offer(Action::Try, "hooks.test"));
+                    offers.push(offer(Action::Delete, "hooks.remove"));
+                }
+            }
             Tab::Usage => {
                 offers.push(offer(Action::Right, "services.period_next"));
                 offers.push(offer(Action::Left, "services.period_next"));
+            }
+            Tab::Log => {
+                let selected = self.selected_key(view);
+                offers.extend(self.log.offers(selected.as_deref()));
+            }
+            Tab::Guards => {
+                let selected = self.selected_key(view);
+                offers.extend(self.guards.offers(selected.as_deref()));
             }
         }
         offers.push(offer(Action::NextTab, "hint_row.tabs"));
@@ -475,12 +658,19 @@ impl Screen for Services {
             _ if desk.view.away => {}
             Tab::Usage => self.usage.needs(desk),
             Tab::Services => self.usage.needs_stats(desk),
+            Tab::Log => {
+                let selected = self.selected_key(&desk.view);
+                self.log.needs(desk, selected.as_deref());
+            }
+            Tab::Guards => self.guards.needs(desk),
             _ => {}
         }
     }
 
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
         let Some(answer) = self.usage.answer(errand, answer, desk) else { return };
+        let Some(answer) = self.log.answer(errand, answer, desk) else { return };
+        let Some(answer) = self.guards.answer(errand, answer, desk) else { return };
         match (errand, answer) {
             (Errand::Act(Deed::Key), Ok(Answer::Key { secret, .. })) => {
                 self.form = None;
@@ -498,6 +688,14 @@ impl Screen for Services {
                 desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(secret), scroll: 0 }));
             }
             (Errand::Act(Deed::Pay), Ok(_)) => self.form = None,
+            (Errand::Act(Deed::Guard), Ok(_)) => {
+                let name = self.form.take().map(|(_, form)| form.value("name").to_owned()).unwrap_or_default();
+                self.lists[Tab::Guards as usize].select(name);
+            }
+            (Errand::Act(Deed::Pool), Ok(_)) => {
+                let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
+                self.lists[Tab::Pools as usize].select(name);
+            }
             (Errand::Act(Deed::Application), Ok(_)) => {
                 let name = self.form.take().map(|(_, f)| f.value("name").to_owned()).unwrap_or_default();
                 self.lists[Tab::Applications as usize].select(name);
@@ -518,6 +716,8 @@ impl Screen for Services {
 
     fn forget(&mut self) {
         self.usage.forget();
+        self.log.forget();
+        self.guards.forget();
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -529,23 +729,28 @@ impl Screen for Services {
         draw_tabs(canvas, area, view, &TABS.map(|(_, key)| key), self.tab as usize);
         let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         let rows = self.rows(view);
-        if rows.is_empty() && !self.list().is_filtered() && self.tab != Tab::Usage {
-            let key = match self.tab {
-                Tab::Services => "services.empty",
-                Tab::Applications => "services.no_applications",
-                _ => "services.no_keys_yet",
+        if rows.is_empty() && !self.list().is_filtered() && !matches!(self.tab, Tab::Usage | Tab::Log) {
+            let said = match self.tab {
+                Tab::Services => view.t("services.empty").to_owned(),
+                Tab::Applications => view.t("services.no_applications").to_owned(),
+                Tab::Guards => self.guards.problem(view).unwrap_or_else(|| view.t("services.no_guards").to_owned()),
+                Tab::Hooks => view.t("hooks.none").to_owned(),
+                _ => view.t("services.no_keys_yet").to_owned(),
             };
-            return draw_empty(canvas, body, view.t(key));
+            return draw_empty(canvas, body, &said);
         }
         let third = matches!(self.tab, Tab::Services | Tab::Keys) && !view.mirror.services().is_empty();
         let below = if view.class == Class::S { body.height / 2 } else { 0 };
-        let share = if self.tab == Tab::Usage { 13 } else { 11 };
+        let share = if matches!(self.tab, Tab::Usage | Tab::Guards) { 13 } else { 11 };
         let panes = panes(canvas, body, view, share, third);
         let list = Rect { height: body.height - below, ..panes.list };
         let columns = self.columns(view);
         self.list().draw(canvas, list, &columns, &rows, true);
         if rows.is_empty() && !self.list().is_filtered() {
-            let said = self.usage.problem().unwrap_or_else(|| view.t("services.no_usage").to_owned());
+            let said = match self.tab {
+                Tab::Log => self.log.nothing(view),
+                _ => self.usage.problem().unwrap_or_else(|| view.t("services.no_usage").to_owned()),
+            };
             let room =
                 Rect { x: list.x + 3, y: list.y + 2, width: list.width - 4, height: list.height.saturating_sub(2) };
             Page::new().text(said, Token::Muted).draw_top(canvas, room);

@@ -167,6 +167,11 @@ pub(crate) fn base_names(view: &View<'_>) -> Vec<String> {
     bases.map(|v| v.reference.clone()).collect()
 }
 
+/// Names of all pools, `local` first.
+pub(crate) fn pool_names(view: &View<'_>) -> Vec<String> {
+    view.mirror.pools().iter().map(|pool| pool.record.name.clone()).collect()
+}
+
 /// Names of all datasets.
 pub(crate) fn dataset_names(view: &View<'_>) -> Vec<String> {
     view.mirror.datasets().iter().map(|d| d.record.name.clone()).collect()

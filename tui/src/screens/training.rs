@@ -5,6 +5,7 @@ use crossterm::event::KeyEvent;
 use hone_protocol::failure::Failure;
 use hone_protocol::id::JobId;
 use hone_protocol::job::{JobResult, JobSpec, JobState, JobView, ShownState};
+use hone_protocol::pool::LOCAL_POOL;
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::train::{TrainPlan, TrainResult, TrainSpec};
 use hone_protocol::usage::ComputeUsage;
@@ -104,7 +105,7 @@ impl Training {
             }
             Action::Inspect => {
                 let Some(spec) = self.draft.spec() else { return true };
-                let command = draft::command(&spec);
+                let command = draft::command(&spec) + &self.draft.flags();
                 let lines = command.lines().map(|l| piece(l, Token::Text)).collect();
                 let title = desk.view.t("training.as_command").to_owned();
                 desk.push(Layer::Sheet(Sheet { title, lines, copy: Some(command), scroll: 0 }));
@@ -118,7 +119,8 @@ impl Training {
                 FormReply::Start => {
                     if let Some(spec) = self.draft.spec() {
                         let spec = JobSpec::Train(Box::new(spec));
-                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+                        let (payer, pool) = (self.draft.payer(), self.draft.pool());
+                        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer, pool });
                     }
                 }
             },
@@ -186,7 +188,8 @@ impl Training {
             return;
         };
         plan_facts(view, plan, page);
-        cost_facts(view, Some(plan), spec.map_or(0, |spec| spec.params.threads), None, page);
+        let pool = self.draft.pool().unwrap_or_else(|| LOCAL_POOL.to_owned());
+        cost_facts(view, &pool, Some(plan), spec.map_or(0, |spec| spec.params.threads), None, page);
     }
 
     fn draw_form(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -234,16 +237,19 @@ impl Training {
 /// What a run may cost where computing has a price, and what it did cost once an attempt has ended.
 pub(super) fn cost_facts(
     view: &View<'_>,
+    pool: &str,
     plan: Option<&TrainPlan>,
     threads: u32,
     compute: Option<ComputeUsage>,
     page: &mut Page,
 ) {
-    let (Some(facts), Some(pool)) = (view.mirror.facts(), view.mirror.pools().first()) else { return };
-    if let Some(cost) = plan.and_then(|plan| pool.price.of_plan(plan, threads, facts.machine.cores)) {
+    let pool = view.mirror.pools().iter().find(|known| known.record.name == pool);
+    let (Some(facts), Some(pool)) = (view.mirror.facts(), pool) else { return };
+    let price = pool.record.price;
+    if let Some(cost) = plan.and_then(|plan| price.of_plan(plan, threads, pool.cores)) {
         page.fact(view.t("plan.cost"), format!("{} {}", cost.rounded(), facts.currency));
     }
-    if let Some(compute) = compute.filter(|_| pool.price.is_set()) {
+    if let Some(compute) = compute.filter(|_| price.is_set()) {
         page.fact(view.t("run.cost"), format!("{} {}", compute.amount.rounded(), facts.currency));
     }
 }
@@ -530,7 +536,8 @@ pub(super) fn summary(view: &View<'_>, job: &JobView, page: &mut Page, glyphs: &
         page.fact(view.t("col.loss"), format!("{:.3}", result.loss.value()));
         page.fact(view.t("training.speed"), format!("{:.0} {}", result.tokens_per_s, view.t("unit.tokens_per_s")));
         actuals(view, job.plan.as_ref(), result, page);
-        cost_facts(view, job.plan.as_ref(), p.threads, job.record.compute, page);
+        let pool = job.record.pool.as_deref().unwrap_or(LOCAL_POOL);
+        cost_facts(view, pool, job.plan.as_ref(), p.threads, job.record.compute, page);
         if let Some(version) = result.version.and_then(|id| view.mirror.version(id)) {
             page.fact_as(view.t("word.version"), version.reference.clone(), Token::Accent);
         }

@@ -35,6 +35,8 @@ pub(crate) enum Rule {
     WholeOrEmpty,
     /// A JSON object.
     Schema,
+    /// Anything, which is shown only while it is typed.
+    Secret,
 }
 
 /// One field.
@@ -183,7 +185,7 @@ impl FormField {
                 (texts(value).len() > most).then(|| view.fill("form.texts", &[("most", &most.to_string())]))
             }
             FieldKind::Text => match self.rule {
-                Rule::Free => None,
+                Rule::Free | Rule::Secret => None,
                 Rule::NameOrEmpty | Rule::OneOfOrEmpty | Rule::WholeOrEmpty if value.is_empty() => None,
                 Rule::WholeOrEmpty => value.parse::<u64>().is_err().then(|| view.t("form.whole").to_owned()),
                 Rule::Schema => {

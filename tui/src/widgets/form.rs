@@ -19,6 +19,8 @@ pub(crate) use super::field::{FormField, Rule, Stride};
 
 /// Choices that are shown at once below a field that is being edited.
 const CHOICES_SHOWN: usize = 6;
+/// What stands for a value that is not shown.
+const SECRET: &str = "********";
 /// Changes that `u` can take back.
 const UNDO_MAX: usize = 100;
 
@@ -444,6 +446,7 @@ impl Form {
                         let (shown, token) = match field.value.as_str() {
                             "" if wrong => (view.t("form.empty_wrong"), Token::Warn),
                             "" => (view.t("form.empty"), Token::Faint),
+                            _ if field.rule == Rule::Secret => (SECRET, Token::Text),
                             v => (v, if wrong { Token::Warn } else { Token::Text }),
                         };
                         let end = canvas.put(value_x, y, room, shown, token);

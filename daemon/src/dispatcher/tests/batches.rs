@@ -78,6 +78,7 @@ fn kept(desk: &mut Desk, title: &str, job: JobId, number: u32, row: u64, ledger:
         completion_tokens: 7,
         first_token_ms: None,
         total_ms: 0,
+        is_estimate: false,
     };
     let kept = KeptRow { row: done, close: Some(close), tokens_per_s: 50.0, remaining_ms: None };
     desk.tell(title, Event::BatchRow { job, number, kept: Box::new(kept), done: oneshot::channel().0 });
@@ -137,7 +138,14 @@ fn answers_are_let_go_when_they_are_rows_of_a_dataset_and_failures_stay() {
     let lineage = Some(DatasetLineage { source, service: "base".into(), versions: vec!["starter@1".into()] });
     let report = ImportReport { format: "messages".into(), read: 2, kept: 1, rejected: 1, ..ImportReport::default() };
     let segment = Segment { sha256: Hash([6; 32]), size_bytes: 512, rows: 1, first_row_id: 0 };
-    let made = Produced::Dataset { report, segments: vec![segment], first_row_id: 0, licence: String::new(), lineage };
+    let made = Produced::Dataset {
+        report,
+        segments: vec![segment],
+        first_row_id: 0,
+        licence: String::new(),
+        lineage,
+        responses: Vec::new(),
+    };
     desk.end("", job, AttemptEnd::Produced(Box::new(made)));
     assert_eq!((stored(&desk, job, false), stored(&desk, job, true)), (0, 1));
     let version = desk.state().dataset_version("answers@1").unwrap();

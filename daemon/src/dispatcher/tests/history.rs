@@ -60,6 +60,7 @@ fn a_versions_history_is_what_jobs_and_the_audit_log_say_of_it() {
             context_tokens: 512,
             price: Price::default(),
             keep: None,
+            pool: None,
         },
     )
     .unwrap();
@@ -78,10 +79,11 @@ fn a_versions_history_is_what_jobs_and_the_audit_log_say_of_it() {
             entry("evaluate", false, "exam, 0.500"),
             entry("publish", false, "desk"),
             entry("publish", false, "other"),
+            entry("set_alias", false, "desk:latest"),
             entry("train", true, "starter@1, desk@1"),
         ]
     );
-    assert_eq!(told(&desk, &["starter@1", "desk@1"]).len(), 7);
+    assert_eq!(told(&desk, &["starter@1", "desk@1"]).len(), 8);
 }
 
 #[test]

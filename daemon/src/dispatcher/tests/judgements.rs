@@ -38,6 +38,7 @@ fn made(first_row_id: u64, rows: u64) -> AttemptEnd {
         first_row_id,
         licence,
         lineage: None,
+        responses: Vec::new(),
     }))
 }
 
@@ -48,7 +49,10 @@ fn set(desk: &Desk) -> JudgedSet {
 #[test]
 fn a_verdict_during_the_making_waits_for_the_next_version_and_a_crash_loses_none() {
     let mut desk = Desk::furnished();
-    assert_eq!(desk.ask("", Request::Submit { spec: make(0), payer: None }).unwrap_err().code, FailureCode::NoRows);
+    assert_eq!(
+        desk.ask("", Request::Submit { spec: make(0), payer: None, pool: None }).unwrap_err().code,
+        FailureCode::NoRows
+    );
     desk.ask("", judge(Verdict::Best(0))).unwrap();
     desk.ask("", judge(Verdict::AllBad)).unwrap();
     assert_eq!((set(&desk).waiting_rows, set(&desk).waiting_undecided), (2, 1), "the best of three makes two rows");

@@ -1,7 +1,7 @@
-//! Money over simulated clocks: two days of traffic against the test's own arithmetic, borders of days and months, clocks that are
-//! set, prices that change, jobs that are paid for. Never here: HTTP, the reading of pages over many rows.
+//! Money over simulated clocks: borders of days and months, clocks that are set, jobs that are paid for. Never here: HTTP, two days
+//! of traffic (`two_days`), orders of events (`interleavings`).
 
-use hone_protocol::application::{BudgetKind, Limits, Outcome, Usage};
+use hone_protocol::application::{BudgetKind, Limits, Outcome};
 use hone_protocol::id::KeyId;
 use hone_protocol::usage::{ComputePrice, ComputeRow, ComputeWhat, UsageBy, UsageQuery};
 use hone_protocol::value::Pico;
@@ -12,33 +12,17 @@ use crate::{invoice, stats, usage};
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// What the test itself knows of a request.
-#[derive(Debug, Clone)]
-struct Told {
-    day: String,
-    service: String,
-    user: String,
-    input_micros: i128,
-    cached_micros: i128,
-    output_micros: i128,
-    prompt: u64,
-    cached: u64,
-    completion: u64,
-    outcome: Outcome,
-}
-
-impl Told {
-    fn pico(&self) -> i128 {
-        let fresh = i128::from(self.prompt - self.cached);
-        fresh * self.input_micros
-            + i128::from(self.cached) * self.cached_micros
-            + i128::from(self.completion) * self.output_micros
-    }
-}
-
 fn priced(name: &str, input: u64, cached: u64, output: u64) -> Request {
     let price = Price { input_micros: Some(input), cached_micros: Some(cached), output_micros: Some(output) };
-    Request::Publish { name: name.into(), version: "starter".into(), slots: 2, context_tokens: 512, price, keep: None }
+    Request::Publish {
+        name: name.into(),
+        version: "starter".into(),
+        slots: 2,
+        context_tokens: 512,
+        price,
+        keep: None,
+        pool: None,
+    }
 }
 
 impl Desk {
@@ -47,7 +31,8 @@ impl Desk {
         let mut desk = Desk::furnished();
         desk.ask("", priced("desk", 150_000, 15_000, 600_000)).unwrap();
         desk.ask("", priced("chat", 1_000_001, 7, 3)).unwrap();
-        let make = Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new() };
+        let make =
+            Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new(), priority: None };
         desk.ask("", make).unwrap();
         desk
     }
@@ -100,11 +85,12 @@ impl Desk {
             completion_tokens: completion,
             first_token_ms: (completion > 0).then_some(ms / 4),
             total_ms: ms,
+            is_estimate: false,
         };
         self.tell("", Event::CloseRow { id, close, reply: oneshot::channel().0 });
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Store, &State) -> Result<T, Failure>) -> T {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Store, &State) -> Result<T, Failure>) -> T {
         read(self.store.as_ref().unwrap(), self.state()).unwrap()
     }
 
@@ -124,111 +110,6 @@ impl Desk {
         let id = self.state().application(application).unwrap().id;
         let pairs = self.store.as_ref().unwrap().prefix(Table::Compute, id.bytes()).unwrap();
         codec::read_all(Table::Compute, &pairs).unwrap()
-    }
-}
-
-/// Rounds pico-units to six digits by text, as a person with a pencil would.
-fn pencil(pico: i128) -> String {
-    let micros = (pico + 500_000) / 1_000_000;
-    format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
-}
-
-#[test]
-fn two_days_of_traffic_give_an_invoice_that_adds_up_by_hand() {
-    let mut desk = Desk::shop();
-    let prices = |changed: bool| match changed {
-        false => (150_000_i128, 15_000_i128, 600_000_i128),
-        true => (200_000, 0, 900_001),
-    };
-    let (mut told, mut changed) = (Vec::<Told>::new(), false);
-    // A request every 7 minutes for two days, from noon to noon to noon: three billing days.
-    for number in 0_u64..412 {
-        desk.pass(7 * MINUTE_MS);
-        match number {
-            // The price changes in the middle of the second day.
-            150 => {
-                desk.ask("", priced("desk", 200_000, 0, 900_001)).unwrap();
-                changed = true;
-            }
-            // The wall's clock is set back by nine hours and put right again: over the border of a day, both times.
-            200 => desk.now.wall_ms -= 9 * HOUR_MS,
-            230 => desk.now.wall_ms += 9 * HOUR_MS,
-            // The daemon is killed and starts again.
-            300 => desk.start(""),
-            _ => {}
-        }
-        let (service, user) =
-            (["desk", "desk", "chat"][(number % 3) as usize], ["ada", "lin", ""][(number % 7 % 3) as usize]);
-        let row = desk.row(service, user);
-        let (prompt, completion) = (40 + number % 91, 1 + number % 13);
-        let cached = prompt / 3 * (number % 2);
-        assert_eq!(desk.open(&row, (200, 64)), None);
-        let opened = clock::day(desk.now.wall_ms, "UTC");
-        let outcome =
-            [Outcome::Complete, Outcome::Complete, Outcome::Disconnected, Outcome::Failed][(number % 4) as usize];
-        // Some answers end on the day after: their day is that of the beginning.
-        desk.pass((number % 5) as i64 * MINUTE_MS);
-        desk.close(row.id, outcome, (prompt, cached, completion), 1000);
-        let (input_micros, cached_micros, output_micros) =
-            if service == "desk" { prices(changed) } else { (1_000_001, 7, 3) };
-        let (day, service, user) = (opened, service.to_owned(), user.to_owned());
-        told.push(Told {
-            day,
-            service,
-            user,
-            input_micros,
-            cached_micros,
-            output_micros,
-            prompt,
-            cached,
-            completion,
-            outcome,
-        });
-    }
-    let days: std::collections::BTreeSet<&str> = told.iter().map(|t| t.day.as_str()).collect();
-    assert!(days.len() >= 3, "{days:?}");
-
-    for month in ["2026-11", "2026-12"] {
-        let invoice = desk.read(|store, state| invoice::invoice(store, state, "shop", month));
-        let of: Vec<&Told> = told.iter().filter(|t| t.day.starts_with(month)).collect();
-        let mut lines: Vec<(String, i128)> = Vec::new();
-        let mut by_price: BTreeMap<(String, i128), Vec<&Told>> = BTreeMap::new();
-        of.iter().for_each(|t| by_price.entry((t.service.clone(), t.input_micros)).or_default().push(t));
-        for line in &invoice.tokens {
-            let price = i128::from(line.price.input_micros.unwrap());
-            let mine = &by_price[&(line.service.clone(), price)];
-            let pico: i128 = mine.iter().map(|t| t.pico()).sum();
-            assert_eq!((line.usage.amount.0, line.usage.requests), (pico, mine.len() as u64), "{line:?}");
-            assert_eq!(line.usage.prompt_tokens, mine.iter().map(|t| t.prompt).sum::<u64>());
-            assert_eq!(line.usage.cached_tokens, mine.iter().map(|t| t.cached).sum::<u64>());
-            assert_eq!(line.usage.completion_tokens, mine.iter().map(|t| t.completion).sum::<u64>());
-            assert_eq!(line.usage.errors, mine.iter().filter(|t| t.outcome == Outcome::Failed).count() as u64);
-            assert_eq!(Some(line.from.as_str()), mine.iter().map(|t| t.day.as_str()).min());
-            assert_eq!(Some(line.to.as_str()), mine.iter().map(|t| t.day.as_str()).max());
-            assert_eq!(line.rounded, pencil(pico));
-            lines.push((line.service.clone(), pico));
-        }
-        assert_eq!(lines.len(), by_price.len());
-        assert_eq!(invoice.amount.0, of.iter().map(|t| t.pico()).sum::<i128>());
-        let rounded: i128 = lines.iter().map(|(_, pico)| (pico + 500_000) / 1_000_000).sum();
-        assert_eq!(invoice.rounded, format!("{}.{:06}", rounded / 1_000_000, rounded % 1_000_000));
-    }
-    let desk_lines = desk.read(|store, state| invoice::invoice(store, state, "shop", "2026-11")).tokens;
-    assert_eq!(desk_lines.iter().filter(|l| l.service == "desk").count(), 2, "a price that changed is two lines");
-
-    // The pages say the same, however they are told apart.
-    let all: i128 = told.iter().map(Told::pico).sum();
-    for by in [&[][..], &[UsageBy::Day], &[UsageBy::User, UsageBy::Day], &[UsageBy::Key], &[UsageBy::Service]] {
-        let page = desk.usage(by);
-        assert_eq!((page.total.amount.0, page.total.requests), (all, 412), "{by:?}");
-        let mut sums = Usage::default();
-        page.lines.iter().for_each(|line| sums.merge(&line.usage));
-        assert_eq!(sums, page.total, "{by:?}");
-    }
-    let by_user = desk.usage(&[UsageBy::Day, UsageBy::User]);
-    for line in &by_user.lines {
-        let mine = told.iter().filter(|t| Some(&t.day) == line.day.as_ref() && Some(&t.user) == line.user.as_ref());
-        assert_eq!(line.usage.amount.0, mine.map(Told::pico).sum::<i128>(), "{line:?}");
     }
 }
 
@@ -334,8 +215,8 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     let mut desk = Desk::shop();
     let price = ComputePrice { core_hour_micros: Some(90_000), gpu_hour_micros: None };
     let before = desk.computed("owner").len();
-    desk.ask("", Request::SetPool { name: "local".into(), price }).unwrap();
-    let submit = Request::Submit { spec: train(), payer: Some("shop".into()) };
+    desk.ask("", Request::SetPool { name: "local".into(), price, place: None }).unwrap();
+    let submit = Request::Submit { spec: train(), payer: Some("shop".into()), pool: None };
     let Answer::Job(job) = desk.ask("", submit).unwrap() else { panic!("a job") };
     let job = job.record.id;
     // The first attempt dies, the second succeeds while the wall's clock is set back: its length is not the wall's.
@@ -354,7 +235,7 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     assert_eq!(desk.computed("owner").len(), before, "nobody else pays");
 
     // A cancelled attempt is charged, too.
-    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None }).unwrap() else {
+    let Answer::Job(job) = desk.ask("", Request::Submit { spec: train(), payer: None, pool: None }).unwrap() else {
         panic!("a job")
     };
     desk.pass(5_000);
@@ -371,9 +252,9 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
     desk.ask("", Request::SetLimits { application: "shop".into(), limits: Limits::default(), budget }).unwrap();
     let row = desk.row("desk", "");
     assert_eq!(desk.open(&row, (9, 9)).unwrap().code, FailureCode::BudgetSpent);
-    let refused = desk.ask("", Request::Submit { spec: train(), payer: Some("shop".into()) }).unwrap_err();
+    let refused = desk.ask("", Request::Submit { spec: train(), payer: Some("shop".into()), pool: None }).unwrap_err();
     assert_eq!((refused.code, refused.place.as_str()), (FailureCode::BudgetSpent, "payer"));
-    let nobody = desk.ask("", Request::Submit { spec: train(), payer: Some("nobody".into()) }).unwrap_err();
+    let nobody = desk.ask("", Request::Submit { spec: train(), payer: Some("nobody".into()), pool: None }).unwrap_err();
     assert_eq!(nobody.code, FailureCode::NotFound);
 }
 
@@ -381,7 +262,7 @@ fn every_attempt_is_charged_to_the_payer_of_its_job() {
 fn a_serving_process_is_charged_for_the_time_that_it_answers() {
     let mut desk = Desk::shop();
     let price = ComputePrice { core_hour_micros: Some(90_000), gpu_hour_micros: None };
-    desk.ask("", Request::SetPool { name: "local".into(), price }).unwrap();
+    desk.ask("", Request::SetPool { name: "local".into(), price, place: None }).unwrap();
     let before = desk.computed("owner").len();
     desk.serving("", ServingFact::Ready { memory_bytes: 1 });
     let load = |active| ServingFact::Load { active, waiting: 0, memory_bytes: 1 };
@@ -405,7 +286,12 @@ fn a_service_in_use_stays_and_a_removed_one_keeps_its_name_in_the_ledger() {
     let mut desk = Desk::shop();
     let row = desk.row("desk", "");
     assert_eq!(desk.open(&row, (9, 9)), None);
-    let list = Request::SetApplication { name: "shop".into(), title: String::new(), services: vec!["desk".into()] };
+    let list = Request::SetApplication {
+        name: "shop".into(),
+        title: String::new(),
+        services: vec!["desk".into()],
+        priority: None,
+    };
     desk.ask("", list).unwrap();
     let delete = || Request::DeleteService { name: "desk".into() };
     let refused = desk.ask("", delete()).unwrap_err();
@@ -415,7 +301,8 @@ fn a_service_in_use_stays_and_a_removed_one_keeps_its_name_in_the_ledger() {
     }
     desk.close(row.id, Outcome::Complete, (9, 0, 2), 10);
     desk.ask("", Request::SetService { name: "desk".into(), wanted: false }).unwrap();
-    let all = Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new() };
+    let all =
+        Request::SetApplication { name: "shop".into(), title: String::new(), services: Vec::new(), priority: None };
     desk.ask("", all).unwrap();
     desk.ask("", delete()).unwrap();
     assert_eq!(desk.ask("", delete()).unwrap_err().code, FailureCode::NotFound);

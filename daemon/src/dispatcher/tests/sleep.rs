@@ -10,7 +10,8 @@ impl Desk {
     fn keep(&mut self, slots: u32, keep: Keep) -> ServiceId {
         let price = Price::default();
         let (name, version) = ("base".into(), "starter".into());
-        let publish = Request::Publish { name, version, slots, context_tokens: 8192, price, keep: Some(keep) };
+        let publish =
+            Request::Publish { name, version, slots, context_tokens: 8192, price, keep: Some(keep), pool: None };
         self.ask("publish", publish).unwrap();
         self.serving("ready", ServingFact::Ready { memory_bytes: 300 << 20 });
         self.state().service("base").unwrap().id
@@ -58,7 +59,15 @@ impl Desk {
     fn request_closes(&mut self, id: LedgerId) {
         let (prompt_tokens, cached_tokens, completion_tokens) = (1, 0, 1);
         let (outcome, first_token_ms, total_ms) = (Outcome::Complete, None, 2);
-        let close = Close { outcome, prompt_tokens, cached_tokens, completion_tokens, first_token_ms, total_ms };
+        let close = Close {
+            outcome,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            first_token_ms,
+            total_ms,
+            is_estimate: false,
+        };
         self.tell("it closes", Event::CloseRow { id, close, reply: oneshot::channel().0 });
     }
 }
@@ -129,6 +138,7 @@ fn a_service_gets_as_many_slots_as_the_pool_bears() {
             context_tokens,
             price: Price::default(),
             keep: None,
+            pool: None,
         };
         match desk.ask("publish", publish).unwrap() {
             Answer::Service(view) => view.record.slots,

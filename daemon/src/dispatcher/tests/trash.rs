@@ -70,7 +70,7 @@ fn what_is_in_the_trash_cannot_be_used_and_comes_back_with_its_base() {
     desk.ask("the adapter goes into the trash", trash("desk@1")).unwrap();
     desk.ask("then its base can", trash("starter@1")).unwrap();
     desk.start("the daemon starts again");
-    desk.ask("nobody trains from it", Request::Submit { spec: train(), payer: None }).unwrap_err();
+    desk.ask("nobody trains from it", Request::Submit { spec: train(), payer: None, pool: None }).unwrap_err();
     desk.ask("nobody publishes it", publish("other")).unwrap_err();
     desk.ask("its service does not start", Request::SetService { name: "desk".into(), wanted: true }).unwrap_err();
     desk.ask("an adapter comes out after its base", restore("desk@1")).unwrap_err();

@@ -11,6 +11,7 @@ use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::generate::{Channel, Finish, Prompt, TokenizerFacts};
 use hone_protocol::id::{ApplicationId, FileId, JobId, LedgerId, ServiceId, VersionId};
 use hone_protocol::job::JobView;
+use hone_protocol::log::Feedback;
 use hone_protocol::service::Price;
 use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::Bytes;
@@ -256,11 +257,18 @@ impl Desk for Fake {
             next: None,
             total: Usage::default(),
             compute: None,
+            reserved: Default::default(),
         })
     }
 
     fn metrics(&self) -> String {
         "hone_jobs 0\n".into()
+    }
+
+    async fn hear(&self, _: &Caller, response: &str, feedback: Feedback) -> Result<LedgerId, Failure> {
+        self.note(format!("feedback on {response}: {:?} {:?}", feedback.rating, feedback.correction));
+        let id = hone_protocol::log::response_id(response).ok_or_else(|| Failure::not_found("response", response))?;
+        Ok(id)
     }
 
     async fn begin(&self, _: &Caller, ask: Ask) -> Result<FakeAnswering, Failure> {

@@ -207,7 +207,7 @@ impl Models {
             FormKind::Alias => {
                 let version = text("version");
                 let model = version.split('@').next().unwrap_or_default().to_owned();
-                let request = Request::SetAlias { model, alias: text("alias"), version };
+                let request = Request::SetAlias { model, alias: text("alias"), version, past_gate: None };
                 return desk.ask(Errand::Act(Deed::Alias), request);
             }
             FormKind::Merge => JobSpec::Convert(Conversion::Merge {
@@ -237,7 +237,7 @@ impl Models {
                 JobSpec::Register(RegisterSpec { run, step: form.number("step"), register })
             }
         };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
     }
 }
 

@@ -39,6 +39,12 @@ pub(super) fn model_page(view: &View<'_>, model: &ModelView, page: &mut Page) {
             page.fact(&format!(":{}", alias.name), at);
         }
     }
+    if let Some(gates) = &model.record.gates {
+        page.blank().heading(view.t("models.gates"));
+        for gate in gates {
+            page.fact(&format!(":{}", gate.alias), cell(&gate.gate));
+        }
+    }
 }
 
 pub(super) fn version_page(view: &View<'_>, model: &ModelView, version: &VersionView, page: &mut Page) {

@@ -166,7 +166,7 @@ impl Playground {
         let Some(set) = self.verdicts.set.as_ref().filter(|set| set.waiting_rows > 0) else { return false };
         let source = DatasetSource::Judgements { until: set.next_seq };
         let spec = JobSpec::ImportDataset { source, name: set.dataset.clone(), format: RowFormat::Preference };
-        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None });
+        desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
         self.verdicts.set = None;
         true
     }

@@ -3,17 +3,35 @@
 
 use hone_protocol::application::{ApplicationView, Budget, BudgetKind, Limits, Services as May};
 use hone_protocol::form::FieldKind;
+use hone_protocol::log::{LOG_DAYS_MAX, LogSettings};
+use hone_protocol::pool::{LOCAL_POOL, Priority};
 use hone_protocol::request::Request;
 use hone_protocol::service::{Keep, Price};
 use hone_protocol::value::Pico;
 
 use super::super::models::as_name;
 use super::super::service_pages::MICROS;
-use super::super::tables::{application_names, service_names, version_names};
+use super::super::tables::{application_names, pool_names, service_names, version_names};
 use super::super::{Deed, Desk, Errand, View};
-use super::{FormKind, Services, Tab};
+use super::{FormKind, Services, Tab, upstream};
 use crate::widgets::form::{Form, FormField, Rule, Stride};
 use crate::widgets::number;
+
+/// The log that the form of an application says; none for off. What the form does not have stays as it was.
+fn log_of(form: &Form, known: Option<LogSettings>) -> Option<LogSettings> {
+    let share_percent = form.number("log_share").filter(|share| *share > 0)?;
+    let known = known.unwrap_or_default();
+    let bytes_max = form.number::<u64>("log_size").map_or(known.bytes_max, |mib| mib << 20);
+    // A size below a whole MiB is not in the form.
+    let bytes_max = if bytes_max == (known.bytes_max >> 20).max(1) << 20 { known.bytes_max } else { bytes_max };
+    Some(LogSettings {
+        share_percent,
+        retention_days: form.number("log_days").unwrap_or(known.retention_days),
+        mask_pii: form.value("log_mask") == "yes",
+        bytes_max,
+        entry_bytes_max: known.entry_bytes_max.min(u32::try_from(bytes_max / 8).unwrap_or(u32::MAX)),
+    })
+}
 
 impl Services {
     pub(super) fn publish_form(&mut self, view: &View<'_>, version: &str) {
@@ -23,13 +41,18 @@ impl Services {
         let section = "services.publish";
         let money = FieldKind::Real { low: 0.0, high: 1e6 };
         let known = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.price);
+        let known_pool = view.mirror.services().iter().find(|s| s.record.name == name).map(|s| s.record.pool.clone());
         let price = |micros: Option<u64>, default: &str| {
             micros.map_or_else(|| default.to_owned(), |m| number::typed(m as f64 / MICROS))
         };
         let mut fields = vec![
-            FormField::text("version", section, "word.version", "field.publish_version.about")
-                .rule(Rule::OneOf)
-                .filled(version, version_names(view)),
+            upstream::engine(section),
+            FormField {
+                only: upstream::VERSION,
+                ..FormField::text("version", section, "word.version", "field.publish_version.about")
+                    .rule(Rule::OneOf)
+                    .filled(version, version_names(view))
+            },
             FormField::text("name", section, "field.name", "field.service_name.about")
                 .rule(Rule::Name)
                 .filled(name, service_names(view)),
@@ -53,13 +76,16 @@ impl Services {
                 Stride::Add(0.1),
                 "0",
             ),
-            FormField::text("keep", section, "field.keep", "field.keep.about").of(
-                FieldKind::Choice(&["ready", "pinned", "minutes"]),
-                Stride::Add(1.0),
-                "ready",
-            ),
             FormField {
-                only: &[("keep", &["minutes"])],
+                only: upstream::VERSION,
+                ..FormField::text("keep", section, "field.keep", "field.keep.about").of(
+                    FieldKind::Choice(&["ready", "pinned", "minutes"]),
+                    Stride::Add(1.0),
+                    "ready",
+                )
+            },
+            FormField {
+                only: &[("engine", &["version"]), ("keep", &["minutes"])],
                 ..FormField::text("minutes", section, "field.keep_minutes", "field.keep_minutes.about").of(
                     FieldKind::Whole { low: 1, high: 100_000 },
                     Stride::Add(5.0),
@@ -67,42 +93,75 @@ impl Services {
                 )
             },
         ];
+        let pools = pool_names(view);
+        if pools.len() > 1 {
+            fields.push(
+                FormField::text("pool", section, "field.pool", "field.pool.about")
+                    .rule(Rule::OneOf)
+                    .filled(known_pool.unwrap_or_else(|| LOCAL_POOL.to_owned()), pools),
+            );
+        }
+        drop(fields.splice(3..3, upstream::fields(section)));
+        let mut form = Form::new(fields);
         if let Some(known) = known {
-            fields[4].value = price(known.input_micros, "0");
-            fields[5].value = price(known.output_micros, "0");
+            form.set("input", price(known.input_micros, "0"));
+            form.set("output", price(known.output_micros, "0"));
         }
         self.tab = Tab::Services;
-        self.form = Some((FormKind::Publish, Form::new(fields)));
+        self.form = Some((FormKind::Publish, form));
     }
 
     pub(super) fn application_form(&mut self) {
         let (section, limits) = ("services.application", "services.limits");
         let count = FieldKind::Whole { low: 0, high: 1_000_000_000 };
         let limit = |key, label, about, step| FormField::text(key, limits, label, about).of(count, step, "0");
-        self.form = Some((
-            FormKind::Application,
-            Form::new(vec![
-                FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
-                FormField::text("title", section, "field.title", "field.title.about"),
-                FormField::text("services", section, "field.services", "field.services.about"),
-                limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
-                limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
-                limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
-                FormField::text("budget", limits, "field.budget", "field.budget.about").of(
-                    FieldKind::Choice(&["none", "monthly", "prepaid"]),
-                    Stride::Add(1.0),
-                    "none",
-                ),
-                FormField {
-                    only: &[("budget", &["monthly"])],
-                    ..FormField::text("amount", limits, "field.budget_amount", "field.budget_amount.about").of(
-                        FieldKind::Real { low: 0.0, high: 1e9 },
-                        Stride::Add(5.0),
-                        "10",
-                    )
-                },
-            ]),
-        ));
+        self.form =
+            Some((
+                FormKind::Application,
+                Form::new(vec![
+                    FormField::text("name", section, "field.name", "field.application_name.about").rule(Rule::Name),
+                    FormField::text("title", section, "field.title", "field.title.about"),
+                    FormField::text("services", section, "field.services", "field.services.about"),
+                    limit("requests", "field.requests_limit", "field.requests_limit.about", Stride::Add(10.0)),
+                    limit("tokens", "field.tokens_limit", "field.tokens_limit.about", Stride::Add(1000.0)),
+                    limit("parallel", "field.parallel_limit", "field.parallel_limit.about", Stride::Add(1.0)),
+                    FormField::text("priority", limits, "field.priority", "field.priority.about").of(
+                        FieldKind::Choice(&["low", "normal", "high"]),
+                        Stride::Add(1.0),
+                        "normal",
+                    ),
+                    FormField::text("budget", limits, "field.budget", "field.budget.about").of(
+                        FieldKind::Choice(&["none", "monthly", "prepaid"]),
+                        Stride::Add(1.0),
+                        "none",
+                    ),
+                    FormField {
+                        only: &[("budget", &["monthly"])],
+                        ..FormField::text("amount", limits, "field.budget_amount", "field.budget_amount.about").of(
+                            FieldKind::Real { low: 0.0, high: 1e9 },
+                            Stride::Add(5.0),
+                            "10",
+                        )
+                    },
+                    FormField::text("log_share", "services.log_setting", "field.log_share", "field.log_share.about")
+                        .of(FieldKind::Whole { low: 0, high: 100 }, Stride::Add(10.0), "0"),
+                    FormField::text("log_days", "services.log_setting", "field.log_days", "field.log_days.about").of(
+                        FieldKind::Whole { low: 1, high: u64::from(LOG_DAYS_MAX) },
+                        Stride::Add(1.0),
+                        "30",
+                    ),
+                    FormField::text("log_mask", "services.log_setting", "field.log_mask", "field.log_mask.about").of(
+                        FieldKind::Choice(&["no", "yes"]),
+                        Stride::Add(1.0),
+                        "no",
+                    ),
+                    FormField::text("log_size", "services.log_setting", "field.log_size", "field.log_size.about").of(
+                        FieldKind::Whole { low: 1, high: 1 << 20 },
+                        Stride::Add(64.0),
+                        "256",
+                    ),
+                ]),
+            ));
     }
 
     /// The form of an application that is there.
@@ -115,6 +174,13 @@ impl Services {
         if record.services != May::All {
             form.set("services", application.services.join(", "));
         }
+        if let Some(log) = record.log {
+            form.set("log_share", log.share_percent.to_string());
+            form.set("log_days", log.retention_days.to_string());
+            form.set("log_mask", if log.mask_pii { "yes" } else { "no" });
+            form.set("log_size", (log.bytes_max >> 20).max(1).to_string());
+        }
+        form.set("priority", record.priority.unwrap_or_default().word());
         let limits = record.limits.unwrap_or_default();
         let each = [
             ("requests", limits.requests_per_minute),
@@ -176,9 +242,17 @@ impl Services {
     }
 
     pub(super) fn submit(&mut self, desk: &mut Desk<'_>) {
+        if self.form.as_ref().is_some_and(|(kind, _)| {
+            matches!(kind, FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry)
+        }) {
+            return self.submit_oversight(desk);
+        }
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
         match kind {
+            FormKind::Publish if form.value("engine") == "upstream" => {
+                desk.ask(Errand::Act(Deed::Publish), upstream::request(form));
+            }
             FormKind::Publish => {
                 let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
                 let price =
@@ -196,6 +270,7 @@ impl Services {
                             "minutes" => Keep::Minutes(form.number("minutes").unwrap_or(5)),
                             _ => Keep::Ready,
                         }),
+                        pool: Some(text("pool")).filter(|pool| !pool.is_empty()),
                     },
                 );
             }
@@ -207,6 +282,7 @@ impl Services {
                         name: text("name"),
                         title: text("title"),
                         services: services.map(str::to_owned).collect(),
+                        priority: Priority::named(form.value("priority")),
                     },
                 );
                 // 0 is typed for no limit.
@@ -228,6 +304,13 @@ impl Services {
                     let request = Request::SetLimits { application: text("name"), limits, budget };
                     desk.ask(Errand::Act(Deed::Limits), request);
                 }
+                let known = before.and_then(|a| a.record.log);
+                let log = log_of(form, known);
+                if log.map(|log| log.share_percent) != known.map(|log| log.share_percent).filter(|share| *share > 0)
+                    || log.is_some_and(|log| known != Some(log))
+                {
+                    desk.ask(Errand::Act(Deed::Log), Request::SetLog { application: text("name"), log });
+                }
             }
             FormKind::Pay => {
                 let micros = form.number::<f64>("amount").map_or(0, |units| (units * MICROS).round() as i128);
@@ -235,6 +318,8 @@ impl Services {
                 let request = Request::Pay { application: text("application"), amount, note: text("note") };
                 desk.ask(Errand::Act(Deed::Pay), request);
             }
+            FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry => {}
+            FormKind::Pool => super::pools::submit(form, desk),
             FormKind::Key => {
                 let request =
                     Request::CreateKey { application: text("application"), label: text("label"), expires_at_ms: None };

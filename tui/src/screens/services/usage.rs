@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use hone_protocol::application::{ApplicationView, Budget, LedgerRow, Usage};
 use hone_protocol::failure::Failure;
+use hone_protocol::log::FeedbackCounts;
 use hone_protocol::request::{Answer, ROWS_MAX, Request};
 use hone_protocol::usage::{ServiceStats, Span, Stats, UsageBy, UsagePage, UsageQuery};
 use hone_protocol::value::Pico;
@@ -210,6 +211,10 @@ impl UsagePane {
         if let (None, Some(compute)) = (application, held.compute) {
             page.fact(view.t("services.computing"), format!("{} {}", compute.amount.rounded(), held.currency));
         }
+        if application.is_none() && held.reserved.rows > 0 {
+            let amount = format!("{} {}", held.reserved.amount.rounded(), held.currency);
+            page.fact(view.t("services.reserved_time"), amount);
+        }
         days(view, held, application, canvas, &mut page);
         if let Some(application) = application {
             budget(view, application, &mut page);
@@ -234,6 +239,10 @@ impl UsagePane {
             return;
         };
         figures(view, line, page);
+        for guard in stats.guards.iter().filter(|guard| guard.service == service) {
+            let found = format!("{} / {}", guard.counts.input + guard.counts.output, guard.counts.refused);
+            page.fact(&guard.guard, found);
+        }
     }
 }
 
@@ -254,6 +263,10 @@ fn figures(view: &View<'_>, line: &ServiceStats, page: &mut Page) {
     page.fact(view.t("services.rate"), rate);
     let hits = line.usage.cached_tokens as f64 / line.usage.prompt_tokens.max(1) as f64;
     page.fact(view.t("services.cache_hits"), number::percent(hits));
+    if line.feedback != FeedbackCounts::default() {
+        let said = format!("+{} -{} ~{}", line.feedback.up, line.feedback.down, line.feedback.corrections);
+        page.fact(view.t("col.said"), said);
+    }
 }
 
 /// A bar for each day of the month, as high as its share of the dearest day; of requests where nothing costs anything.

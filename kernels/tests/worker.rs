@@ -91,7 +91,10 @@ impl Worker {
     fn next(&mut self) -> FromWorker {
         loop {
             match self.read().expect("the worker ended too early") {
-                FromWorker::Alive | FromWorker::Progress { .. } | FromWorker::Load { .. } => {}
+                FromWorker::Alive
+                | FromWorker::Progress { .. }
+                | FromWorker::Load { .. }
+                | FromWorker::Memory { .. } => {}
                 message => return message,
             }
         }

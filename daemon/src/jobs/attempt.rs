@@ -99,9 +99,7 @@ impl Context {
         let (done, durable) = oneshot::channel();
         let fact = self.placed(fact);
         self.events.post(Event::Attempt { job: self.job.id, number: self.job.attempt, fact, done: Some(done) }).await;
-        durable.await.map_err(|_| {
-            Stop::Failed(Failure::new(FailureCode::Interrupted, "the daemon no longer takes reports of this attempt"))
-        })
+        taken(durable, self.stop.clone()).await
     }
 
     /// Reports how far it is.
@@ -133,14 +131,32 @@ impl Context {
     pub fn stopping(&self) -> Option<StopHow> {
         *self.stop.borrow()
     }
+
+    /// Whether the daemon goes and leaves what it started elsewhere.
+    pub fn is_left(&self) -> bool {
+        // Without anybody who could wish the daemon is ending.
+        self.stopping() == Some(StopHow::Leave) || self.stop.has_changed().is_err()
+    }
 }
 
 /// Waits for a wish to stop; at once when one stands.
 pub async fn wished(stop: &mut watch::Receiver<Option<StopHow>>) -> StopHow {
     match stop.wait_for(Option::is_some).await {
-        Ok(how) => how.unwrap_or(StopHow::Now),
-        // Whoever could wish is gone: the daemon is ending.
-        Err(_) => StopHow::Now,
+        Ok(how) => how.unwrap_or(StopHow::Leave),
+        // Whoever could wish is gone: the daemon is ending. Children of this machine end with it.
+        Err(_) => StopHow::Leave,
+    }
+}
+
+/// Waits until a report is durable. One of an attempt that is no longer the daemon's is not taken; why, the wish says that is on
+/// its way then. Ending anything before it has come would end what the daemon leaves running.
+async fn taken(durable: oneshot::Receiver<()>, mut stop: watch::Receiver<Option<StopHow>>) -> Result<(), Stop> {
+    match durable.await {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            wished(&mut stop).await;
+            Err(Stop::Wished)
+        }
     }
 }
 
@@ -174,5 +190,31 @@ pub async fn run(context: Context) {
     events.post(Event::AttemptEnded { job: job.id, number: job.attempt, end }).await;
     if let Some(bytes) = machine::disk_free_bytes(&state) {
         events.post(Event::DiskFree(bytes)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_report_that_is_not_taken_waits_for_the_wish_that_says_why() {
+        for wish in [StopHow::Leave, StopHow::Now] {
+            let ((done, durable), (wishes, stop)) = (oneshot::channel(), watch::channel(None));
+            drop(done);
+            let mut waiting = std::pin::pin!(taken(durable, stop.clone()));
+            tokio::select! {
+                biased;
+                _ = &mut waiting => panic!("it ended before anybody said how"),
+                () = tokio::task::yield_now() => {}
+            }
+            wishes.send(Some(wish)).unwrap();
+            assert!(matches!(waiting.await, Err(Stop::Wished)));
+            assert_eq!(*stop.borrow(), Some(wish));
+        }
+        let ((_, durable), (wishes, mut stop)) = (oneshot::channel(), watch::channel(None));
+        drop(wishes);
+        assert!(matches!(taken(durable, stop.clone()).await, Err(Stop::Wished)), "the daemon is ending");
+        assert_eq!(wished(&mut stop).await, StopHow::Leave, "what runs elsewhere goes on");
     }
 }

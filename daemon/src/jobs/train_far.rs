@@ -18,7 +18,6 @@ use hone_protocol::worker::ToWorker;
 use super::attempt::{Context, Stop, wished};
 use super::store_file;
 use super::train::{self, RowFiles, Where};
-use crate::dispatcher::effect::StopHow;
 use crate::dispatcher::event::Fact;
 use crate::node::OUT;
 use crate::pools::SlurmRun;
@@ -77,7 +76,7 @@ pub(super) async fn train(
     });
     context.far = Some(Arc::clone(&far));
     let followed = train::follow(context, &mut line, spec).await;
-    if context.stopping() == Some(StopHow::Leave) {
+    if context.is_left() {
         return Err(Stop::Wished);
     }
     if followed.is_err() {

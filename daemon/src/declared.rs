@@ -3,8 +3,10 @@
 
 use hone_protocol::application::{Budget, BudgetKind, Services};
 use hone_protocol::declared::{
-    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService,
+    Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
+    DeclaredUpstream,
 };
+use hone_protocol::upstream::{Address, Upstream};
 use hone_protocol::value::Hash;
 use hone_protocol::wire;
 use sha2::{Digest, Sha256};
@@ -16,19 +18,16 @@ pub(crate) fn declared(state: &State) -> Declared {
     let mut all = Declared {
         pools: state.pools.values().map(|p| pool(p)).collect(),
         aliases: state.models.values().flat_map(|model| aliases(state, model)).collect(),
-        services: state
-            .services
-            .values()
-            .filter(|service| service.upstream.is_none())
-            .map(|service| self::service(state, service))
-            .collect(),
+        services: state.services.values().map(|service| self::service(state, service)).collect(),
         applications: state.applications.values().map(|application| self::application(state, application)).collect(),
+        guards: state.guards.values().map(|guard| self::guard(guard)).collect(),
         hooks: state.hooks.values().map(|hook| self::hook(hook)).collect(),
     };
     all.pools.sort_by(|a, b| a.name.cmp(&b.name));
     all.aliases.sort_by(|a, b| a.name.cmp(&b.name));
     all.services.sort_by(|a, b| a.name.cmp(&b.name));
     all.applications.sort_by(|a, b| a.name.cmp(&b.name));
+    all.guards.sort_by(|a, b| a.name.cmp(&b.name));
     all.hooks.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
@@ -57,19 +56,31 @@ fn aliases(state: &State, model: &hone_protocol::model::ModelRecord) -> Vec<Decl
 
 fn service(state: &State, service: &hone_protocol::service::ServiceRecord) -> DeclaredService {
     let reference = state.version_reference(service.version);
-    let version = match (&service.follows, reference.split_once('@')) {
-        (Some(alias), Some((model, _))) => format!("{model}:{alias}"),
+    let version = match (&service.upstream, &service.follows, reference.split_once('@')) {
+        (Some(_), ..) => String::new(),
+        (None, Some(alias), Some((model, _))) => format!("{model}:{alias}"),
         _ => reference,
     };
     DeclaredService {
         name: service.name.clone(),
         version,
+        upstream: service.upstream.as_ref().map(upstream),
         slots: service.slots,
         context_tokens: service.context_tokens,
         price: service.price,
         keep: service.keep.unwrap_or_default(),
         on: service.wanted,
         pool: service.pool.clone(),
+    }
+}
+
+fn upstream(upstream: &Upstream) -> DeclaredUpstream {
+    let open = Address::read(&upstream.url).ok().filter(|address| !address.secure && !address.is_loopback());
+    DeclaredUpstream {
+        url: upstream.url.clone(),
+        model: upstream.model.clone(),
+        plain_http: open.map(|address| address.host).unwrap_or_default(),
+        key: None,
     }
 }
 
@@ -95,6 +106,13 @@ fn application(state: &State, application: &hone_protocol::application::Applicat
 
 fn pool(pool: &hone_protocol::pool::PoolRecord) -> DeclaredPool {
     DeclaredPool { name: pool.name.clone(), price: pool.price, place: pool.place.clone() }
+}
+
+fn guard(guard: &hone_protocol::guard::GuardRecord) -> DeclaredGuard {
+    let mut spec = guard.spec.clone();
+    spec.services.sort();
+    spec.applications.sort();
+    DeclaredGuard { name: guard.name.clone(), spec }
 }
 
 fn hook(hook: &hone_protocol::hook::HookRecord) -> DeclaredHook {

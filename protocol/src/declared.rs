@@ -1,4 +1,4 @@
-//! What can be declared in a file: services, applications, aliases, hooks, pools. One form for the daemon's facts, for a
+//! What can be declared in a file: services, applications, aliases, guards, hooks, pools. One form for the daemon's facts, for a
 //! file, and for what is between them. Never here: reading or writing a file.
 //!
 //! Another kind of thing needs a field here, its lines in the daemon's `declared`, and a section for files.
@@ -6,9 +6,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::{BudgetKind, Limits};
+use crate::guard::GuardSpec;
 use crate::hook::{AlertKind, HookTarget};
 use crate::pool::{PoolPlace, Priority};
 use crate::service::{Keep, Price};
+use crate::upstream::Secret;
 use crate::usage::ComputePrice;
 
 /// Most changes that are applied at once.
@@ -25,6 +27,8 @@ pub struct Declared {
     pub services: Vec<DeclaredService>,
     /// Applications.
     pub applications: Vec<DeclaredApplication>,
+    /// Guards.
+    pub guards: Vec<DeclaredGuard>,
     /// Hooks.
     pub hooks: Vec<DeclaredHook>,
 }
@@ -56,8 +60,10 @@ pub struct DeclaredAlias {
 pub struct DeclaredService {
     /// Its name.
     pub name: String,
-    /// `model:alias` that it follows, or `name@number`.
+    /// `model:alias` that it follows, or `name@number`; empty where a server elsewhere answers.
     pub version: String,
+    /// The server elsewhere that answers.
+    pub upstream: Option<DeclaredUpstream>,
     /// Sequences at once; 0 to leave it as it is.
     pub slots: u32,
     /// Context of each in tokens; 0 to leave it as it is.
@@ -70,6 +76,19 @@ pub struct DeclaredService {
     pub on: bool,
     /// The pool that it is in.
     pub pool: String,
+}
+
+/// A server elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredUpstream {
+    /// Where its routes begin.
+    pub url: String,
+    /// What `model` says to it.
+    pub model: String,
+    /// The host again where it is plain http to another machine; empty otherwise.
+    pub plain_http: String,
+    /// Its key on the way to the daemon, out of a variable that the file names; never told by the daemon.
+    pub key: Option<Secret>,
 }
 
 /// An application.
@@ -87,6 +106,15 @@ pub struct DeclaredApplication {
     pub budget: BudgetKind,
     /// Who goes first where applications wait for the same thing.
     pub priority: Priority,
+}
+
+/// A guard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredGuard {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub spec: GuardSpec,
 }
 
 /// A hook.

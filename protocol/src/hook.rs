@@ -81,7 +81,7 @@ pub struct AlertRecord {
     pub kind: AlertKind,
     /// When, Unix milliseconds.
     pub at_ms: i64,
-    /// Of what: the name of a service or application, the id of a job.
+    /// Of what: the name of a service, an application or a guard, the id of a job.
     pub subject: String,
     /// A sentence in English.
     pub message: String,

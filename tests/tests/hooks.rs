@@ -176,6 +176,17 @@ context_tokens = 256
 price_in = 0.15
 on = false
 
+[services.far]
+url = "http://127.0.0.1:9"
+model = "big"
+key_env = "HONE_TEST_FAR_KEY"
+on = false
+
+[guards.pii]
+personal = ["email"]
+on = ["input"]
+services = ["desk"]
+
 [applications.shop]
 title = "Web shop"
 services = ["desk"]
@@ -187,22 +198,30 @@ on = ["job_failed"]
 command = ["/usr/bin/logger", "-t", "hone"]
 "#;
     std::fs::write(&file, text).unwrap();
-    let plan = hone(&daemon, &["apply", "-f", &path, "--plan"]);
+    let keyless = hone(&daemon, &["apply", "-f", &path, "--plan"]);
+    assert_eq!(keyless.status.code(), Some(5), "a key that is not there is missed before anything is done");
+    let with_key = |words: &[&str]| {
+        let state = daemon.state().display().to_string();
+        let mut command = Command::new(programs().join("hone"));
+        command.args(["--state", &state]).args(words).env("HONE_TEST_FAR_KEY", "sk-far-away").output().unwrap()
+    };
+    let plan = with_key(&["apply", "-f", &path, "--plan"]);
     assert_eq!(plan.status.code(), Some(2), "something would change: {plan:?}");
     assert!(String::from_utf8_lossy(&plan.stdout).contains("+ service desk"), "{plan:?}");
     assert_eq!(client.ask(json!("services")), json!([]), "a plan changes nothing");
-    good(&daemon, &["apply", "-f", &path]);
-    assert_eq!(
-        hone(&daemon, &["apply", "-f", &path, "--plan"]).status.code(),
-        Some(0),
-        "a second time nothing changes"
-    );
+    let applied = with_key(&["apply", "-f", &path]);
+    assert!(applied.status.success() && !String::from_utf8_lossy(&applied.stdout).contains("sk-far"), "{applied:?}");
+    assert_eq!(with_key(&["apply", "-f", &path, "--plan"]).status.code(), Some(0), "a second time nothing changes");
+    let services = client.ask(json!("services"));
+    let far = services.as_array().unwrap().iter().find(|view| view["record"]["name"] == "far").unwrap();
+    assert_eq!(far["record"]["upstream"], json!({"url": "http://127.0.0.1:9/v1", "model": "big", "has_key": true}));
 
     let exported = good(&daemon, &["export"]);
     std::fs::write(&file, &exported).unwrap();
     let plan = hone(&daemon, &["apply", "-f", &path, "--plan", "--prune"]);
     assert_eq!(plan.status.code(), Some(0), "{exported}\n{plan:?}");
-    assert!(!exported.contains("hone_"), "no secret is in a file: {exported}");
+    assert!(!exported.contains("hone_") && !exported.contains("sk-"), "no secret is in a file: {exported}");
+    assert!(exported.contains("[services.far]\nurl = \"http://127.0.0.1:9/v1\"") && exported.contains("[guards.pii]"));
 
     let (slots, limit) = (exported.replace("slots = 2", "slots = 3"), "requests_per_minute = 60");
     std::fs::write(&file, slots.replace(limit, "requests_per_minute = 30")).unwrap();
@@ -224,8 +243,11 @@ command = ["/usr/bin/logger", "-t", "hone"]
 
     std::fs::write(&file, "[applications.shop]\n").unwrap();
     good(&daemon, &["apply", "-f", &path]);
-    assert_eq!(client.ask(json!("services")).as_array().unwrap().len(), 1, "nothing goes unasked");
+    assert_eq!(client.ask(json!("services")).as_array().unwrap().len(), 2, "nothing goes unasked");
     let pruned = good(&daemon, &["apply", "-f", &path, "--prune"]);
-    assert!(pruned.contains("- service desk") && pruned.contains("- hook log"), "{pruned}");
+    assert!(
+        ["- service desk", "- service far", "- guard pii", "- hook log"].iter().all(|line| pruned.contains(line)),
+        "{pruned}"
+    );
     assert_eq!((client.ask(json!("services")), client.ask(json!("hooks"))), (json!([]), json!([])));
 }

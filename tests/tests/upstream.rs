@@ -3,7 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use hone_tests::{Client, Daemon, http, programs, repository, starter, wait_until};
 use serde_json::{Value, json};
@@ -176,7 +179,7 @@ fn secret_is_nowhere(daemon: &Daemon, client: &mut Client, secret: &str) {
 }
 
 /// Reads the head and the body of a request.
-fn read_request(stream: &mut TcpStream) -> String {
+fn read_request(stream: &mut impl Read) -> String {
     let (mut text, mut block) = (String::new(), [0; 4096]);
     loop {
         let count = stream.read(&mut block).unwrap();
@@ -191,7 +194,7 @@ fn read_request(stream: &mut TcpStream) -> String {
 }
 
 /// A server that has no list of models and hands every other request's connection out.
-fn scripted() -> (String, std::sync::mpsc::Receiver<TcpStream>) {
+fn scripted() -> (String, Receiver<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (give, take) = std::sync::mpsc::channel();
@@ -270,6 +273,74 @@ fn what_was_delivered_before_a_cut_is_billed_as_an_estimate() {
         serde_json::from_str::<Value>(&answer.join().unwrap().body).unwrap()
     });
     assert_eq!((&told["usage"]["estimated"], &told["usage"]["completion_tokens"]), (&json!(true), &json!(1)));
+}
+
+/// An https server that answers "safe" as `localhost`, with a certificate that is its own authority, in `folder`. Gives its port
+/// and the requests that came in.
+fn secure(folder: &Path) -> (u16, Receiver<String>) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("authority.pem"), own.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (give, take) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let config = Arc::new(config);
+        for stream in listener.incoming().flatten() {
+            let mut stream = rustls::StreamOwned::new(rustls::ServerConnection::new(config.clone()).unwrap(), stream);
+            // A client that trusts nobody here ends the handshake.
+            if stream.flush().is_err() {
+                continue;
+            }
+            let request = read_request(&mut stream);
+            let answer = match request.starts_with("GET ") {
+                true => "HTTP/1.1 404 None\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned(),
+                false => format!("{HEAD}{}data: [DONE]\n\n", event("safe")),
+            };
+            let _ = stream.write_all(answer.as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+            if give.send(request).is_err() {
+                return;
+            }
+        }
+    });
+    (port, take)
+}
+
+#[test]
+fn https_is_spoken_with_who_is_trusted_and_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, requests) = secure(folder.path());
+    let authority = folder.path().join("authority.pem").display().to_string();
+    let far = Daemon::start_with(&[("SSL_CERT_FILE", &authority)]);
+    let mut client = far.connect();
+    let key = client.ask(json!({"create_key": {"application": "owner", "label": ""}}));
+    let secret = key["secret"].as_str().unwrap().to_owned();
+    publish(&mut client, &format!("https://localhost:{port}/v1"), Some("sk-over-tls"));
+    let (status, answer) = chat(&far, &secret);
+    assert_eq!((status, &answer["choices"][0]["message"]["content"]), (200, &json!("safe")), "{answer}");
+    let asked = requests.try_iter().find(|request| request.starts_with("POST ")).unwrap();
+    assert!(asked.to_lowercase().contains("authorization: bearer sk-over-tls"), "{asked}");
+
+    // The same server under a name that its certificate does not have, and where nobody vouches for it.
+    let stranger = Daemon::start();
+    for (daemon, host) in [(&far, "127.0.0.1"), (&stranger, "localhost")] {
+        let mut client = daemon.connect();
+        let upstream =
+            json!({"url": format!("https://{host}:{port}"), "model": "base", "key": "sk-2", "plain_http": ""});
+        let wish = json!({"name": "far", "upstream": upstream, "slots": 0, "context_tokens": 0, "price": price()});
+        client.ask(json!({"publish_upstream": wish}));
+        let trouble = wait_until("the certificate is not trusted", || {
+            let trouble = service(&mut client)["trouble"]["message_en"].as_str()?.to_owned();
+            trouble.contains("certificate").then_some(trouble)
+        });
+        assert!(trouble.contains("service far"), "{trouble}");
+    }
+    assert!(requests.try_iter().all(|request| !request.contains("sk-2")), "the key went to nobody");
 }
 
 #[test]

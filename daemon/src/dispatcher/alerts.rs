@@ -1,10 +1,11 @@
 //! When something is worth an alert: ends of jobs, services that go down and come back, services whose requests fail, budgets that
-//! are used up, a disk that fills. Never here: who is told (`hooks`).
+//! are used up, guards that found something, a disk that fills. Never here: who is told (`hooks`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hone_protocol::application::{ApplicationRecord, Budget, LedgerRow, Outcome};
 use hone_protocol::failure::Failure;
+use hone_protocol::guard::{GuardAct, GuardHit, GuardSide};
 use hone_protocol::hook::AlertKind;
 use hone_protocol::id::{ApplicationId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobState;
@@ -26,7 +27,7 @@ const OUTCOMES_MS: i64 = 5 * 60_000;
 const ERRORS_MIN: usize = 5;
 /// …and one in so many.
 const ERRORS_SHARE: usize = 5;
-/// Errors of a service are told of no more often than this.
+/// Errors of a service, and what a guard finds, are told of no more often than this.
 const QUIET_MS: i64 = 60_000;
 
 /// What was seen since the daemon started.
@@ -39,6 +40,8 @@ pub(super) struct Watch {
     /// The largest share of its budget that an application crossed.
     shares: BTreeMap<ApplicationId, u8>,
     said_at_ms: BTreeMap<(AlertKind, ServiceId), i64>,
+    /// When each guard was told of last.
+    guards_said_at_ms: BTreeMap<String, i64>,
     disk_is_low: bool,
 }
 
@@ -120,6 +123,36 @@ impl Decider {
             let facts = [("errors", errors.to_string()), ("requests", all.to_string())];
             self.alert(AlertKind::ServiceErrors, &name, message, &facts);
         }
+    }
+
+    /// A guard found something. What it finds within a minute is counted, and told of no more.
+    pub(super) fn alert_guard(&mut self, service: ServiceId, application: ApplicationId, hit: &GuardHit) {
+        let said = self.watch.guards_said_at_ms.get(&hit.guard);
+        if !self.watch.is_on || said.is_some_and(|at_ms| self.steady_ms - at_ms < QUIET_MS) {
+            return;
+        }
+        self.watch.guards_said_at_ms.insert(hit.guard.clone(), self.steady_ms);
+        let application =
+            self.state.applications.get(&application).map_or_else(String::new, |known| known.name.clone());
+        let service = self.state.service_name(service);
+        let did = match hit.act {
+            GuardAct::Mask => "masked",
+            GuardAct::Refuse => "refused",
+            GuardAct::Flag => "flagged",
+        };
+        let (side, text) = match hit.side {
+            GuardSide::Input => ("input", format!("what application {application} sent to service {service}")),
+            GuardSide::Output => ("output", format!("what service {service} answered to application {application}")),
+        };
+        let message = format!("guard {} {did} {text} ({} matches)", hit.guard, hit.matches);
+        let facts = [
+            ("service", service),
+            ("application", application),
+            ("side", side.to_owned()),
+            ("act", hit.act.word().to_owned()),
+            ("matches", hit.matches.to_string()),
+        ];
+        self.alert(AlertKind::GuardHit, &hit.guard, message, &facts);
     }
 
     /// What is left of a budget changed.

@@ -21,10 +21,13 @@ fn may_be_applied(request: &Request) -> bool {
             | SetAlias { past_gate: None, .. }
             | RemoveAlias { .. }
             | Publish { .. }
+            | PublishUpstream { .. }
             | SetService { .. }
             | DeleteService { .. }
             | SetApplication { .. }
             | SetLimits { .. }
+            | SetGuard { .. }
+            | RemoveGuard { .. }
             | SetHook { .. }
             | RemoveHook { .. }
     )
@@ -41,8 +44,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::InvalidRequest, message).at(format!("changes[{at}]")));
         }
         if stamp(&declared(&self.state)) != made_for {
-            let message =
-                "somebody changed services, applications, aliases, hooks or prices since the plan was made; plan again";
+            let message = "somebody changed services, applications, aliases, guards, hooks or prices since the plan was made; plan again";
             return Err(Failure::new(FailureCode::WrongState, message).at("made_for").hint(HintCode::TryAgain));
         }
         let before = self.mark();

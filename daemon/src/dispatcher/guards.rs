@@ -87,6 +87,7 @@ impl Decider {
             sum.add(hit);
             self.writes.put(Table::GuardSums, key, codec::row(sum));
             Arc::make_mut(&mut self.state.guard_counts).entry(hit.guard.clone()).or_default().add(hit);
+            self.alert_guard(service, application, hit);
         }
     }
 }

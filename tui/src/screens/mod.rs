@@ -262,6 +262,8 @@ pub(crate) enum Deed {
     RemoveGuard,
     /// An alias was rolled back.
     RollBack,
+    /// A hook was made or changed.
+    Hook,
     /// A hook is tried.
     TestHook,
     /// A hook was removed.
@@ -299,6 +301,7 @@ impl Deed {
             Deed::Guard => "done.guard",
             Deed::RemoveGuard => "done.remove_guard",
             Deed::RollBack => "done.rolled_back",
+            Deed::Hook => "done.hook",
             Deed::TestHook => "done.test_hook",
             Deed::RemoveHook => "done.remove_hook",
         }

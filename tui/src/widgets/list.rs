@@ -33,6 +33,12 @@ pub(crate) struct Column {
     pub(crate) from: u16,
 }
 
+/// The title of a column: words of the catalogue begin small where they stand in sentences.
+fn heading(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
 /// A column with a fixed width.
 pub(crate) const fn column(title: &'static str, cells: u16) -> Column {
     Column { title, cells, right: false, from: 0 }
@@ -167,10 +173,11 @@ impl Listing {
         if columns.iter().any(|c| !c.title.is_empty()) && area.height > 2 {
             let mut x = area.x + 3;
             for ((_, column), cells) in shown.iter().zip(&widths) {
+                let title = heading(column.title);
                 match column.right {
-                    true => canvas.put_right(x + cells, y, *cells, column.title, Token::Muted),
+                    true => canvas.put_right(x + cells, y, *cells, &title, Token::Muted),
                     false => {
-                        canvas.put(x, y, *cells, column.title, Token::Muted);
+                        canvas.put(x, y, *cells, &title, Token::Muted);
                     }
                 }
                 x += cells + 2;

@@ -1,6 +1,7 @@
 //! Guards, the request log's settings and feedback, as facts: what is checked, counted by day, and there after a crash.
 
 use hone_protocol::guard::{GuardAct, GuardCounts, GuardHit, GuardSide, GuardSpec};
+use hone_protocol::hook::{AlertKind, HookTarget};
 use hone_protocol::log::{Feedback, FeedbackRecord, LogSettings, Rating};
 
 use super::*;
@@ -48,6 +49,39 @@ fn a_guard_is_checked_and_what_it_found_is_counted_by_day_and_survives_it() {
     assert_eq!(desk.state().guard_counts["rivals"], GuardCounts { input: 5, output: 0, refused: 3 });
     let days = desk.store.as_ref().unwrap().prefix(Table::GuardSums, b"rivals\0").unwrap();
     assert_eq!(days.len(), 2, "a sum for each day");
+}
+
+#[test]
+fn what_a_guard_finds_is_told_of_once_a_minute() {
+    let mut desk = Desk::furnished();
+    desk.ask("", publish("desk")).unwrap();
+    desk.ask("", Request::SetGuard { name: "rivals".into(), spec: spec(&["Acme"]) }).unwrap();
+    let (service, application) =
+        (desk.state().service("desk").unwrap().id, desk.state().application(OWNER).unwrap().id);
+    let found = |desk: &mut Desk, guard: &str, side, act, matches| {
+        let hits = vec![GuardHit { guard: guard.into(), side, act, matches }];
+        desk.tell("", Event::Guarded { service, application, hits });
+        let told = desk.state().alerts.values().filter(|alert| alert.kind == AlertKind::GuardHit);
+        told.map(|alert| alert.message.clone()).collect::<Vec<_>>()
+    };
+    assert!(found(&mut desk, "rivals", GuardSide::Input, GuardAct::Flag, 1).is_empty(), "nobody asked to be told");
+    let target = HookTarget::Webhook("https://ops.example/hone".into());
+    let on = vec![AlertKind::GuardHit];
+    desk.ask("", Request::SetHook { name: "ops".into(), on, target, timeout_ms: 0 }).unwrap();
+    desk.pass(60_000);
+    for _ in 0..3 {
+        found(&mut desk, "rivals", GuardSide::Input, GuardAct::Refuse, 2);
+    }
+    let told = found(&mut desk, "pii", GuardSide::Output, GuardAct::Mask, 1);
+    assert_eq!(
+        told,
+        [
+            "guard rivals refused what application owner sent to service desk (2 matches)",
+            "guard pii masked what service desk answered to application owner (1 matches)"
+        ]
+    );
+    desk.pass(60_000);
+    assert_eq!(found(&mut desk, "rivals", GuardSide::Input, GuardAct::Refuse, 1).len(), 3);
 }
 
 #[test]

@@ -5,9 +5,11 @@
 
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::declared::{
-    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService,
+    Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
+    DeclaredUpstream,
 };
 use hone_protocol::request::Request;
+use hone_protocol::upstream::UpstreamWish;
 use serde::Serialize;
 
 use super::write::{Fields, Thing};
@@ -52,9 +54,13 @@ pub(super) fn plan(now: &Declared, wanted: &Declared, prune: bool) -> Vec<Step> 
     compare(&mut steps, &now.aliases, &wanted.aliases, set_alias);
     compare(&mut steps, &now.services, &wanted.services, set_service);
     compare(&mut steps, &now.applications, &wanted.applications, set_application);
+    compare(&mut steps, &now.guards, &wanted.guards, set_guard);
     compare(&mut steps, &now.hooks, &wanted.hooks, set_hook);
     if prune {
         remove(&mut steps, &now.hooks, &wanted.hooks, |hook| vec![Request::RemoveHook { name: hook.name.clone() }]);
+        remove(&mut steps, &now.guards, &wanted.guards, |guard| {
+            vec![Request::RemoveGuard { name: guard.name.clone() }]
+        });
         remove(&mut steps, &now.services, &wanted.services, remove_service);
         remove(&mut steps, &now.aliases, &wanted.aliases, remove_alias);
         // `local` is always there.
@@ -129,18 +135,15 @@ fn set_service(before: Option<&DeclaredService>, wanted: &DeclaredService) -> (D
         after.context_tokens = if after.context_tokens == 0 { before.context_tokens } else { after.context_tokens };
     }
     let name = || wanted.name.clone();
-    let is_served_so = before.is_some_and(|before| DeclaredService { on: after.on, ..before.clone() } == after);
+    // A key goes with what changes; it is no change of its own, for nobody can see whether it is one.
+    let keyless = |service: &DeclaredService| {
+        let upstream = service.upstream.clone().map(|upstream| DeclaredUpstream { key: None, ..upstream });
+        DeclaredService { on: after.on, upstream, ..service.clone() }
+    };
+    let is_served_so = before.is_some_and(|before| keyless(before) == keyless(&after));
     let mut requests = Vec::new();
     if !is_served_so {
-        requests.push(Request::Publish {
-            name: name(),
-            version: wanted.version.clone(),
-            slots: wanted.slots,
-            context_tokens: wanted.context_tokens,
-            price: wanted.price,
-            keep: Some(wanted.keep),
-            pool: Some(wanted.pool.clone()),
-        });
+        requests.push(publish(wanted));
     }
     // Publishing turns it on.
     let is_on = if is_served_so { before.is_some_and(|before| before.on) } else { true };
@@ -148,6 +151,21 @@ fn set_service(before: Option<&DeclaredService>, wanted: &DeclaredService) -> (D
         requests.push(Request::SetService { name: name(), wanted: wanted.on });
     }
     (after, requests)
+}
+
+fn publish(wanted: &DeclaredService) -> Request {
+    let DeclaredService { name, version, upstream, slots, context_tokens, price, keep, pool, .. } = wanted.clone();
+    match upstream {
+        None => Request::Publish { name, version, slots, context_tokens, price, keep: Some(keep), pool: Some(pool) },
+        Some(DeclaredUpstream { url, model, plain_http, key }) => {
+            let upstream = UpstreamWish { url, model, key, plain_http };
+            Request::PublishUpstream { name, upstream, slots, context_tokens, price }
+        }
+    }
+}
+
+fn set_guard(_: Option<&DeclaredGuard>, wanted: &DeclaredGuard) -> (DeclaredGuard, Vec<Request>) {
+    (wanted.clone(), vec![Request::SetGuard { name: wanted.name.clone(), spec: Box::new(wanted.spec.clone()) }])
 }
 
 fn set_application(
@@ -253,6 +271,13 @@ context_tokens = 512
 keep = "pinned"
 on = false
 
+[services.big]
+url = "http://gpu.example:8000"
+model = "org/big-70b"
+plain_http = "gpu.example"
+slots = 8
+price_out = 2
+
 [applications.shop]
 title = "Web \"shop\" 商店"
 services = ["desk.v1"]
@@ -261,6 +286,17 @@ monthly = 25.5
 
 [applications.lab]
 prepaid = true
+
+[guards.pii]
+personal = ["email", "chinese_id"]
+
+[guards.rivals]
+words = ["Acme", "Blue Ox"]
+patterns = ["(?i)acme-\\d+"]
+on = ["output"]
+act = "refuse"
+services = ["desk.v1"]
+applications = ["shop"]
 
 [hooks.ops]
 on = ["job_failed", "service_down"]
@@ -280,6 +316,7 @@ timeout_s = 5
         let sorted = |mut d: Declared| {
             d.services.sort_by(|a, b| a.name.cmp(&b.name));
             d.applications.sort_by(|a, b| a.name.cmp(&b.name));
+            d.guards.sort_by(|a, b| a.name.cmp(&b.name));
             d.hooks.sort_by(|a, b| a.name.cmp(&b.name));
             d
         };

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 
 use hone_protocol::application::{BudgetKind, Limits};
 use hone_protocol::declared::{
-    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService,
+    Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
+    DeclaredUpstream,
 };
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::gate::Gate;
+use hone_protocol::guard::{GuardAct, GuardSpec, PiiKind};
 use hone_protocol::hook::HookTarget;
 use hone_protocol::pool::{LOCAL_POOL, PoolPlace, Priority, Share, SlurmPlace};
 use hone_protocol::service::{Keep, Price};
+use hone_protocol::upstream::{Address, Secret, UpstreamWish};
 use hone_protocol::usage::ComputePrice;
 use hone_protocol::value::Pico;
 use toml::de::{DeTable, DeValue};
@@ -21,7 +24,7 @@ use super::super::{budget, hook, service};
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 4 << 20;
 /// Sections of a file.
-const SECTIONS: [&str; 5] = ["pools", "aliases", "services", "applications", "hooks"];
+const SECTIONS: [&str; 6] = ["pools", "aliases", "services", "applications", "guards", "hooks"];
 /// Letters that a name may differ by from the one that is meant.
 const NEAR: usize = 3;
 
@@ -63,6 +66,7 @@ pub(super) fn read(path: &str, text: &str) -> Result<Declared, Failure> {
                 "aliases" => declared.aliases.push(alias(&file, at, thing_name, fields)?),
                 "services" => declared.services.push(service(&file, at, thing_name, fields)?),
                 "applications" => declared.applications.push(application(&file, at, thing_name, fields)?),
+                "guards" => declared.guards.push(guard(&file, at, thing_name, fields)?),
                 _ => declared.hooks.push(hook(&file, at, thing_name, fields)?),
             }
         }
@@ -242,12 +246,21 @@ fn alias(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Resul
 }
 
 fn service(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Result<DeclaredService, Failure> {
-    let known = ["version", "pool", "slots", "context_tokens", "price_in", "price_cached", "price_out", "keep", "on"];
-    let fields = Fields::new(file, at, table, &known, "field of a service")?;
-    let version = fields.text("version")?;
-    let version = version
-        .filter(|version| version.contains([':', '@']))
-        .ok_or_else(|| fields.wrong("version", "say what it serves: MODEL:ALIAS that it follows, or NAME@NUMBER"))?;
+    let is_elsewhere = table.keys().any(|key| key.get_ref().as_ref() == "url");
+    let mut known = vec!["slots", "context_tokens", "price_in", "price_cached", "price_out", "on"];
+    known.extend(if is_elsewhere {
+        ["url", "model", "key_env", "plain_http"]
+    } else {
+        ["version", "pool", "keep", "url"]
+    });
+    let fields = Fields::new(file, at, table, &known, "field of this service")?;
+    let upstream = if is_elsewhere { Some(upstream(&fields)?) } else { None };
+    let version = fields.text("version")?.unwrap_or_default();
+    if upstream.is_none() && !version.contains([':', '@']) {
+        let message =
+            "say what it serves: MODEL:ALIAS that it follows, or NAME@NUMBER; or url and model of a server elsewhere";
+        return Err(fields.wrong("version", message));
+    }
     let keep = match fields.values.get("keep") {
         None => Keep::Ready,
         Some((_, DeValue::String(text))) => service::keep(text).map_err(|message| fields.wrong("keep", message))?,
@@ -259,6 +272,7 @@ fn service(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Res
     Ok(DeclaredService {
         name,
         version,
+        upstream,
         slots: fields.whole("slots")?.unwrap_or(0),
         context_tokens: fields.whole("context_tokens")?.unwrap_or(0),
         price: Price {
@@ -270,6 +284,33 @@ fn service(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Res
         on: fields.flag("on")?.unwrap_or(true),
         pool: fields.text("pool")?.unwrap_or_else(|| LOCAL_POOL.to_owned()),
     })
+}
+
+/// A server elsewhere. The key is in the environment: it is never in a file.
+fn upstream(fields: &Fields<'_, '_>) -> Result<DeclaredUpstream, Failure> {
+    let key = match fields.text("key_env")? {
+        None => None,
+        Some(name) => match std::env::var(&name) {
+            Ok(key) if !key.is_empty() => Some(Secret(key)),
+            _ => {
+                let message = format!(
+                    "there is no {name} in the environment; set it to the key, or leave key_env out to keep the one that is kept"
+                );
+                return Err(fields.wrong("key_env", message));
+            }
+        },
+    };
+    let model = fields.text("model")?.ok_or_else(|| fields.wrong("model", "say what `model` says to the server"))?;
+    let (url, plain_http) = (fields.text("url")?.unwrap_or_default(), fields.text("plain_http")?.unwrap_or_default());
+    let wish = UpstreamWish { url, model, key, plain_http };
+    let address = wish.check().map_err(|failure| {
+        let field = if failure.place == "key" { "key_env" } else { &failure.place };
+        fields.wrong(field, failure.message_en)
+    })?;
+    let is_open = !address.secure && !address.is_loopback();
+    // As the daemon keeps it, so that a second time changes nothing.
+    let plain_http = if is_open { address.host.clone() } else { String::new() };
+    Ok(DeclaredUpstream { url: Address::to_string(&address), model: wish.model, plain_http, key: wish.key })
 }
 
 fn application(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Result<DeclaredApplication, Failure> {
@@ -301,6 +342,40 @@ fn application(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) ->
         budget,
         priority: priority.ok_or_else(|| fields.wrong("priority", "low, normal or high is expected"))?,
     })
+}
+
+fn guard(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Result<DeclaredGuard, Failure> {
+    let known = ["words", "patterns", "personal", "on", "act", "services", "applications"];
+    let fields = Fields::new(file, at, table, &known, "field of a guard")?;
+    let mut kinds = Vec::new();
+    for word in fields.texts("personal")? {
+        let all = PiiKind::ALL.map(PiiKind::word).join(", ");
+        kinds.push(PiiKind::of(&word).ok_or_else(|| fields.wrong("personal", format!("{word:?} is none of {all}")))?);
+    }
+    let on = fields.texts("on")?;
+    if let Some(word) = on.iter().find(|word| !["input", "output"].contains(&word.as_str())) {
+        return Err(fields.wrong("on", format!("{word:?} is neither input nor output")));
+    }
+    let act = fields.text("act")?.unwrap_or_else(|| GuardAct::Mask.word().to_owned());
+    let act = [GuardAct::Mask, GuardAct::Refuse, GuardAct::Flag].into_iter().find(|known| known.word() == act);
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let spec = GuardSpec {
+        words: fields.texts("words")?,
+        patterns: fields.texts("patterns")?,
+        kinds,
+        input: on.is_empty() || on.iter().any(|word| word == "input"),
+        output: on.is_empty() || on.iter().any(|word| word == "output"),
+        act: act.ok_or_else(|| fields.wrong("act", "mask, refuse or flag is expected"))?,
+        services: sorted(fields.texts("services")?),
+        applications: sorted(fields.texts("applications")?),
+    };
+    if spec.words.is_empty() && spec.patterns.is_empty() && spec.kinds.is_empty() {
+        return Err(fields.wrong("words", "say what it looks for: words, patterns or personal"));
+    }
+    Ok(DeclaredGuard { name, spec })
 }
 
 fn hook(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Result<DeclaredHook, Failure> {
@@ -347,7 +422,7 @@ mod tests {
         };
         assert_eq!(
             said("[services.desk]\nversion = \"support:live\"\nslot = 4\n"),
-            "hone.toml:3:1 \"slot\" is no field of a service; did you mean slots?"
+            "hone.toml:3:1 \"slot\" is no field of this service; did you mean slots?"
         );
         assert_eq!(said("[service.desk]\n"), "hone.toml:1:2 \"service\" is no section; did you mean services?");
         assert_eq!(
@@ -363,6 +438,17 @@ mod tests {
         assert!(said("[services.a]\nversion = \"b:c\"\nkeep = 0\n").contains("hone.toml:3:8 keep"));
         assert!(said("[services.a]\nslots = 1\n").contains("hone.toml:1:11 version: say what it serves"));
         assert!(said("[services\n").starts_with("hone.toml:1:"));
+        let elsewhere = "[services.a]\nurl = \"https://up.example\"\n";
+        assert!(said(elsewhere).contains("hone.toml:1:11 model: say what"));
+        assert!(
+            said(&format!("{elsewhere}version = \"a@1\"\n")).contains("3:1 \"version\" is no field of this service")
+        );
+        let unset = said(&format!("{elsewhere}model = \"m\"\nkey_env = \"HONE_TEST_NO_SUCH_KEY\"\n"));
+        assert!(unset.contains("hone.toml:4:11 key_env: there is no HONE_TEST_NO_SUCH_KEY"), "{unset}");
+        assert!(said("[services.a]\nurl = \"http://gpu.example:8000\"\nmodel = \"m\"\n").contains("plain_http: "));
+        assert!(said("[guards.a]\npersonal = [\"mail\"]\n").contains("2:12 personal: \"mail\" is none of email, "));
+        assert!(said("[guards.a]\nact = \"mask\"\n").contains("1:9 words: say what it looks for"));
+        assert!(said("[guards.a]\nwords = [\"b\"]\non = [\"inputs\"]\n").contains("3:6 on: \"inputs\" is neither"));
     }
 
     #[test]

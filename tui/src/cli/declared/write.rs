@@ -2,8 +2,9 @@
 
 use hone_protocol::application::BudgetKind;
 use hone_protocol::declared::{
-    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService,
+    Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
 };
+use hone_protocol::guard::GuardAct;
 use hone_protocol::hook::HookTarget;
 use hone_protocol::pool::{LOCAL_POOL, PoolPlace, Priority, SlurmPlace};
 use hone_protocol::service::Keep;
@@ -114,7 +115,13 @@ impl Thing for DeclaredService {
         &self.name
     }
     fn fields(&self) -> Fields {
-        let mut fields = vec![("version", text(&self.version))];
+        let mut fields = match &self.upstream {
+            None => vec![("version", text(&self.version))],
+            Some(upstream) => vec![("url", text(&upstream.url)), ("model", text(&upstream.model))],
+        };
+        if let Some(upstream) = self.upstream.as_ref().filter(|upstream| !upstream.plain_http.is_empty()) {
+            fields.push(("plain_http", text(&upstream.plain_http)));
+        }
         for (key, number) in [("slots", self.slots), ("context_tokens", self.context_tokens)] {
             if number > 0 {
                 fields.push((key, number.to_string()));
@@ -170,6 +177,35 @@ impl Thing for DeclaredApplication {
     }
 }
 
+impl Thing for DeclaredGuard {
+    const SECTION: &'static str = "guards";
+    const WORD: &'static str = "guard";
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn fields(&self) -> Fields {
+        let spec = &self.spec;
+        let kinds: Vec<String> = spec.kinds.iter().map(|kind| kind.word().to_owned()).collect();
+        let lists = [("words", &spec.words), ("patterns", &spec.patterns), ("personal", &kinds)];
+        let places = [("services", &spec.services), ("applications", &spec.applications)];
+        let listed = |list: &[(&'static str, &Vec<String>)]| -> Fields {
+            let said = list.iter().filter(|(_, values)| !values.is_empty());
+            said.map(|(key, values)| (*key, texts(values.iter().map(String::as_str)))).collect()
+        };
+        let mut fields = listed(&lists);
+        match (spec.input, spec.output) {
+            (true, false) => fields.push(("on", texts(["input"]))),
+            (false, true) => fields.push(("on", texts(["output"]))),
+            _ => {}
+        }
+        if spec.act != GuardAct::Mask {
+            fields.push(("act", text(spec.act.word())));
+        }
+        fields.extend(listed(&places));
+        fields
+    }
+}
+
 impl Thing for DeclaredHook {
     const SECTION: &'static str = "hooks";
     const WORD: &'static str = "hook";
@@ -198,6 +234,7 @@ pub(super) fn write(declared: &Declared) -> String {
     section(&mut out, &declared.aliases);
     section(&mut out, &declared.services);
     section(&mut out, &declared.applications);
+    section(&mut out, &declared.guards);
     section(&mut out, &declared.hooks);
     out
 }

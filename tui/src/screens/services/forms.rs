@@ -247,16 +247,22 @@ impl Services {
         }) {
             return self.submit_oversight(desk);
         }
+        if let Some((FormKind::Hook, form)) = &mut self.form {
+            return super::hooks::submit(form, desk);
+        }
         let Some((kind, form)) = &self.form else { return };
         let text = |key: &str| form.value(key).to_owned();
         match kind {
             FormKind::Publish if form.value("engine") == "upstream" => {
-                desk.ask(Errand::Act(Deed::Publish), upstream::request(form));
+                let known = desk.view.mirror.services().iter().find(|s| s.record.name == form.value("name"));
+                desk.ask(Errand::Act(Deed::Publish), upstream::request(form, known));
             }
             FormKind::Publish => {
                 let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
-                let price =
-                    Price { input_micros: micros("input"), cached_micros: None, output_micros: micros("output") };
+                let known = desk.view.mirror.services().iter().find(|s| s.record.name == form.value("name"));
+                // The form does not have it: it stays as it was.
+                let cached_micros = known.and_then(|known| known.record.price.cached_micros);
+                let price = Price { input_micros: micros("input"), cached_micros, output_micros: micros("output") };
                 desk.ask(
                     Errand::Act(Deed::Publish),
                     Request::Publish {
@@ -318,7 +324,7 @@ impl Services {
                 let request = Request::Pay { application: text("application"), amount, note: text("note") };
                 desk.ask(Errand::Act(Deed::Pay), request);
             }
-            FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry => {}
+            FormKind::LogSearch | FormKind::LogRows | FormKind::Guard | FormKind::GuardTry | FormKind::Hook => {}
             FormKind::Pool => super::pools::submit(form, desk),
             FormKind::Key => {
                 let request =

@@ -300,6 +300,8 @@ fn hooks_are_tried_and_removed_and_alerts_stand_on_home() {
                 bench.go(Area::Services);
                 (0..4).for_each(|_| drop(bench.press(Action::NextTab)));
                 keep(name(if is_empty { "hooks_empty" } else { "hooks_filled" }), &bench.picture(size));
+                bench.press(if is_empty { Action::New } else { Action::Edit });
+                keep(name(if is_empty { "form_hook" } else { "form_hook_filled" }), &bench.picture(size));
             }
         }
         let mut bench = Bench::new(language, facts.clone());
@@ -310,6 +312,18 @@ fn hooks_are_tried_and_removed_and_alerts_stand_on_home() {
         bench.press(Action::Try);
         let is_test = |request: &Request| matches!(request, Request::TestHook { name } if name == "ops");
         assert!(bench.asks().iter().any(|(_, request)| is_test(request)));
+        bench.press(Action::Edit);
+        bench.press(Action::Run);
+        let asked = bench.asks().into_iter().find_map(|(id, request)| match request {
+            Request::SetHook { name, on, target, timeout_ms } => Some((id, name, on, target, timeout_ms)),
+            _ => None,
+        });
+        let hook = facts.hooks[0].clone();
+        let (id, said, on, target, timeout_ms) = asked.unwrap();
+        assert_eq!((&said, &on, &target, timeout_ms), (&hook.name, &hook.on, &hook.target, hook.timeout_ms));
+        bench.answer(id, Answer::Hook { hook: Box::new(hook), secret: Some("hook_0123456789abcdef".into()) });
+        keep(format!("hook_secret_100x30_{}", word(language)), &bench.picture((100, 30)));
+        bench.press(Action::Out);
         bench.press(Action::Delete);
         keep(format!("question_remove_hook_100x30_{}", word(language)), &bench.picture((100, 30)));
     }

@@ -49,7 +49,7 @@ pub(super) fn fill(form: &mut Form, service: &ServiceView) {
 }
 
 /// What the form asks for.
-pub(super) fn request(form: &Form) -> Request {
+pub(super) fn request(form: &Form, known: Option<&ServiceView>) -> Request {
     let text = |key: &str| form.value(key).to_owned();
     let micros = |key: &str| form.number::<f64>(key).map(|units| (units * MICROS).round() as u64);
     let key = match form.value("key") {
@@ -62,6 +62,11 @@ pub(super) fn request(form: &Form) -> Request {
         upstream: UpstreamWish { url: text("url"), model: text("model"), key, plain_http: text("plain_http") },
         slots: form.number("slots").unwrap_or(0),
         context_tokens: form.number("context").unwrap_or(0),
-        price: Price { input_micros: micros("input"), cached_micros: None, output_micros: micros("output") },
+        // The form does not have what cached tokens cost: it stays as it was.
+        price: Price {
+            input_micros: micros("input"),
+            cached_micros: known.and_then(|known| known.record.price.cached_micros),
+            output_micros: micros("output"),
+        },
     }
 }

@@ -1,20 +1,22 @@
 //! The service desk: who calls, what may be called, and metered answers, for HTTP and for chats over the socket.
 //! A row of the ledger is durably open before the first byte of an answer leaves; watermarks and the close go
-//! through the dispatcher; tokens do not.
+//! through the dispatcher; tokens do not. Lives here: who may call what, and how an answer begins. `desk/metered`: an answer
+//! under way.
 
 mod batch;
 mod embed;
 mod feedback;
 mod guarding;
 mod logging;
+mod metered;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::application::{LedgerRow, Outcome, Services, amount};
+use hone_protocol::application::{LedgerRow, Outcome, Services};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::generate::{Finish, GenerateTask, Prompt, Share, TokenizerFacts, Turn, Wish};
+use hone_protocol::generate::{GenerateTask, Prompt, Share, TokenizerFacts, Turn, Wish};
 use hone_protocol::id::{ApplicationId, LedgerId, ServiceId};
 use hone_protocol::log::Feedback;
 use hone_protocol::model::Weights;
@@ -23,32 +25,26 @@ use hone_protocol::usage::{UsagePage, UsageQuery};
 use hone_protocol::value::{Bytes, Hash, Json, Pico};
 use hone_protocol::worker::{FromWorker, ToWorker};
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::config::Places;
-use crate::dispatcher::event::{Close, Event, Watermark};
+use crate::dispatcher::event::Event;
 use crate::dispatcher::{Allowance, Events};
-use crate::guards::{GuardTable, Hits, Outward};
-use crate::http::desk::{AnswerStep, Answering, Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening, Piece};
+use crate::guards::{GuardTable, Hits};
+use crate::http::desk::{Ask, Callable, Caller, Desk, EmbedAsk, Embedded, Opening};
 use crate::hub::Hub;
 use crate::request_log::RequestLog;
 use crate::state::State;
 use crate::store::Store;
 use crate::workers::serving::{Serving, ServingTable};
-use crate::workers::turns::{Spare, Urgent};
+use crate::workers::turns::Spare;
 use crate::{metrics, secret, usage};
-use batch::gave_way;
-use logging::Draft;
+use metered::{InTurn, beat};
 
 pub use batch::Pace;
+pub use metered::Metered;
 
-/// Tokens that may be written beyond what is durably billed.
-const AHEAD_MAX: u64 = 64;
-/// A watermark is asked for when so many tokens were delivered since the last one…
-const MARK_TOKENS: u64 = 16;
-/// …or when so much time has passed.
-const MARK_MS: u64 = 250;
 /// Bytes of text in a token, at least, but for odd texts.
 const BYTES_PER_TOKEN: usize = 2;
 /// Tokens that a template adds to a conversation of its own, at most, but for odd templates: a default system turn.
@@ -302,7 +298,7 @@ impl ServiceDesk {
             mark: Arc::default(),
             delivered: 0,
             asked: 0,
-            asked_at: Instant::now(),
+            asked_at_beat: beat(),
             started: Instant::now(),
             first_token_ms: None,
             closed: false,
@@ -463,336 +459,5 @@ impl Desk for ServiceDesk {
 
     async fn begin(&self, caller: &Caller, ask: Ask) -> Result<Metered, Failure> {
         self.answer(caller.clone(), ask, None).await
-    }
-}
-
-/// Why an answer may be computed now; held as long as it is.
-enum InTurn {
-    /// Somebody waits for it.
-    First { _turn: Urgent },
-    /// It is a row of a batch, which gives way.
-    Row(Spare),
-}
-
-/// A metered request under way: one row of the ledger, one or more answers.
-pub struct Metered {
-    events: Events,
-    serving: Arc<Serving>,
-    /// Number of the request of choice 0; the others follow.
-    first: u64,
-    /// Answers to each prompt.
-    answers: u32,
-    /// Tokens of each choice so far.
-    tokens: Vec<u32>,
-    /// Tokens of the prompts that were begun, and those of them that were found in a cache, by choice; each prompt counts
-    /// once, however many answers it has.
-    prompts: Vec<(u64, u64)>,
-    /// Choices whose tokens nobody has counted who can: those of a server elsewhere, until it tells.
-    estimated: Vec<bool>,
-    words: mpsc::Receiver<FromWorker>,
-    opening: Opening,
-    /// Prompts that the worker has not counted yet, where limits or a budget wait for that.
-    uncounted: Option<usize>,
-    /// Most tokens of all answers.
-    answer_most: u64,
-    /// The row as it was opened.
-    row: LedgerRow,
-    turn: InTurn,
-    mark: Arc<Watermark>,
-    delivered: u64,
-    /// The highest watermark that was asked for.
-    asked: u64,
-    asked_at: Instant,
-    started: Instant,
-    first_token_ms: Option<u32>,
-    closed: bool,
-    /// Steps that may be told.
-    steps: VecDeque<AnswerStep>,
-    /// What guards found on the way in.
-    hits: Hits,
-    /// Guards that look at what comes out.
-    outward: Option<Outward>,
-    /// What becomes an entry of the log.
-    draft: Option<Draft>,
-}
-
-impl Metered {
-    /// Waits until the row is durably open; a refusal ends the answer.
-    async fn opened(&mut self, open: oneshot::Receiver<Result<Allowance, Failure>>) -> Result<(), Failure> {
-        match open.await {
-            Ok(Ok(allowance)) => {
-                self.opening.allowance = allowance;
-                Ok(())
-            }
-            Ok(Err(failure)) => {
-                self.closed = true;
-                self.forget();
-                Err(failure)
-            }
-            Err(_) => Err(Failure::new(FailureCode::Stopping, "the daemon is stopping")),
-        }
-    }
-
-    fn ledger(&self) -> LedgerId {
-        self.opening.ledger
-    }
-
-    /// The next word of the worker; a row that must give way hears that instead.
-    async fn word(&mut self) -> Option<FromWorker> {
-        match &self.turn {
-            InTurn::First { .. } => self.words.recv().await,
-            InTurn::Row(turn) => tokio::select! {
-                biased;
-                () = turn.taken() => Some(FromWorker::Refused { request: self.first, failure: gave_way() }),
-                word = self.words.recv() => word,
-            },
-        }
-    }
-
-    /// How the ledger's row closes. Of a row of a batch nothing is billed but what is kept: see [`Metered::keep`].
-    fn close_of(&self, outcome: Outcome, tokens: u64) -> Close {
-        if matches!(self.turn, InTurn::Row(_)) {
-            return Close { prompt_tokens: 0, cached_tokens: 0, is_estimate: false, ..self.whole_close(outcome, 0) };
-        }
-        self.whole_close(outcome, tokens)
-    }
-
-    fn whole_close(&self, outcome: Outcome, tokens: u64) -> Close {
-        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
-        Close {
-            outcome,
-            prompt_tokens,
-            cached_tokens,
-            completion_tokens: tokens,
-            first_token_ms: self.first_token_ms,
-            total_ms: self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32,
-            is_estimate: prompt_tokens + tokens > 0 && self.estimated.contains(&true),
-        }
-    }
-
-    fn prompt_and_cached(&self) -> (u64, u64) {
-        self.prompts.iter().fold((0, 0), |(prompt, cached), of| (prompt + of.0, cached + of.1))
-    }
-
-    fn mark_event(&mut self) -> Event {
-        self.asked = self.delivered;
-        self.asked_at = Instant::now();
-        let (prompt_tokens, cached_tokens) = self.prompt_and_cached();
-        Event::Watermark {
-            id: self.ledger(),
-            prompt_tokens,
-            cached_tokens,
-            tokens: self.delivered,
-            mark: self.mark.clone(),
-        }
-    }
-
-    fn is_mark_due(&self) -> bool {
-        let ahead = self.delivered - self.asked;
-        ahead >= MARK_TOKENS || (ahead > 0 && self.asked_at.elapsed() >= Duration::from_millis(MARK_MS))
-    }
-
-    /// Which choice a number is of. What comes from a child is not trusted.
-    fn choice(&self, request: u64) -> Option<usize> {
-        let choice = usize::try_from(request.checked_sub(self.first)?).ok()?;
-        (choice < self.tokens.len()).then_some(choice)
-    }
-
-    fn note_begin(&mut self, word: &FromWorker) {
-        if let FromWorker::Began { request, prompt_tokens, cached_tokens } = word
-            && let Some(choice) = self.choice(*request)
-            && self.note_prompt(choice, *prompt_tokens, *cached_tokens)
-        {
-            self.uncounted = self.uncounted.map(|left| left.saturating_sub(1));
-        }
-    }
-
-    /// Tokens of a choice's prompt. `false` where another choice counts it.
-    fn note_prompt(&mut self, choice: usize, prompt_tokens: u32, cached_tokens: u32) -> bool {
-        if !choice.is_multiple_of(self.answers as usize) {
-            return false;
-        }
-        self.prompts[choice] = (u64::from(prompt_tokens), u64::from(cached_tokens.min(prompt_tokens)));
-        true
-    }
-
-    /// Once all prompts are counted, says so: what was set aside for them was an estimate.
-    async fn tell_count(&mut self) {
-        if self.uncounted == Some(0) {
-            self.uncounted = None;
-            let (id, prompt_tokens, answer_most) = (self.ledger(), self.prompt_and_cached().0, self.answer_most);
-            self.events.post(Event::Counted { id, prompt_tokens, answer_most }).await;
-        }
-    }
-
-    /// Tokens of all choices after one of them has so many.
-    fn count(&mut self, choice: usize, tokens: u32) -> u64 {
-        self.tokens[choice] = self.tokens[choice].max(tokens);
-        self.tokens.iter().map(|&tokens| u64::from(tokens)).sum()
-    }
-
-    fn forget(&self) {
-        for request in (self.first..).take(self.tokens.len()) {
-            self.serving.forget(request);
-        }
-    }
-
-    /// What a word of the worker is to the client; nothing for what only we look at.
-    fn step(&mut self, word: FromWorker) -> Option<AnswerStep> {
-        match word {
-            FromWorker::Began { .. } => {
-                self.note_begin(&word);
-                None
-            }
-            FromWorker::Echoed { request, text, chances } => {
-                let choice = self.choice(request)? as u32;
-                Some(AnswerStep::Echo { choice, text, chances })
-            }
-            FromWorker::Piece { request, channel, text, tokens, chances } => {
-                let choice = self.choice(request)?;
-                let tokens = self.count(choice, tokens);
-                let elapsed = self.started.elapsed().as_millis().min(u128::from(u32::MAX)) as u32;
-                self.first_token_ms.get_or_insert(elapsed);
-                Some(AnswerStep::Piece(Piece { choice: choice as u32, channel, text, chances, tokens }))
-            }
-            FromWorker::Counted { request, prompt_tokens, cached_tokens, tokens } => {
-                let choice = self.choice(request)?;
-                self.note_prompt(choice, prompt_tokens, cached_tokens);
-                self.estimated[choice] = false;
-                self.tokens[choice] = tokens;
-                Some(AnswerStep::Counted { tokens: self.count(choice, tokens) })
-            }
-            FromWorker::Ended { finish: Finish::Cancelled, .. } => {
-                Some(AnswerStep::Failed(Failure::new(FailureCode::Interrupted, "the answer was cancelled")))
-            }
-            FromWorker::Ended { request, finish, tokens, end } => {
-                let choice = self.choice(request)?;
-                let tokens = self.count(choice, tokens);
-                Some(AnswerStep::Ended { choice: choice as u32, finish, tokens, end })
-            }
-            FromWorker::Refused { failure, .. } => Some(AnswerStep::Failed(failure)),
-            FromWorker::Prompted { prompt, .. } => {
-                if let Some(draft) = &mut self.draft {
-                    draft.note_prompt(prompt);
-                }
-                None
-            }
-            _ => None,
-        }
-    }
-
-    /// What the ledger will say when the answer is kept with so many tokens.
-    pub fn row_with(&self, tokens: u64) -> LedgerRow {
-        let mut row = self.row.clone();
-        (row.prompt_tokens, row.cached_tokens) = self.prompt_and_cached();
-        row.completion_tokens = tokens;
-        row.amount = amount(&row.price, row.prompt_tokens, row.cached_tokens, row.completion_tokens);
-        row
-    }
-
-    /// Closes the row of an answer that never began.
-    async fn fail(mut self, failure: Failure) -> Failure {
-        match self.finish(Outcome::Failed, 0).await {
-            Ok(_) => failure,
-            Err(unsaved) => unsaved,
-        }
-    }
-
-    async fn finish(&mut self, outcome: Outcome, tokens: u64) -> Result<LedgerRow, Failure> {
-        self.closed = true;
-        self.forget();
-        let (reply, closed) = oneshot::channel();
-        let close = self.close_of(outcome, tokens);
-        self.events.post(Event::CloseRow { id: self.ledger(), close, reply }).await;
-        let row = closed.await.unwrap_or_else(|_| Err(Failure::new(FailureCode::NotSaved, "the daemon is ending")))?;
-        // What a row of a batch comes to is told when it is kept.
-        if let InTurn::First { .. } = self.turn {
-            self.after().settle(&self.events, &row).await;
-        }
-        Ok(row)
-    }
-}
-
-impl Answering for Metered {
-    fn opening(&self) -> &Opening {
-        &self.opening
-    }
-
-    async fn next(&mut self) -> AnswerStep {
-        loop {
-            if let Some(step) = self.steps.pop_front() {
-                if let Some(draft) = &mut self.draft {
-                    draft.note(&step);
-                }
-                return step;
-            }
-            if self.is_mark_due() {
-                let event = self.mark_event();
-                self.events.post(event).await;
-            }
-            let wait = Duration::from_millis(MARK_MS);
-            let message = if self.delivered > self.asked {
-                match tokio::time::timeout(wait, self.word()).await {
-                    Ok(message) => message,
-                    Err(_) => continue,
-                }
-            } else {
-                self.word().await
-            };
-            let Some(word) = message else { return AnswerStep::Failed(gone()) };
-            let step = self.step(word);
-            self.tell_count().await;
-            if let Some(step) = step {
-                self.let_out(step);
-            }
-        }
-    }
-
-    fn delivered(&mut self, tokens: u64) {
-        self.delivered = self.delivered.max(tokens);
-    }
-
-    async fn allow(&mut self, tokens: u64) {
-        if self.is_mark_due() {
-            let event = self.mark_event();
-            self.events.post(event).await;
-        }
-        while tokens > self.mark.tokens() + AHEAD_MAX && self.mark.tokens() < self.delivered {
-            if self.asked < self.delivered {
-                let event = self.mark_event();
-                self.events.post(event).await;
-            }
-            self.mark.reach(self.asked).await;
-        }
-    }
-
-    async fn close(mut self, outcome: Outcome, tokens: u64) -> Result<LedgerRow, Failure> {
-        self.finish(outcome, tokens).await
-    }
-}
-
-impl Drop for Metered {
-    fn drop(&mut self) {
-        if self.closed {
-            return;
-        }
-        self.forget();
-        let (reply, closed) = oneshot::channel();
-        let (outcome, after) = match self.turn {
-            InTurn::First { .. } => (Outcome::Disconnected, Some(self.after())),
-            // A row of a batch has no client who could go away: it is put back.
-            InTurn::Row(_) => (Outcome::Failed, None),
-        };
-        let close = self.close_of(outcome, self.delivered);
-        let event = Event::CloseRow { id: self.ledger(), close, reply };
-        let events = self.events.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                events.post(event).await;
-                if let (Some(after), Ok(Ok(row))) = (after, closed.await) {
-                    after.settle(&events, &row).await;
-                }
-            });
-        }
     }
 }

@@ -55,7 +55,13 @@ SCREENS = [
     ("applications", ["0", "]"]),
     ("keys", ["0", "]", "]"]),
     ("revoke-key", ["0", "]", "]", "d"]),
-    ("usage", ["0", "]", "]", "]"]),
+    ("pools", ["0", "]", "]", "]"]),
+    ("hooks", ["0", "]", "]", "]", "]"]),
+    ("hook-form", ["0", "]", "]", "]", "]", "n"]),
+    ("usage", ["0", *["]"] * 5]),
+    ("request-log", ["0", "]", "Down", "l"]),
+    ("guards", ["0", "["]),
+    ("guard-form", ["0", "[", "n"]),
     ("jobs", ["-"]),
     ("log", ["-", "l"]),
     ("system", ["="]),
@@ -138,6 +144,10 @@ def fill(env):
     hone("app", "create", "shop", "--title", "Web shop", "--services", "support")
     hone("app", "limit", "shop", "--requests", "60", "--parallel", "4", "--monthly", "25")
     hone("key", "create", "shop", "--label", "web")
+    hone("log", "on", "owner", "--share", "100", "--days", "14")
+    hone("guard", "set", "pii", "--kinds", "email,phone,card", "--act", "mask")
+    hone("hook", "add", "ops", "--on", "job_failed,service_down", "--", "/usr/bin/logger", "-t", "hone")
+    hone("pool", "create", "night", "--cores", "1", "--memory-mib", "2048")
     hone("service", "call", "support", "Where is my parcel?", "--tokens", "24")
 
 

@@ -138,7 +138,7 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
         DatasetSource::Judgements { .. } => RowFormat::Preference,
         DatasetSource::Log(selection) if selection.shape == Shape::Preference => RowFormat::Preference,
         DatasetSource::Log(_) => RowFormat::OpenAi,
-        _ => *format,
+        _ => format.clone(),
     };
     let first_row_id = context.state.dataset(name).map_or(0, |d| d.next_row_id);
     context.progress("phase.import", 0, 0).await;

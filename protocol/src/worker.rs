@@ -145,6 +145,8 @@ pub struct CheckpointTask {
 pub struct HubTask {
     /// What to bring.
     pub source: HubSource,
+    /// Whether the repository is one of rows, not of a model.
+    pub rows: bool,
     /// The one folder that may be written. What an interrupted attempt left there is gone on with.
     pub folder: String,
 }

@@ -1,5 +1,5 @@
 //! Folders and ZIP archives: which of their files are read.
-//! Lives here: the walk, and the members of an archive. Never here: reading rows. Names of members are only told, never written to.
+//! Lives here: the walk, and what is taken of an archive. Never here: reading rows. Names of members are only told, never written to.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use hone_protocol::failure::Failure;
 
+use super::archive::{self, Packed};
 use super::open::{Found, Kind, Opened, Packing, bad, kind};
 use super::unreadable;
 
 /// Files of one folder or archive; more are refused.
 const FILES_MAX: usize = 10_000;
+/// Characters of a member's name that are told.
+const NAME_CHARACTERS_MAX: usize = 200;
 /// Folders within folders.
 const DEPTH_MAX: usize = 8;
 
@@ -73,42 +76,29 @@ fn gather(
 
 /// The members of a ZIP archive.
 pub(super) fn archive(path: &Path, file: &File) -> Result<Opened, Failure> {
-    let copy = file.try_clone().map_err(|error| unreadable(path, &error))?;
-    let mut archive = zip::ZipArchive::new(std::io::BufReader::new(copy))
-        .map_err(|error| bad(path, &format!("is a damaged ZIP archive: {error}")))?;
-    if archive.len() > FILES_MAX {
-        return Err(bad(path, &format!("has more than {FILES_MAX} members")));
-    }
+    let members = archive::members(file).map_err(|reason| bad(path, &format!("is a damaged ZIP archive: {reason}")))?;
     let (mut files, mut passed) = (Vec::new(), Vec::new());
-    for index in 0..archive.len() {
-        let member =
-            archive.by_index_raw(index).map_err(|error| bad(path, &format!("is a damaged ZIP archive: {error}")))?;
-        let name: String = member.name().unwrap_or_default().chars().take(200).collect();
+    for member in members {
+        let name: String = member.name.chars().take(NAME_CHARACTERS_MAX).collect();
         let hidden = name.rsplit('/').next().is_some_and(|last| last.starts_with('.')) || name.starts_with("__MACOSX/");
-        if member.is_dir() || hidden {
+        if member.packing == Packed::Folder || hidden {
             continue;
         }
-        let deflated = member.compression() == zip::CompressionMethod::Deflated;
-        let reason = match () {
-            () if member.is_symlink() => Some("not read: a symbolic link"),
-            () if member.encrypted() => Some("not read: encrypted"),
-            () if !deflated && member.compression() != zip::CompressionMethod::Stored => {
-                Some("not read: packed in a way that this version does not read")
-            }
-            () if !known(&name) || unpacked(&name) != name => {
+        let reason = match member.packing {
+            Packed::Link => Some("not read: a symbolic link"),
+            Packed::Encrypted => Some("not read: encrypted"),
+            Packed::Otherwise => Some("not read: packed in a way that this version does not read"),
+            _ if !known(&name) || unpacked(&name) != name => {
                 Some("not read: its name says no kind of file that holds rows")
             }
-            () => None,
+            _ => None,
         };
         if let Some(reason) = reason {
             passed.push((name, reason.to_owned()));
             continue;
         }
-        let Some(start) = member.data_start() else {
-            passed.push((name, "not read: its place in the archive is not known".to_owned()));
-            continue;
-        };
-        let packing = Packing::Member { start, bytes: member.compressed_size(), deflated };
+        let (start, bytes, deflated) = (member.start, member.bytes, member.packing == Packed::Deflated);
+        let packing = Packing::Member { start, bytes, deflated };
         match kind(path, &name.to_lowercase(), packing) {
             Ok(kind) => files.push(Found { path: path.to_owned(), name: Some(Arc::from(name)), kind, packing }),
             Err(failure) => passed.push((name, failure.message_en)),

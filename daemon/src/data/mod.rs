@@ -5,6 +5,7 @@
 //! Data flows: [`open`] → [`pieces`] → [`quick`] or [`json`] → [`mapping`] and [`format`] → [`columns`] → [`segment_writer`] (an import), and
 //! [`segment`] → [`window`], [`search`] or [`export`] (everything else).
 
+mod archive;
 mod array;
 mod canonical;
 mod columns;
@@ -46,7 +47,7 @@ use crate::child::{self, Channel};
 
 pub use canonical::content_sha256;
 pub use complete::PARTIAL_SUFFIX;
-pub use presets::{PRESETS, Preset, write_preset};
+pub use presets::write_preset;
 pub use segment::segment_path;
 
 /// A reader that gets no request for so long ends by itself; the daemon starts another when it needs one.

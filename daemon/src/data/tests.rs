@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::export::export;
 use super::import::{Import, import};
-use super::presets::{PRESETS, write_preset};
+use super::presets::{INSIDE, write_preset};
 use super::segment::segment_path;
 use super::segment_writer::{SEGMENT_BYTES_MAX, SEGMENT_ROWS_MAX};
 use super::window::{Reader, answer};
@@ -266,7 +266,7 @@ fn the_preset_imports_whole_and_splits() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_preset("support-desk", folder.path()).unwrap();
     let import = run_import(folder.path(), &path, RowFormat::Detect, 0).unwrap();
-    let lines = PRESETS[0].jsonl.lines().count() as u64;
+    let lines = INSIDE.1.lines().count() as u64;
     assert_eq!((import.report.kept, import.report.rejected, import.report.duplicates), (lines, 0, 0));
     let imported = Imported { folder, import };
     let split = Split { held_out_percent: 15, seed: 1 };

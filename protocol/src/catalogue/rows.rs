@@ -18,6 +18,17 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.verb.dataset.preview.count", "Rows to print", "输出的行数"),
     ("cli.verb.dataset.preview.path", "The path of a file or folder", "文件或文件夹路径"),
     ("cli.verb.dataset.export.path", "The file to write", "要写入的文件"),
+    ("cli.verb.dataset.presets", "List datasets that anybody can have", "列出人人可用的数据集"),
+    ("cli.col.language", "language", "语言"),
+    ("cli.col.about", "about", "说明"),
+    ("datasets.language", "language", "语言"),
+    (
+        "field.data_preset.about",
+        "A set that comes with hone, or one that is fetched out of a Python package. Its card is beside the form.",
+        "随 hone 提供的数据集，或从 Python 包中获取的数据集。说明见表单旁。",
+    ),
+    ("cli.col.name", "name", "名称"),
+    ("cli.col.format", "format", "格式"),
     ("cli.col.fields", "fields", "字段"),
     ("cli.col.mapping", "mapping", "映射"),
     (

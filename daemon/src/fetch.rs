@@ -4,6 +4,7 @@
 
 mod cache;
 mod choose;
+mod choose_rows;
 mod download;
 mod http;
 mod hub;

@@ -152,6 +152,7 @@ fn a_file_goes_in_and_its_rows_come_out() {
     let path = folder.path().join("rows.jsonl");
     let mut exporter = DataChild::start();
     exporter.send(&ToWorker::Export(ExportTask {
+        format: hone_protocol::dataset::ExportFormat::Rows,
         folder: folder.path().display().to_string(),
         segments,
         split: EVERYTHING,

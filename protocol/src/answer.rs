@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::about::{AuditRow, ChatEnd, Status};
 use crate::application::{ApplicationView, LedgerRow, Payment};
 use crate::batch::BatchRow;
-use crate::dataset::{DatasetView, RenderedRow, Row};
+use crate::dataset::{DatasetView, ImportPreview, RenderedRow, Row};
 use crate::declared::Declared;
 use crate::evaluation::{EvaluationRecord, EvaluationRow, SuiteRecord};
 use crate::gate::GateReport;
@@ -45,12 +45,19 @@ pub enum Answer {
     Trash(Vec<TrashItem>),
     /// To `datasets`.
     Datasets(Vec<DatasetView>),
-    /// To `rows`.
+    /// To `rows` and `find_rows`.
     Rows {
         /// The window.
         rows: Vec<Row>,
         /// Rows of the part in all.
         total: u64,
+    },
+    /// To `preview_import`.
+    ImportPreview(Box<ImportPreview>),
+    /// To `export_dataset`: rows written.
+    Exported {
+        /// How many.
+        rows: u64,
     },
     /// To `render_row`.
     Rendered(RenderedRow),

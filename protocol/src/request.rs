@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::{BudgetKind, Limits};
-use crate::dataset::{ChatMessage, Part, Split};
+use crate::dataset::{ChatMessage, ExportFormat, Part, RowFilter, RowFormat, Split};
 use crate::evaluation::Scorer;
 use crate::event::{Event, Snapshot};
 use crate::failure::Failure;
@@ -199,6 +199,39 @@ pub enum Request {
         offset: u64,
         /// At most [`ROWS_MAX`].
         count: u32,
+        /// The split.
+        split: Split,
+        /// Which side of it.
+        part: Part,
+    },
+    /// The rows that a filter lets through.
+    FindRows {
+        /// `name` or `name@number`.
+        dataset: String,
+        /// The filter.
+        filter: RowFilter,
+        /// Index of the first row among those found.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
+    /// What an import of a file or folder would do; nothing is written.
+    PreviewImport {
+        /// Absolute path.
+        path: String,
+        /// How it is written.
+        format: RowFormat,
+        /// Name of the dataset that would get the rows; may be empty.
+        name: String,
+    },
+    /// Write rows into a file on this machine.
+    ExportDataset {
+        /// `name` or `name@number`.
+        dataset: String,
+        /// Absolute path of a file that is not there yet.
+        path: String,
+        /// How rows are written.
+        format: ExportFormat,
         /// The split.
         split: Split,
         /// Which side of it.
@@ -683,7 +716,10 @@ impl Request {
                 | History { .. }
                 | Datasets
                 | Rows { .. }
+                | FindRows { .. }
+                | PreviewImport { .. }
                 | RenderRow { .. }
+                | ExportDataset { .. }
                 | Jobs { .. }
                 | Job { .. }
                 | Follow { .. }

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::convert::{ConvertTask, Converted};
 use crate::dataset::ChatMessage;
-use crate::dataset::{ImportReport, Part, RenderedRow, Row, RowFormat, Segment, Split};
+use crate::dataset::{
+    ExportFormat, ImportPreview, ImportReport, Part, RenderedRow, Row, RowFilter, RowFormat, Segment, Split,
+};
 use crate::embed::EmbedTask;
 use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, PromptText, TokenChance, TokenizerFacts};
@@ -119,6 +121,8 @@ pub enum ToWorker {
     Hook(Box<HookTask>),
     /// `honed upstream`: speak to a server elsewhere. Answer: `Health`; then requests come as to a server of our own.
     Upstream(UpstreamTask),
+    /// `honed data`: what an import would do, without doing it. Answer: `Previewed`.
+    Preview(PreviewTask),
 }
 
 /// A checkpoint that becomes a GGUF file.
@@ -141,6 +145,8 @@ pub struct CheckpointTask {
 pub struct HubTask {
     /// What to bring.
     pub source: HubSource,
+    /// Whether the repository is one of rows, not of a model.
+    pub rows: bool,
     /// The one folder that may be written. What an interrupted attempt left there is gone on with.
     pub folder: String,
 }
@@ -223,6 +229,17 @@ pub struct ImportTask {
     pub first_row_id: u64,
 }
 
+/// A look at what an import would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreviewTask {
+    /// Absolute path of the file or folder.
+    pub path: String,
+    /// How it is written.
+    pub format: RowFormat,
+    /// The first row id that an import would give.
+    pub first_row_id: u64,
+}
+
 /// A window of rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReadTask {
@@ -256,6 +273,15 @@ pub enum Select {
         /// Its id.
         row_id: u64,
     },
+    /// A window of the rows that a filter lets through.
+    Find {
+        /// The filter.
+        filter: RowFilter,
+        /// Index of the first row among those found.
+        offset: u64,
+        /// At most this many.
+        count: u32,
+    },
 }
 
 /// Rows for a trainer.
@@ -271,6 +297,8 @@ pub struct ExportTask {
     pub part: Part,
     /// At most this many rows; 0 for all.
     pub rows_max: u64,
+    /// How rows are written.
+    pub format: ExportFormat,
     /// Absolute path to write.
     pub path: String,
 }
@@ -508,6 +536,8 @@ pub enum FromWorker {
         /// Tensors written.
         tensors: u64,
     },
+    /// To `Preview`.
+    Previewed(Box<ImportPreview>),
     /// The task failed; the child ends.
     Failed(Failure),
     /// What a server's memory is for, whenever it tells its load.

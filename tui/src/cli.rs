@@ -12,6 +12,7 @@ mod convert;
 mod csv;
 mod daemon;
 mod dataset;
+mod dataset_file;
 mod declared;
 mod evaluation;
 mod from_log;

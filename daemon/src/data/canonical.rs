@@ -3,18 +3,37 @@
 
 use sha2::{Digest, Sha256};
 
+use super::quick::special_from;
+
 /// SHA-256 over the canonical JSON of messages, given as role and content in order.
 ///
 /// The form is that of RFC 8785: no white space, keys in order (`content` before `role`), text in UTF-8 with only
 /// `"`, `\` and control characters escaped (`\b \t \n \f \r`, else `\u00xx` in lower case). Fields other than role
 /// and content do not count, so two rows that train alike hash alike. No Unicode normalisation is done.
 pub fn content_sha256<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str)>) -> [u8; 32] {
+    hash_of(messages.into_iter().map(|(role, content)| (role, Content::Text(content))))
+}
+
+/// A content in one of two forms.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content<'m> {
+    /// As it reads.
+    Text(&'m str),
+    /// As JSON, without its quotes, with the escapes of RFC 8785 and no others.
+    Escaped(&'m str),
+}
+
+/// The same over contents that may stand in canonical JSON already.
+pub(super) fn hash_of<'m>(messages: impl IntoIterator<Item = (&'m str, Content<'m>)>) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut open = "[{\"content\":\"";
     for (role, content) in messages {
         hash.update(open);
         open = ",{\"content\":\"";
-        escape(content, &mut hash);
+        match content {
+            Content::Text(text) => escape(text, &mut hash),
+            Content::Escaped(text) => hash.update(text),
+        }
         hash.update("\",\"role\":\"");
         escape(role, &mut hash);
         hash.update("\"}");
@@ -24,22 +43,14 @@ pub fn content_sha256<'m>(messages: impl IntoIterator<Item = (&'m str, &'m str)>
     hash.finalize().into()
 }
 
-/// Bytes looked at together; almost all of them need no escape.
-const STRIDE: usize = 32;
-
 fn escape(text: &str, hash: &mut Sha256) {
     let bytes = text.as_bytes();
-    let (mut plain_from, mut at) = (0, 0);
-    while let Some(byte) = bytes.get(at) {
-        let stride = bytes[at..].first_chunk::<STRIDE>();
-        // Without a branch in it, so that the compiler makes vector code of it.
-        let plain = |chunk: &[u8; STRIDE]| chunk.iter().fold(true, |plain, byte| plain & !special(*byte));
-        if stride.is_some_and(plain) {
-            at += STRIDE;
-            continue;
-        }
-        let here = at;
-        at += 1;
+    let mut plain_from = 0;
+    loop {
+        let here = special_from(bytes, plain_from);
+        hash.update(&bytes[plain_from..here]);
+        let Some(byte) = bytes.get(here) else { return };
+        plain_from = here + 1;
         let code;
         let escaped: &[u8] = match byte {
             b'"' => b"\\\"",
@@ -49,21 +60,13 @@ fn escape(text: &str, hash: &mut Sha256) {
             b'\n' => b"\\n",
             0x0c => b"\\f",
             b'\r' => b"\\r",
-            0..=0x1f => {
+            byte => {
                 code = [b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]];
                 &code
             }
-            _ => continue,
         };
-        hash.update(&bytes[plain_from..here]);
         hash.update(escaped);
-        plain_from = at;
     }
-    hash.update(&bytes[plain_from..]);
-}
-
-fn special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! Rows as Arrow columns, and back.
 //! Lives here: the schema of a segment. Never here: files.
+//!
+//! Version 2 keeps each text once: in an original, the literal of each message's content is a hole ([`HOLE`]), filled again when the row
+//! is read. Row ids count up from that of the segment. Version 1 had whole originals and a column of ids; its segments are still read.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, FixedSizeBinaryArray, ListArray, RecordBatch, StringArray, StructArray, UInt64Array,
@@ -14,10 +18,34 @@ use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::value::{Hash, Json};
 
 use super::format::Turn;
+use super::quick::Literal;
 
-/// The version of the segment format, in the schema's metadata. A reader refuses another.
+/// The version of the segment format, in the schema's metadata. A reader refuses others than these two.
 const FORMAT_KEY: &str = "hone.segment";
-const FORMAT_VERSION: &str = "1";
+
+/// Stands in an original for the literal of a message's content, the first for the first message's and so on. No JSON has this byte.
+const HOLE: char = '\u{1}';
+
+/// How a segment is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Compressed, with whole originals and ids; named by the hash of the whole file.
+    One,
+    /// Each text once; named by the hash of what stands around the blocks, which has their hashes.
+    Two,
+}
+
+impl Layout {
+    /// The layout whose schema that is.
+    pub(super) fn of(found: &Schema) -> Option<Layout> {
+        [Layout::Two, Layout::One].into_iter().find(|layout| **layout.schema() == *found)
+    }
+
+    pub(super) fn schema(self) -> &'static SchemaRef {
+        static SCHEMAS: LazyLock<[SchemaRef; 2]> = LazyLock::new(|| [schema_of("1"), schema_of("2")]);
+        &SCHEMAS[self as usize]
+    }
+}
 
 fn message_fields() -> Fields {
     Fields::from(vec![Field::new("role", DataType::Utf8, false), Field::new("content", DataType::Utf8, false)])
@@ -27,19 +55,21 @@ fn message_item() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Struct(message_fields()), false))
 }
 
-/// `row_id: u64`, `content_sha256: 32 bytes`, `messages: [{role, content}]`, `original: JSON text`; no nulls.
-pub(super) fn schema() -> SchemaRef {
-    let fields = vec![
-        Field::new("row_id", DataType::UInt64, false),
+/// `content_sha256: 32 bytes`, `messages: [{role, content}]`, `original: JSON text`, and in version 1 first `row_id: u64`; no nulls.
+fn schema_of(version: &str) -> SchemaRef {
+    let mut fields = vec![
         Field::new("content_sha256", DataType::FixedSizeBinary(32), false),
         Field::new("messages", DataType::List(message_item()), false),
         Field::new("original", DataType::Utf8, false),
     ];
-    Arc::new(Schema::new_with_metadata(fields, HashMap::from([(FORMAT_KEY.to_owned(), FORMAT_VERSION.to_owned())])))
+    if version == "1" {
+        fields.insert(0, Field::new("row_id", DataType::UInt64, false));
+    }
+    Arc::new(Schema::new_with_metadata(fields, HashMap::from([(FORMAT_KEY.to_owned(), version.to_owned())])))
 }
 
 /// Texts of one column, end to end, with the end of each. Ends fit 32 bits: a batch holds at most
-/// `BATCH_BYTES_MAX` and one line.
+/// `BATCH_BYTES_MAX` and one row.
 #[derive(Debug)]
 struct Texts {
     bytes: Vec<u8>,
@@ -55,6 +85,10 @@ impl Default for Texts {
 impl Texts {
     fn push(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.ends.push(i32::try_from(self.bytes.len()).expect("a batch is cut long before 2 GiB"));
     }
 
@@ -93,27 +127,32 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// Adds the messages of a row. Its original must follow.
-    pub(super) fn push_messages(&mut self, turns: &[Turn<'_>], content_sha256: &[u8; 32]) {
+    /// Columns with room for the rows of so many bytes of lines, so that they seldom move.
+    pub(super) fn with_room(bytes: usize) -> Columns {
+        let mut columns = Columns::default();
+        columns.contents.bytes.reserve(bytes);
+        columns.originals.bytes.reserve(bytes / 4);
+        columns
+    }
+
+    /// Adds a row. `literals` are the places of all its contents in the original, in order; empty when they are not known.
+    pub(super) fn push(&mut self, turns: &[Turn<'_>], content_sha256: &[u8; 32], original: &str, literals: &[Literal]) {
         for turn in turns {
             self.roles.push(turn.role.word());
             self.contents.push(&turn.content);
         }
         self.message_ends.push(self.contents.ends.len() as i32 - 1);
         self.hashes.extend_from_slice(content_sha256);
-    }
-
-    /// Adds the original of the row whose messages were added last.
-    pub(super) fn push_original(&mut self, original: &str) {
-        self.originals.push(original);
+        let mut from = 0;
+        for literal in literals {
+            // The hole takes the place of the quotes too.
+            self.originals.bytes.extend_from_slice(&original.as_bytes()[from..literal.start - 1]);
+            self.originals.bytes.push(HOLE as u8);
+            from = literal.end + 1;
+        }
+        self.originals.bytes.extend_from_slice(&original.as_bytes()[from..]);
+        self.originals.end();
         self.rows += 1;
-    }
-
-    /// The same without a copy, for the first row of a batch.
-    pub(super) fn take_original(&mut self, original: String) {
-        debug_assert!(self.originals.bytes.is_empty(), "only the first original can be taken over");
-        self.originals.bytes = original.into_bytes();
-        self.push_original("");
     }
 
     /// Rows so far.
@@ -121,15 +160,14 @@ impl Columns {
         self.rows
     }
 
-    /// Bytes so far, before compression.
+    /// Bytes so far.
     pub(super) fn bytes(&self) -> usize {
         let texts = self.roles.bytes.len() + self.contents.bytes.len() + self.originals.bytes.len();
-        texts + self.hashes.len() + 8 * self.rows + 4 * (self.contents.ends.len() * 2 + self.rows * 2)
+        texts + self.hashes.len() + 4 * (self.contents.ends.len() * 2 + self.rows * 2)
     }
 
-    /// Makes a batch of the rows, the first of them with that id, and begins anew.
-    pub(super) fn take(&mut self, first_row_id: u64) -> Result<RecordBatch, ArrowError> {
-        let ids = UInt64Array::from_iter_values(first_row_id..first_row_id + self.rows as u64);
+    /// Makes a batch of the rows and begins anew.
+    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         let hashes = FixedSizeBinaryArray::try_new(32, Buffer::from_vec(std::mem::take(&mut self.hashes)), None)?;
         let parts: Vec<ArrayRef> = vec![Arc::new(self.roles.take()?), Arc::new(self.contents.take()?)];
         let messages = ListArray::try_new(
@@ -140,14 +178,15 @@ impl Columns {
         )?;
         let originals = self.originals.take()?;
         self.rows = 0;
-        RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(hashes), Arc::new(messages), Arc::new(originals)])
+        let columns: Vec<ArrayRef> = vec![Arc::new(hashes), Arc::new(messages), Arc::new(originals)];
+        RecordBatch::try_new(Layout::Two.schema().clone(), columns)
     }
 }
 
 /// A batch that was read, with its columns found and checked.
 #[derive(Debug, Clone)]
 pub(super) struct Rows {
-    ids: UInt64Array,
+    first_row_id: u64,
     hashes: FixedSizeBinaryArray,
     messages: ListArray,
     roles: StringArray,
@@ -156,49 +195,77 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Checks that a batch has the columns of a segment; says what is wrong with it.
-    pub(super) fn new(batch: &RecordBatch) -> Result<Rows, String> {
-        if batch.schema() != schema() || batch.columns().iter().any(|column| column.null_count() > 0) {
+    /// Checks that a batch has the columns of a segment and the ids that it should have; says what is wrong with it.
+    pub(super) fn new(batch: &RecordBatch, layout: Layout, first_row_id: u64) -> Result<Rows, String> {
+        if batch.schema() != *layout.schema() || batch.columns().iter().any(|column| column.null_count() > 0) {
             return Err("its columns are not those of a segment of this version of hone".into());
         }
         fn column<A: Array + Clone + 'static>(array: &dyn Array) -> Result<A, String> {
             array.as_any().downcast_ref::<A>().cloned().ok_or_else(|| "a column has another type".to_owned())
         }
-        let messages: ListArray = column(batch.column(2))?;
+        let mut columns = batch.columns();
+        if let (Layout::One, Some((ids, rest))) = (layout, columns.split_first()) {
+            let ids: UInt64Array = column(ids)?;
+            if !ids.values().iter().zip(first_row_id..).all(|(id, expected)| *id == expected) {
+                return Err("its row ids are not those of the version".into());
+            }
+            columns = rest;
+        }
+        let messages: ListArray = column(&columns[1])?;
         let parts: StructArray = column(messages.values())?;
         Ok(Rows {
-            ids: column(batch.column(0))?,
-            hashes: column(batch.column(1))?,
+            first_row_id,
+            hashes: column(&columns[0])?,
             roles: column(parts.column(0))?,
             contents: column(parts.column(1))?,
             messages,
-            originals: column(batch.column(3))?,
+            originals: column(&columns[2])?,
         })
     }
 
     /// Rows in the batch.
     pub(super) fn len(&self) -> usize {
-        self.ids.len()
+        self.hashes.len()
     }
 
-    /// Whether the ids count up from that one.
-    pub(super) fn counts_from(&self, first_row_id: u64) -> bool {
-        self.ids.values().iter().zip(first_row_id..).all(|(id, expected)| *id == expected)
+    /// Roles and contents of one row. `index` is below [`Rows::len`].
+    pub(super) fn messages(&self, index: usize) -> impl Iterator<Item = (&str, &str)> {
+        let ends = self.messages.value_offsets();
+        (ends[index] as usize..ends[index + 1] as usize).map(|at| (self.roles.value(at), self.contents.value(at)))
+    }
+
+    /// Id, messages and original of a row, the original as text. `index` is below [`Rows::len`].
+    pub(super) fn plain(&self, index: usize) -> (u64, Vec<ChatMessage>, Cow<'_, str>) {
+        let messages: Vec<ChatMessage> = self
+            .messages(index)
+            .map(|(role, content)| ChatMessage { role: role.to_owned(), content: content.to_owned() })
+            .collect();
+        let original = filled(self.originals.value(index), &messages);
+        (self.first_row_id + index as u64, messages, original)
     }
 
     /// One row, or what is wrong with its original. `index` is below [`Rows::len`].
     pub(super) fn row(&self, index: usize) -> Result<Row, String> {
-        let ends = self.messages.value_offsets();
-        let messages = (ends[index] as usize..ends[index + 1] as usize)
-            .map(|at| ChatMessage {
-                role: self.roles.value(at).to_owned(),
-                content: self.contents.value(at).to_owned(),
-            })
-            .collect();
-        let row_id = self.ids.value(index);
-        let original = serde_json::from_str(self.originals.value(index))
+        let (row_id, messages, text) = self.plain(index);
+        let original = serde_json::from_str(&text)
             .map_err(|error| format!("the original of row {row_id} is not JSON: {error}"))?;
         let hash = self.hashes.value(index).try_into().map_err(|_| "a hash has not 32 bytes".to_owned())?;
         Ok(Row { row_id, messages, content_sha256: Hash(hash), original: Json(original) })
     }
+}
+
+/// An original with its holes filled.
+fn filled<'o>(original: &'o str, messages: &[ChatMessage]) -> Cow<'o, str> {
+    let mut pieces = original.split(HOLE);
+    let first = pieces.next().unwrap_or_default();
+    if first.len() == original.len() {
+        return original.into();
+    }
+    let mut text = first.to_owned();
+    // More holes than messages is damage: the text is no JSON then, and the caller says so.
+    for (piece, message) in pieces.zip(messages) {
+        text.push_str(&serde_json::Value::from(message.content.as_str()).to_string());
+        text.push_str(piece);
+    }
+    text.into()
 }

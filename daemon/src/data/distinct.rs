@@ -11,10 +11,15 @@ use std::path::{Path, PathBuf};
 use super::complete::PARTIAL_SUFFIX;
 
 /// Half of a SHA-256. Among 10^9 rows two different ones share it with a chance of 1 in 10^20.
-type Key = [u8; 16];
+pub(super) type Key = u128;
 
-/// Keys held in memory (16 MiB); beyond it they are sorted and written to a file without a name.
-const KEYS_IN_MEMORY_MAX: usize = 1 << 20;
+/// The key of a row's hash.
+pub(super) fn key(content_sha256: &[u8; 32]) -> Key {
+    content_sha256[..16].iter().fold(0, |key, byte| key << 8 | Key::from(*byte))
+}
+
+/// Keys held in memory (64 MiB); beyond it they are sorted and written to a file without a name.
+const KEYS_IN_MEMORY_MAX: usize = 1 << 22;
 
 /// Read-ahead of each run while merging.
 const RUN_BUFFER_BYTES: usize = 64 * 1024;
@@ -34,13 +39,12 @@ impl Distinct {
         Distinct { folder: folder.to_owned(), keys: Vec::new(), keys_max: KEYS_IN_MEMORY_MAX, runs: Vec::new() }
     }
 
-    /// Counts one row in.
-    pub(super) fn push(&mut self, content_sha256: &[u8; 32]) -> io::Result<()> {
+    /// Counts a row in by the key of its hash.
+    pub(super) fn push(&mut self, key: Key) -> io::Result<()> {
         if self.keys.len() == self.keys_max {
             self.write_run()?;
         }
-        let (key, _) = content_sha256.split_at(16);
-        self.keys.push(key.try_into().expect("the half of 32 bytes is 16 bytes"));
+        self.keys.push(key);
         Ok(())
     }
 
@@ -63,7 +67,7 @@ impl Distinct {
         std::fs::remove_file(&path)?;
         let mut writer = BufWriter::with_capacity(RUN_BUFFER_BYTES, &file);
         for key in &self.keys {
-            writer.write_all(key)?;
+            writer.write_all(&key.to_be_bytes())?;
         }
         writer.flush()?;
         drop(writer);
@@ -99,7 +103,7 @@ fn merge(runs: Vec<File>) -> io::Result<u64> {
 fn next(source: &mut impl Read) -> io::Result<Option<Key>> {
     let mut key = [0; 16];
     match source.read_exact(&mut key) {
-        Ok(()) => Ok(Some(key)),
+        Ok(()) => Ok(Some(Key::from_be_bytes(key))),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
@@ -120,7 +124,7 @@ mod tests {
                 // A walk with repeats, near and far.
                 let mut hash = [0; 32];
                 hash[..4].copy_from_slice(&(number * number % 211).to_le_bytes());
-                distinct.push(&hash).unwrap();
+                distinct.push(key(&hash)).unwrap();
                 set.insert(hash);
             }
             assert_eq!(distinct.count().unwrap(), set.len() as u64, "{keys_max}");

@@ -1,16 +1,16 @@
-//! Rows for a trainer or an evaluation: JSONL of `Row`, one part of a split, complete or absent.
-//! Lives here: that task. Never here: which rows are held out (see `hone_protocol::dataset::Split`).
+//! Rows into a file: one part of a split, in any of the formats, complete or absent.
+//! Lives here: that task. Never here: which rows are held out (see `hone_protocol::dataset::Split`), formats (see `written`).
 
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 
 use hone_protocol::failure::Failure;
-use hone_protocol::wire;
 use hone_protocol::worker::ExportTask;
 
 use super::complete::Complete;
 use super::segment::SegmentFile;
 use super::window::{check_segments, check_split};
+use super::written::Out;
 use super::{Progress, unwritable};
 
 /// Bytes gathered before a write.
@@ -26,7 +26,8 @@ pub(super) fn export(task: &ExportTask, progress: Progress<'_>) -> Result<u64, F
         Failure::field("path", format!("{} is not an absolute path in a folder that exists", path.display()))
     })?;
     let failed = |error: std::io::Error| unwritable(path, &error);
-    let mut file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, Complete::create(folder).map_err(failed)?);
+    let file = BufWriter::with_capacity(WRITE_BUFFER_BYTES, Complete::create(folder).map_err(failed)?);
+    let mut out = Out::new(task.format, file, path)?;
     let total = task.segments.iter().map(|segment| segment.rows).sum();
     let (mut gone, mut written) = (0, 0);
     'segments: for segment in &task.segments {
@@ -45,7 +46,7 @@ pub(super) fn export(task: &ExportTask, progress: Progress<'_>) -> Result<u64, F
                         break 'segments;
                     }
                     let row = rows.row((index - span.start) as usize).map_err(|reason| source.damaged(&reason))?;
-                    file.write_all(wire::encode_line(&row).as_bytes()).map_err(failed)?;
+                    out.row(&row)?;
                     written += 1;
                 }
             }
@@ -53,7 +54,7 @@ pub(super) fn export(task: &ExportTask, progress: Progress<'_>) -> Result<u64, F
         }
         gone += segment.rows;
     }
-    let file = file.into_inner().map_err(|error| unwritable(path, error.error()))?;
+    let file = out.finish()?.into_inner().map_err(|error| unwritable(path, error.error()))?;
     file.keep(path).map_err(failed)?;
     progress(total, total);
     Ok(written)

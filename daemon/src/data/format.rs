@@ -4,9 +4,10 @@
 
 use std::borrow::Cow;
 
-use hone_protocol::dataset::{CHOSEN, REJECTED, RowFormat, TEXT};
+use hone_protocol::dataset::{CHOSEN, EXPECTED, REJECTED, RowFormat, TEXT};
 
 use super::json::{Fault, Value, cut};
+use super::prompted;
 
 /// A stranger's word in a reason is cut after so many characters.
 const WORD_CHARACTERS_MAX: usize = 40;
@@ -19,12 +20,32 @@ pub(super) enum Format {
     Alpaca,
     Preference,
     Text,
+    /// A prompt and its completion, as TRL writes them; with a label, KTO.
+    Completion,
+    /// A prompt and its answers, the best first.
+    Ranked,
+    /// A prompt with the answer that is expected.
+    Prompt,
+    /// Baidu Qianfan: a list of turns.
+    Qianfan,
+    /// The same with sorted responses.
+    QianfanRanked,
 }
 
 impl Format {
     /// Preferences first: their prompts may be written as any of the others.
-    pub(super) const ALL: [Format; 5] =
-        [Format::Preference, Format::Messages, Format::ShareGpt, Format::Alpaca, Format::Text];
+    pub(super) const ALL: [Format; 10] = [
+        Format::Preference,
+        Format::Ranked,
+        Format::Prompt,
+        Format::Messages,
+        Format::ShareGpt,
+        Format::Completion,
+        Format::Alpaca,
+        Format::QianfanRanked,
+        Format::Qianfan,
+        Format::Text,
+    ];
 
     /// The name in reports and on the command line.
     pub(super) fn name(self) -> &'static str {
@@ -34,6 +55,11 @@ impl Format {
             Format::Alpaca => "alpaca",
             Format::Preference => "preference",
             Format::Text => "text",
+            Format::Completion => "completion",
+            Format::Ranked => "ranked",
+            Format::Prompt => "prompt",
+            Format::Qianfan => "qianfan",
+            Format::QianfanRanked => "qianfan_ranked",
         }
     }
 
@@ -45,35 +71,54 @@ impl Format {
             Format::Alpaca => "Alpaca",
             Format::Preference => "a preference",
             Format::Text => "plain text",
+            Format::Completion => "a prompt with a completion",
+            Format::Ranked => "a prompt with sorted responses",
+            Format::Prompt => "a prompt with an expected answer",
+            Format::Qianfan => "Qianfan",
+            Format::QianfanRanked => "Qianfan with sorted responses",
         }
     }
 
     /// The field that only this format has.
-    fn key(self) -> &'static str {
+    pub(super) fn key(self) -> &'static str {
         match self {
             Format::Messages => "messages",
             Format::ShareGpt => "conversations",
             Format::Alpaca => "instruction",
             Format::Preference => "rejected",
             Format::Text => "text",
+            Format::Completion => "completion",
+            Format::Ranked => "responses",
+            Format::Prompt => "expected",
+            Format::Qianfan | Format::QianfanRanked => "response",
         }
     }
 
-    /// What the person chose; nothing when it is to be detected.
-    pub(super) fn chosen(format: RowFormat) -> Option<Format> {
+    /// What the person chose; nothing when it is to be detected or mapped.
+    pub(super) fn chosen(format: &RowFormat) -> Option<Format> {
         match format {
-            RowFormat::Detect => None,
+            RowFormat::Detect | RowFormat::Mapped(_) => None,
             RowFormat::OpenAi => Some(Format::Messages),
             RowFormat::ShareGpt => Some(Format::ShareGpt),
             RowFormat::Alpaca => Some(Format::Alpaca),
             RowFormat::Preference => Some(Format::Preference),
             RowFormat::Text => Some(Format::Text),
+            RowFormat::Completion => Some(Format::Completion),
+            RowFormat::Ranked => Some(Format::Ranked),
+            RowFormat::Prompt => Some(Format::Prompt),
+            RowFormat::Qianfan => Some(Format::Qianfan),
+            RowFormat::QianfanRanked => Some(Format::QianfanRanked),
         }
     }
 
     /// The format whose own field a row has; the first of [`Format::ALL`] when it has several.
     pub(super) fn recognise(row: &Value<'_>) -> Option<Format> {
-        Format::ALL.into_iter().find(|format| row.field(format.key()).is_some())
+        Format::ALL.into_iter().find(|format| match format {
+            Format::Qianfan => prompted::qianfan_responses(row).is_some(),
+            Format::QianfanRanked => prompted::qianfan_responses(row).is_some_and(|responses| responses > 1),
+            Format::Prompt => row.field("expected").is_some() || prompted::is_ideal(row),
+            _ => row.field(format.key()).is_some(),
+        })
     }
 }
 
@@ -89,6 +134,8 @@ pub(super) enum Role {
     Rejected,
     /// Nobody: the text of a text row.
     Text,
+    /// Nobody yet: the answer that is expected of a prompt.
+    Expected,
 }
 
 impl Role {
@@ -100,6 +147,7 @@ impl Role {
             Role::Chosen => CHOSEN,
             Role::Rejected => REJECTED,
             Role::Text => TEXT,
+            Role::Expected => EXPECTED,
         }
     }
 }
@@ -122,15 +170,18 @@ pub(super) type Turns<'l> = Result<Vec<Turn<'l>>, Fault>;
 /// The messages of a row, or its first fault in reading order: the row, its list, then turn by turn.
 /// `format` is nothing when no row of the file could be recognised.
 pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v> {
+    if let (Some(Format::Qianfan | Format::QianfanRanked), Value::List(_)) = (format, row) {
+        return prompted::qianfan(row, format == Some(Format::QianfanRanked));
+    }
     if !matches!(row, Value::Object(_)) {
         return Err(Fault::line(format!("{}, not an object", row.kind())));
     }
     let Some(format) = format else {
         return Err(Fault::line(
-            "no known format: there is no field messages, conversations, instruction, text, or chosen and rejected",
+            "no known format: there is no field messages, conversations, instruction, text, or chosen and rejected; name its fields with --map",
         ));
     };
-    if row.field(format.key()).is_none() {
+    if row.field(format.key()).is_none() && !(format == Format::Prompt && prompted::is_ideal(row)) {
         let other = match Format::recognise(row) {
             Some(other) => {
                 format!("; the row looks like {}, but the file is read as {}", other.title(), format.title())
@@ -145,6 +196,10 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
         Format::Alpaca => alpaca(row)?,
         Format::Preference => return super::preference::turns(row),
         Format::Text => return Ok(vec![Turn::new(Role::Text, text(row, "text", || "text".into())?)]),
+        Format::Completion => prompted::completion(row)?,
+        Format::Ranked => return prompted::ranked(row),
+        Format::Prompt => return prompted::prompt(row),
+        Format::Qianfan | Format::QianfanRanked => return Err(Fault::line("an object, not a list of turns")),
     };
     if !turns.iter().any(|turn| turn.role == Role::Assistant) {
         return Err(Fault::new(format.key(), "no assistant turn: nothing to train on"));
@@ -247,7 +302,7 @@ fn alpaca<'v>(row: &'v Value<'_>) -> Turns<'v> {
 }
 
 /// A list that must be there and hold something.
-fn list<'v, 'l>(row: &'v Value<'l>, field: &str) -> Result<&'v [Value<'l>], Fault> {
+pub(super) fn list<'v, 'l>(row: &'v Value<'l>, field: &str) -> Result<&'v [Value<'l>], Fault> {
     match row.field(field) {
         Some(Value::List(list)) if list.is_empty() => Err(Fault::new(field, "empty list")),
         Some(Value::List(list)) => Ok(list),
@@ -277,12 +332,13 @@ pub(super) fn text<'v>(value: &'v Value<'_>, field: &str, at: impl Fn() -> Strin
     content(value.field(field), at)
 }
 
-fn content<'v>(value: Option<&'v Value<'_>>, at: impl Fn() -> String) -> Result<&'v str, Fault> {
+pub(super) fn content<'v>(value: Option<&'v Value<'_>>, at: impl Fn() -> String) -> Result<&'v str, Fault> {
     let reason = match value {
         Some(Value::Text(text)) if text.is_empty() => "empty".into(),
         Some(Value::Text(text)) if text.trim().is_empty() => "only white space".into(),
         // Behind C interfaces a NUL ends a text: what follows would be lost without a word.
-        Some(Value::Text(text)) if text.contains('\0') => "contains a NUL character".into(),
+        // Only an escape can make one.
+        Some(Value::Text(Cow::Owned(text))) if text.contains('\0') => "contains a NUL character".into(),
         Some(Value::Text(text)) => return Ok(text),
         Some(Value::List(_)) => "a list, not a string; content in parts is not supported in this version".into(),
         Some(other) => format!("{}, not a string", other.kind()),

@@ -43,7 +43,7 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value<'l> {
     Null,
-    Boolean,
+    Boolean(bool),
     Number,
     Text(Cow<'l, str>),
     List(Vec<Value<'l>>),
@@ -55,7 +55,7 @@ impl<'l> Value<'l> {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
-            Value::Boolean => "a boolean",
+            Value::Boolean(_) => "a boolean",
             Value::Number => "a number",
             Value::Text(_) => "a string",
             Value::List(_) => "a list",
@@ -166,8 +166,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_unit<E>(self) -> Result<Value<'de>, E> {
         Ok(Value::Null)
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Boolean)
+    fn visit_bool<E>(self, value: bool) -> Result<Value<'de>, E> {
+        Ok(Value::Boolean(value))
     }
     fn visit_i64<E>(self, _: i64) -> Result<Value<'de>, E> {
         Ok(Value::Number)

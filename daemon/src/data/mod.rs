@@ -2,23 +2,37 @@
 //! Lives here: the reading of files of rows, the segment format (the only place that names arrow), pages of rows,
 //! exports, presets. Never here: the store, sockets, tokens, templates.
 //!
-//! Data flows: [`lines`] → [`json`] → [`format`] → [`columns`] → [`segment_writer`] (an import), and
-//! [`segment`] → [`window`] or [`export`] (everything else).
+//! Data flows: [`open`] → [`pieces`] → [`quick`] or [`json`] → [`mapping`] and [`format`] → [`columns`] → [`segment_writer`] (an import), and
+//! [`segment`] → [`window`], [`search`] or [`export`] (everything else).
 
+mod archive;
+mod array;
 mod canonical;
 mod columns;
 mod complete;
+mod detect;
 mod distinct;
 mod export;
+mod folder;
 mod format;
 mod import;
 mod json;
-mod lines;
+mod mapping;
+mod open;
+mod pieces;
 mod preference;
 mod presets;
+mod prompted;
+mod prose;
+mod quick;
+mod record_batches;
+mod rows;
+mod search;
 mod segment;
 mod segment_writer;
+mod table;
 mod window;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +47,7 @@ use crate::child::{self, Channel};
 
 pub use canonical::content_sha256;
 pub use complete::PARTIAL_SUFFIX;
-pub use presets::{PRESETS, Preset, write_preset};
+pub use presets::write_preset;
 pub use segment::segment_path;
 
 /// A reader that gets no request for so long ends by itself; the daemon starts another when it needs one.
@@ -71,6 +85,7 @@ fn serve(channel: &Channel) {
                 work.progress("phase.export", done, total);
             })
             .map(|rows| FromWorker::Exported { rows }),
+            ToWorker::Preview(task) => detect::preview(&task).map(|made| FromWorker::Previewed(Box::new(made))),
             other => Err(not_ours(&other)),
         };
         drop(work);
@@ -83,7 +98,7 @@ fn not_ours(request: &ToWorker) -> Failure {
     let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
     Failure::new(
         FailureCode::InvalidRequest,
-        format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"),
+        format!("{shown} is not a task of `honed data`; it knows Import, Preview, Read and Export"),
     )
     .hint(HintCode::ReportBug)
 }

@@ -26,17 +26,22 @@ pub(super) fn turns<'v>(row: &'v Value<'_>) -> Turns<'v> {
         }
         turns = chosen;
     }
-    match turns.last().map(|turn| turn.role) {
-        Some(Role::User) => {}
-        Some(_) => return Err(Fault::new("prompt", "the prompt must end with a user turn, which the answers follow")),
-        None => return Err(Fault::new("prompt", "field missing: what are the two answers to?")),
-    }
+    asks(&turns)?;
     if good.content == bad.content {
         return Err(Fault::new("rejected", "the same text as chosen: there is nothing to prefer"));
     }
     turns.push(Turn { role: Role::Chosen, ..good });
     turns.push(Turn { role: Role::Rejected, content: bad.content.clone() });
     Ok(turns)
+}
+
+/// Whether turns end with somebody who asks.
+pub(super) fn asks(turns: &[Turn<'_>]) -> Result<(), Fault> {
+    match turns.last().map(|turn| turn.role) {
+        Some(Role::User) => Ok(()),
+        Some(_) => Err(Fault::new("prompt", "the prompt must end with a user turn, which the answers follow")),
+        None => Err(Fault::new("prompt", "field missing: what are the answers to?")),
+    }
 }
 
 /// An answer, with the conversation before it where it is there.
@@ -56,8 +61,8 @@ fn answer<'v>(row: &'v Value<'_>, field: &str) -> Turns<'v> {
     }
 }
 
-/// What the answers answer; empty where it is not beside them.
-fn prompt<'v>(row: &'v Value<'_>) -> Turns<'v> {
+/// What answers answer; empty where it is not beside them.
+pub(super) fn prompt<'v>(row: &'v Value<'_>) -> Turns<'v> {
     if row.field("messages").is_some() {
         return messages_of(row, "messages");
     }

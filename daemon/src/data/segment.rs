@@ -2,8 +2,9 @@
 //! Lives here: the layout of a segment file and the proof that it is whole. Never here: which rows are wanted
 //! (see `window`, `export`).
 //!
-//! A segment is an Arrow IPC file. Its name is the SHA-256 of all its bytes; its footer notes the rows and the
-//! SHA-256 of each block, so that a page proves the few blocks it shows without reading the whole file.
+//! A segment is an Arrow IPC file. Its footer notes the rows and the SHA-256 of each block, so that a page proves the few blocks it shows
+//! without reading the whole file. Its name is the SHA-256 of all that is no block, the footer with those hashes included (in the layout
+//! of before: of all its bytes), so that whoever opens it has proved what the blocks must be.
 
 use std::fmt;
 use std::fs::File;
@@ -20,12 +21,14 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::value::Hash;
 use sha2::{Digest, Sha256};
 
-use super::columns::{Rows, schema};
+use super::columns::{Layout, Rows};
 use super::segment_writer::{SEGMENT_BYTES_MAX, SEGMENT_ROWS_MAX};
 use super::unreadable;
 
 /// The key of the notes in the footer.
 pub(super) const BLOCKS_KEY: &str = "hone.blocks";
+/// The key of the id of the first row; the others count up from it.
+pub(super) const FIRST_ROW_KEY: &str = "hone.first_row_id";
 /// The largest footer that is read; one of a full segment has some 20 KiB.
 const FOOTER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Footer length and magic at the end of an Arrow file.
@@ -66,6 +69,15 @@ pub(super) struct SegmentFile {
     file: File,
     segment: Segment,
     decoder: FileDecoder,
+    layout: Layout,
+    blocks: Vec<PlacedBlock>,
+}
+
+/// What a footer says.
+struct Footer {
+    decoder: FileDecoder,
+    layout: Layout,
+    first_row_id: Option<u64>,
     blocks: Vec<PlacedBlock>,
 }
 
@@ -86,12 +98,20 @@ impl SegmentFile {
             return Err(damaged(&path, &format!("it has {size} bytes, not {}", segment.size_bytes)));
         }
         let footer = read_footer(&file, size).map_err(|reason| damaged(&path, &reason))?;
-        let (decoder, blocks) = parse_footer(&footer, size).map_err(|reason| damaged(&path, &reason))?;
+        let Footer { decoder, layout, first_row_id, blocks } =
+            parse_footer(&footer, size).map_err(|reason| damaged(&path, &reason))?;
         let rows: u64 = blocks.iter().map(|block| block.note.rows).sum();
         if rows != segment.rows {
             return Err(damaged(&path, &format!("it has {rows} rows, not {}", segment.rows)));
         }
-        Ok(SegmentFile { path, file, segment: segment.clone(), decoder, blocks })
+        let opened = SegmentFile { path, file, segment: segment.clone(), decoder, layout, blocks };
+        if layout == Layout::Two {
+            opened.prove_around(size)?;
+            if first_row_id != Some(segment.first_row_id) {
+                return Err(opened.damaged("its row ids are not those of the version"));
+            }
+        }
+        Ok(opened)
     }
 
     /// What it should be.
@@ -118,27 +138,81 @@ impl SegmentFile {
 
     /// Reads, proves and decodes a block.
     pub(super) fn read(&self, block: usize) -> Result<Rows, Failure> {
-        let PlacedBlock { place, start, note } = &self.blocks[block];
-        // Both were checked against the size of the file when the footer was read.
-        let mut bytes = vec![0; block_bytes(place) as usize];
-        self.file.read_exact_at(&mut bytes, place.offset() as u64).map_err(|error| unreadable(&self.path, &error))?;
+        let bytes = self.block(block)?;
+        let PlacedBlock { place, note, .. } = &self.blocks[block];
         if Hash(Sha256::digest(&bytes).into()) != note.sha256 {
             return Err(self.damaged(&format!("block {block} at byte {} does not match its hash", place.offset())));
         }
+        self.decode(block, bytes)
+    }
+
+    /// Reads and decodes a block without a look at its hash, for a search: what it finds is read again before it is shown.
+    pub(super) fn skim(&self, block: usize) -> Result<Rows, Failure> {
+        self.decode(block, self.block(block)?)
+    }
+
+    fn block(&self, block: usize) -> Result<Vec<u8>, Failure> {
+        let place = &self.blocks[block].place;
+        // Both were checked against the size of the file when the footer was read.
+        let mut bytes = vec![0; block_bytes(place) as usize];
+        self.file.read_exact_at(&mut bytes, place.offset() as u64).map_err(|error| unreadable(&self.path, &error))?;
+        Ok(bytes)
+    }
+
+    fn decode(&self, block: usize, bytes: Vec<u8>) -> Result<Rows, Failure> {
+        let PlacedBlock { place, start, note } = &self.blocks[block];
         let batch = self
             .decoder
             .read_record_batch(place, &Buffer::from_vec(bytes))
             .map_err(|error| self.damaged(&format!("block {block}: {error}")))?
             .ok_or_else(|| self.damaged(&format!("block {block} holds no rows")))?;
-        let rows = Rows::new(&batch).map_err(|reason| self.damaged(&reason))?;
-        if rows.len() as u64 != note.rows || !rows.counts_from(self.segment.first_row_id + start) {
-            return Err(self.damaged(&format!("the row ids of block {block} are not those of the version")));
+        let first = self.segment.first_row_id + start;
+        let rows = Rows::new(&batch, self.layout, first).map_err(|reason| self.damaged(&reason))?;
+        if rows.len() as u64 != note.rows {
+            return Err(self.damaged(&format!("block {block} has {} rows, not {}", rows.len(), note.rows)));
         }
         Ok(rows)
     }
 
-    /// Proves the whole file by its name. `tick` is called as bytes are read.
+    /// Proves all that is no block by the name.
+    fn prove_around(&self, size: u64) -> Result<(), Failure> {
+        let place = |block: Option<&PlacedBlock>| block.map(|block| block.place);
+        let (Some(first), Some(last)) = (place(self.blocks.first()), place(self.blocks.last())) else {
+            return Err(self.damaged("it has no blocks"));
+        };
+        let mut at = first.offset() as u64;
+        for PlacedBlock { place, .. } in &self.blocks {
+            if place.offset() as u64 != at {
+                return Err(self.damaged("its blocks do not follow each other"));
+            }
+            at += block_bytes(place);
+        }
+        let (head, tail) = (first.offset() as u64, last.offset() as u64 + block_bytes(&last));
+        if head + (size - tail) > FOOTER_BYTES_MAX {
+            return Err(self.damaged("too much stands around its blocks"));
+        }
+        let mut hash = Sha256::new();
+        for (from, to) in [(0, head), (tail, size)] {
+            let mut bytes = vec![0; (to - from) as usize];
+            self.file.read_exact_at(&mut bytes, from).map_err(|error| unreadable(&self.path, &error))?;
+            hash.update(&bytes);
+        }
+        self.named(Hash(hash.finalize().into()))
+    }
+
+    fn named(&self, found: Hash) -> Result<(), Failure> {
+        if found == self.segment.sha256 {
+            return Ok(());
+        }
+        Err(self.damaged(&format!("its SHA-256 is {found}")))
+    }
+
+    /// Proves a file of the layout of before by its name; one of today is proved as it is opened and its blocks are read. `tick` is
+    /// called as bytes are read.
     pub(super) fn prove(&self, mut tick: impl FnMut(u64)) -> Result<(), Failure> {
+        if self.layout == Layout::Two {
+            return Ok(());
+        }
         let mut hash = Sha256::new();
         let mut buffer = vec![0; HASH_BUFFER_BYTES];
         let mut done = 0;
@@ -151,11 +225,7 @@ impl SegmentFile {
             done += read as u64;
             tick(done);
         }
-        let found = Hash(hash.finalize().into());
-        if found == self.segment.sha256 {
-            return Ok(());
-        }
-        Err(self.damaged(&format!("its SHA-256 is {found}")))
+        self.named(Hash(hash.finalize().into()))
     }
 
     /// A failure that names the file.
@@ -189,17 +259,15 @@ fn read_footer(file: &File, size: u64) -> Result<Vec<u8>, String> {
     Ok(footer)
 }
 
-fn parse_footer(bytes: &[u8], size: u64) -> Result<(FileDecoder, Vec<PlacedBlock>), String> {
+fn parse_footer(bytes: &[u8], size: u64) -> Result<Footer, String> {
     let footer = root_as_footer(bytes).map_err(|error| format!("its footer cannot be read: {error}"))?;
     let found = footer.schema().ok_or("its footer has no schema")?;
     let found = Arc::new(try_fb_to_schema(found).map_err(|error| error.to_string())?);
-    if found != schema() {
-        return Err("its columns are not those of a segment of this version of hone".into());
-    }
-    let notes: Option<Vec<BlockNote>> = footer
-        .custom_metadata()
-        .and_then(|entries| entries.iter().find(|entry| entry.key() == Some(BLOCKS_KEY))?.value())
-        .and_then(|text| text.split(' ').map(BlockNote::parse).collect());
+    let layout = Layout::of(&found).ok_or("its columns are not those of a segment of this version of hone")?;
+    let noted = |key: &str| footer.custom_metadata()?.iter().find(|entry| entry.key() == Some(key))?.value();
+    let notes: Option<Vec<BlockNote>> =
+        noted(BLOCKS_KEY).and_then(|text| text.split(' ').map(BlockNote::parse).collect());
+    let first_row_id = noted(FIRST_ROW_KEY).and_then(|text| text.parse().ok());
     let notes = notes.ok_or("its footer has no hashes of blocks")?;
     let places = footer.recordBatches().ok_or("its footer names no blocks")?;
     if places.len() != notes.len() {
@@ -218,7 +286,7 @@ fn parse_footer(bytes: &[u8], size: u64) -> Result<(FileDecoder, Vec<PlacedBlock
         blocks.push(PlacedBlock { place: *place, start, note });
         start += note.rows;
     }
-    Ok((FileDecoder::new(found, footer.version()), blocks))
+    Ok(Footer { decoder: FileDecoder::new(found, footer.version()), layout, first_row_id, blocks })
 }
 
 fn block_bytes(block: &Block) -> u64 {

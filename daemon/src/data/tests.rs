@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hone_protocol::dataset::{Part, REJECTIONS_MAX, Row, RowFormat, Segment, Split};
+use hone_protocol::dataset::{ExportFormat, Part, REJECTIONS_MAX, Row, RowFormat, Segment, Split};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::frame::FRAME_BYTES_MAX;
 use hone_protocol::value::Hash;
@@ -15,11 +15,13 @@ use tempfile::TempDir;
 
 use super::export::export;
 use super::import::{Import, import};
-use super::presets::{PRESETS, write_preset};
+use super::presets::{INSIDE, write_preset};
 use super::segment::segment_path;
 use super::segment_writer::{SEGMENT_BYTES_MAX, SEGMENT_ROWS_MAX};
 use super::window::{Reader, answer};
 use super::*;
+
+mod formats;
 
 const EVERYTHING: Split = Split { held_out_percent: 0, seed: 0 };
 
@@ -83,6 +85,7 @@ impl Imported {
             split,
             part,
             rows_max,
+            format: ExportFormat::Rows,
             path: path.display().to_string(),
         };
         let written = export(&task, &mut |_, _| {})?;
@@ -188,21 +191,30 @@ fn an_import_that_keeps_nothing_fails_with_one_sentence() {
 }
 
 #[test]
-fn a_json_array_is_told_how_to_become_lines() {
-    for text in [format!("[\n{},\n{}\n]\n", "{}", "{}"), format!("[{}]\n", chat("q", "a"))] {
-        let failure = imported(text.as_bytes()).import.into_answer().unwrap_err();
-        assert!(failure.message_en.ends_with("one object on each line (jq -c '.[]')"), "{failure}");
-    }
+fn a_json_array_is_read_value_by_value_and_what_is_cut_off_is_told() {
+    let text = format!("[\n{},\n  {{}},\n{}\n]\n", chat("q", "a\"]}"), chat("r", "b"));
+    let report = imported(text.as_bytes()).import.report;
+    assert_eq!((report.format.as_str(), report.read, report.kept), ("json:messages", 3, 2));
+    assert_eq!(report.rejections[0].line, 3);
+    let cut = imported(text.trim_end_matches("]\n").as_bytes()).import.report;
+    assert_eq!((cut.read, cut.kept), (4, 2));
+    assert!(cut.rejections[1].reason.ends_with("the file ends inside the list"), "{:?}", cut.rejections);
 }
 
 #[test]
-fn what_is_no_file_of_lines_is_refused_before_it_is_read() {
+fn what_is_no_file_of_rows_is_refused_before_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |path: &Path| run_import(folder.path(), path, RowFormat::Detect, 0).unwrap_err();
     assert_eq!(refused(&folder.path().join("absent")).code, FailureCode::FileUnreadable);
-    assert!(refused(folder.path()).message_en.ends_with("is a folder; name a file in it"));
+    assert!(refused(folder.path()).message_en.ends_with("has no file of rows"));
     assert!(refused(Path::new("/dev/zero")).message_en.ends_with("is not a regular file"));
-    for (bytes, words) in [(&b"\xff\xfe{\0"[..], "UTF-16"), (b"\x1f\x8b\x08\0", "gzip"), (b"PAR1....", "Parquet")] {
+    for (bytes, words) in [
+        (&b"\xff\xfe{\0"[..], "UTF-16"),
+        (b"\x1f\x8b\x08\0", "cannot be unpacked"),
+        (b"PAR1....", "damaged"),
+        (b"PK\x03\x04", "damaged ZIP"),
+        (b"ARROW1..", "damaged"),
+    ] {
         let path = folder.path().join("file");
         fs::write(&path, bytes).unwrap();
         let failure = refused(&path);
@@ -254,7 +266,7 @@ fn the_preset_imports_whole_and_splits() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_preset("support-desk", folder.path()).unwrap();
     let import = run_import(folder.path(), &path, RowFormat::Detect, 0).unwrap();
-    let lines = PRESETS[0].jsonl.lines().count() as u64;
+    let lines = INSIDE.1.lines().count() as u64;
     assert_eq!((import.report.kept, import.report.rejected, import.report.duplicates), (lines, 0, 0));
     let imported = Imported { folder, import };
     let split = Split { held_out_percent: 15, seed: 1 };
@@ -301,11 +313,13 @@ fn segments_end_at_their_bounds_and_pages_cross_them() {
     let text: String = (0..count).map(|n| chat("q", &n.to_string()) + "\n").collect();
     let many = imported(text.as_bytes());
     let sizes: Vec<_> = many.import.segments.iter().map(|segment| (segment.first_row_id, segment.rows)).collect();
-    assert_eq!(sizes, [(0, SEGMENT_ROWS_MAX), (SEGMENT_ROWS_MAX, 700)]);
-    let (rows, _) = many.page(&mut Reader::default(), SEGMENT_ROWS_MAX - 2, 4, EVERYTHING, Part::All);
+    // A segment ends with the last batch that has room in it.
+    let [(0, first), (second, rest)] = sizes[..] else { panic!("{sizes:?}") };
+    assert!(first <= SEGMENT_ROWS_MAX && second == first && first + rest == count, "{sizes:?}");
+    let (rows, _) = many.page(&mut Reader::default(), first - 2, 4, EVERYTHING, Part::All);
     let ids: Vec<u64> = rows.iter().map(|row| row.row_id).collect();
-    assert_eq!(ids, (SEGMENT_ROWS_MAX - 2..SEGMENT_ROWS_MAX + 2).collect::<Vec<_>>());
-    assert_eq!(rows[3].messages[1].content, (SEGMENT_ROWS_MAX + 1).to_string());
+    assert_eq!(ids, (first - 2..first + 2).collect::<Vec<_>>());
+    assert_eq!(rows[3].messages[1].content, (first + 1).to_string());
 
     // Text that does not compress, so that bytes and not rows end the segments.
     let text: String = (0..12).map(|n| chat("q", &noise(6 << 20, n)) + "\n").collect();
@@ -347,7 +361,7 @@ fn a_row_beyond_a_frame_is_refused_by_name_and_exported_whole() {
 
 #[test]
 fn a_line_beyond_the_cap_is_one_rejection_and_the_next_line_is_read() {
-    let mut bytes = chat("q", &"x".repeat(lines::LINE_BYTES_MAX)).into_bytes();
+    let mut bytes = chat("q", &"x".repeat(pieces::LINE_BYTES_MAX)).into_bytes();
     bytes.extend_from_slice(format!("\n{}\n", chat("q", "a")).as_bytes());
     let report = imported(&bytes).import.report;
     assert_eq!((report.read, report.kept, report.rejected), (2, 1, 1));

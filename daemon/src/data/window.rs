@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hone_protocol::dataset::{Part, Row, Segment, Split};
+use hone_protocol::dataset::{Part, Row, RowFilter, Segment, Split};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::frame::FRAME_BYTES_MAX;
 use hone_protocol::value::Hash;
@@ -11,6 +11,7 @@ use hone_protocol::wire;
 use hone_protocol::worker::{FromWorker, ReadTask, Select};
 
 use super::columns::Rows;
+use super::search;
 use super::segment::SegmentFile;
 
 /// Most rows of one page; more are not an error, the page is shorter.
@@ -18,7 +19,7 @@ pub(super) const WINDOW_ROWS_MAX: usize = 10_000;
 /// Most bytes of the rows of one page, so that the reply and its other fields fit into a frame.
 pub(super) const WINDOW_BYTES_MAX: usize = FRAME_BYTES_MAX - 4096;
 /// Segments held open; beyond it the one that was not used for longest is closed.
-const OPEN_MAX: usize = 16;
+const OPEN_MAX: usize = 64;
 
 /// What a reader keeps between pages.
 #[derive(Default)]
@@ -26,6 +27,14 @@ pub(super) struct Reader {
     open: Vec<(PathBuf, SegmentFile)>,
     last: Option<(Hash, usize, Rows)>,
     counts: Option<Counts>,
+    found: Option<Found>,
+}
+
+/// The rows that a filter let through, for the version and filter asked for last.
+struct Found {
+    filter: RowFilter,
+    segments: Vec<Segment>,
+    ids: Vec<u64>,
 }
 
 /// How many rows of a part each segment has, for the version and split asked for last.
@@ -44,6 +53,9 @@ pub(super) fn answer(reader: &mut Reader, task: &ReadTask) -> FromWorker {
             reader.window(task, *offset, count, *split, *part)
         }
         Select::One { row_id } => reader.one(task, *row_id),
+        Select::Find { filter, offset, count } => {
+            reader.find(task, filter, *offset, (*count as usize).min(WINDOW_ROWS_MAX))
+        }
     });
     let (rows, total) = match found {
         Ok((rows, total)) => (Ok(rows), total),
@@ -53,7 +65,7 @@ pub(super) fn answer(reader: &mut Reader, task: &ReadTask) -> FromWorker {
 }
 
 fn check(task: &ReadTask) -> Result<(), Failure> {
-    if let Select::Window { split, .. } = &task.select {
+    if let Select::Window { split, .. } | Select::Find { filter: RowFilter { split, .. }, .. } = &task.select {
         check_split(split)?;
     }
     check_segments(&task.segments)
@@ -103,6 +115,36 @@ impl Reader {
                 }
             }
             skip = 0;
+        }
+        Ok((page.rows, total))
+    }
+
+    /// A page of what a filter lets through. All of it is found once and kept, so that paging goes on at once.
+    fn find(
+        &mut self,
+        task: &ReadTask,
+        filter: &RowFilter,
+        offset: u64,
+        count: usize,
+    ) -> Result<(Vec<Row>, u64), Failure> {
+        let known = self.found.take().filter(|known| known.filter == *filter && known.segments == task.segments);
+        let found = match known {
+            Some(found) => found,
+            None => {
+                let ids = search::found(Path::new(&task.folder), &task.segments, filter)?;
+                Found { filter: filter.clone(), segments: task.segments.clone(), ids }
+            }
+        };
+        let mut page = Page::new(count);
+        let ids: Vec<u64> = found.ids.iter().skip(offset as usize).take(count).copied().collect();
+        let total = found.ids.len() as u64;
+        self.found = Some(found);
+        for id in ids {
+            let holds = |segment: &&Segment| (segment.first_row_id..segment.first_row_id + segment.rows).contains(&id);
+            let Some(segment) = task.segments.iter().find(holds) else { continue };
+            if !page.add(self.row(task, segment, id - segment.first_row_id)?)? {
+                break;
+            }
         }
         Ok((page.rows, total))
     }

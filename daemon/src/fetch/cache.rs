@@ -19,8 +19,9 @@ pub(super) struct Cached {
 
 impl Cached {
     /// The folder of `repo` in the cache `hub`.
-    pub(super) fn of(hub: &Path, repo: &str) -> Cached {
-        Cached { folder: hub.join(format!("models--{}", repo.replace('/', "--"))) }
+    pub(super) fn of(hub: &Path, repo: &str, rows: bool) -> Cached {
+        let kind = if rows { "datasets" } else { "models" };
+        Cached { folder: hub.join(format!("{kind}--{}", repo.replace('/', "--"))) }
     }
 
     /// The commit that `revision` meant when the cache was filled.

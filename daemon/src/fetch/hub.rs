@@ -9,6 +9,7 @@ use hone_protocol::worker::{HubFiles, HubTask};
 
 use super::cache::Cached;
 use super::choose::{Entry, choose};
+use super::choose_rows::rows_of;
 use super::download::{Wanted, download};
 use super::http::{Client, Patience};
 use super::listing::{self, Listing};
@@ -28,24 +29,24 @@ pub(super) fn pull(
     let (source, folder) = (&task.source, Path::new(&task.folder));
     work.progress("phase.fetch", 0, 0);
     let cached = places.hub_cache().filter(|_| source.hub == Hub::Huggingface);
-    let cached = cached.map(|hub| Cached::of(&hub, &source.repo));
+    let cached = cached.map(|hub| Cached::of(&hub, &source.repo, task.rows));
     let named = listing::main_revision(source);
     if places.offline(source.hub) {
         let nothing = || Failure::new(FailureCode::NotFound, "HF_HUB_OFFLINE is set and there is no cache");
         let cached = cached.ok_or_else(nothing)?;
         let listing = cached.listing(named)?;
-        return bring(work, source, folder, &listing, Some(&cached), None);
+        return bring(work, task, &listing, Some(&cached), None);
     }
     let client = Client::new(&places.endpoint(source.hub), places.token(source.hub), patience)?;
     let revision = pinned(folder, source).unwrap_or_else(|| named.to_owned());
-    let listing = listing::ask(&client, work, source, &revision)?;
+    let listing = listing::ask(&client, work, task, &revision)?;
     let pin = folder.join(PINNED);
     std::fs::write(&pin, &listing.commit).map_err(|error| {
         Failure::new(FailureCode::DiskFull, format!("the commit cannot be noted: {error}"))
             .at(pin.display().to_string())
     })?;
     eprintln!("honed fetch: {} at {}: licence {:?}", source.repo, listing.commit, listing.licence);
-    bring(work, source, folder, &listing, cached.as_ref(), Some((&client, named)))
+    bring(work, task, &listing, cached.as_ref(), Some((&client, named)))
 }
 
 /// The commit that an earlier attempt of this job began with, for a hub that serves commits.
@@ -57,13 +58,16 @@ fn pinned(folder: &Path, source: &HubSource) -> Option<String> {
 /// Links or downloads each wanted file.
 fn bring(
     work: &mut Work<'_>,
-    source: &HubSource,
-    folder: &Path,
+    task: &HubTask,
     listing: &Listing,
     cached: Option<&Cached>,
     hub: Option<(&Client, &str)>,
 ) -> Result<HubFiles, Failure> {
-    let (entries, convert) = choose(source, &listing.entries)?;
+    let (source, folder) = (&task.source, Path::new(&task.folder));
+    let (entries, convert) = match task.rows {
+        true => (rows_of(source, &listing.entries)?, false),
+        false => choose(source, &listing.entries)?,
+    };
     let total = entries.iter().map(|entry| entry.size.unwrap_or(0)).sum();
     let (mut before, mut files) = (0, Vec::new());
     for entry in entries {
@@ -78,7 +82,7 @@ fn bring(
                 })?;
             }
             (None, Some((client, revision))) => {
-                let url = listing::address(client, source, listing, revision, &entry.path);
+                let url = listing::address(client, task, listing, revision, &entry.path);
                 let commit = (source.hub == Hub::Huggingface).then_some(listing.commit.as_str());
                 let wanted = Wanted { url, entry, commit, name: name.clone(), total, before };
                 download(client, work, folder, &wanted)

@@ -4,6 +4,7 @@
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::model::{Hub, HubSource};
 use hone_protocol::value::Hash;
+use hone_protocol::worker::HubTask;
 use serde::Deserialize;
 
 use super::choose::Entry;
@@ -22,19 +23,25 @@ pub(super) struct Listing {
 }
 
 /// Asks the hub about `source` at `revision`.
-pub(super) fn ask(client: &Client, work: &Work<'_>, source: &HubSource, revision: &str) -> Result<Listing, Failure> {
+pub(super) fn ask(client: &Client, work: &Work<'_>, task: &HubTask, revision: &str) -> Result<Listing, Failure> {
+    let source = &task.source;
     let listing = match source.hub {
-        Hub::Huggingface => huggingface(client, work, source, revision),
+        Hub::Huggingface => huggingface(client, work, task, revision),
+        Hub::Modelscope if task.rows => {
+            let message = "rows come from Hugging Face or a mirror of it; ModelScope serves models here";
+            Err(Failure::new(FailureCode::InvalidRequest, message).hint(HintCode::CorrectField))
+        }
         Hub::Modelscope => modelscope(client, work, source, revision),
     };
     listing.map_err(|failure| explained(failure, client, source, revision))
 }
 
 /// Where a file is fetched from.
-pub(super) fn address(client: &Client, source: &HubSource, listing: &Listing, revision: &str, path: &str) -> String {
-    let base = &client.base;
+pub(super) fn address(client: &Client, task: &HubTask, listing: &Listing, revision: &str, path: &str) -> String {
+    let (base, source) = (&client.base, &task.source);
+    let kind = if task.rows { "datasets/" } else { "" };
     match source.hub {
-        Hub::Huggingface => format!("{base}/{}/resolve/{}/{}", source.repo, listing.commit, encoded(path, true)),
+        Hub::Huggingface => format!("{base}/{kind}{}/resolve/{}/{}", source.repo, listing.commit, encoded(path, true)),
         // A file's version is checked by its hash, because this hub does not promise to serve every commit by its id.
         Hub::Modelscope => format!(
             "{base}/api/v1/models/{}/repo?Revision={}&FilePath={}",
@@ -91,8 +98,10 @@ struct HfLfs {
     size: Option<u64>,
 }
 
-fn huggingface(client: &Client, work: &Work<'_>, source: &HubSource, revision: &str) -> Result<Listing, Failure> {
-    let url = format!("{}/api/models/{}/revision/{}?blobs=true", client.base, source.repo, encoded(revision, false));
+fn huggingface(client: &Client, work: &Work<'_>, task: &HubTask, revision: &str) -> Result<Listing, Failure> {
+    let kind = if task.rows { "datasets" } else { "models" };
+    let (repo, revision) = (&task.source.repo, encoded(revision, false));
+    let url = format!("{}/api/{kind}/{repo}/revision/{revision}?blobs=true", client.base);
     let model: HfModel = client.json(work, &url)?;
     if !is_commit(&model.sha) {
         return Err(Failure::new(FailureCode::DownloadFailed, format!("the hub names {:?} as commit", model.sha)));

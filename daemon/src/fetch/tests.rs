@@ -68,6 +68,8 @@ struct World {
     folder: tempfile::TempDir,
     home: tempfile::TempDir,
     variables: HashMap<&'static str, String>,
+    /// Whether rows are wanted, not a model.
+    rows: bool,
 }
 
 impl World {
@@ -79,7 +81,7 @@ impl World {
             ("HF_TOKEN", TOKEN.to_owned()),
             ("HOME", home.path().display().to_string()),
         ]);
-        World { folder: tempfile::tempdir().unwrap(), home, variables }
+        World { folder: tempfile::tempdir().unwrap(), home, variables, rows: false }
     }
 
     fn pull_as(&self, hub: Hub, file: &str) -> Result<HubFiles, Failure> {
@@ -94,7 +96,7 @@ impl World {
             file: file.into(),
             weights: WeightsAs::AsStored,
         };
-        let task = HubTask { source, folder: self.folder.path().display().to_string() };
+        let task = HubTask { source, rows: self.rows, folder: self.folder.path().display().to_string() };
         let variable = |name: &str| self.variables.get(name).map(OsString::from);
         pull(&mut work, &task, &Places::of(&variable), PATIENCE)
     }
@@ -107,6 +109,37 @@ impl World {
     fn fetched(&self, files: &HubFiles) -> Vec<u8> {
         std::fs::read(self.folder.path().join(&files.files[0].1)).unwrap()
     }
+}
+
+#[test]
+fn rows_come_from_the_address_of_datasets() {
+    let (train, test) = (b"{\"text\":\"a\"}\n".to_vec(), b"{\"text\":\"b\"}\n".to_vec());
+    let served = train.clone();
+    let server = Server::start(move |asked| match &*asked.path {
+        path if path.starts_with(&format!("/api/datasets/{REPO}/revision/")) => {
+            let file = |name: &str, bytes: &[u8]| json!({"rfilename": name, "size": bytes.len(), "lfs": {"sha256": hex(bytes), "size": bytes.len(), "pointerSize": 1}});
+            let siblings = [
+                json!({"rfilename": "README.md", "size": 5, "blobId": "aa"}),
+                file("data/train.jsonl", &served),
+                file("data/test.jsonl", &test),
+            ];
+            Reply::of(
+                200,
+                json!({"id": REPO, "sha": COMMIT, "cardData": {"license": "cc0-1.0"}, "siblings": siblings})
+                    .to_string(),
+            )
+        }
+        path if path == format!("/datasets/{REPO}/resolve/{COMMIT}/data/train.jsonl") => {
+            Reply::range(asked, &served).header("X-Repo-Commit", COMMIT)
+        }
+        _ => Reply::of(404, "").header("X-Error-Code", "EntryNotFound"),
+    });
+    let world = World { rows: true, ..World::at(&server) };
+    let files = world.pull().unwrap();
+    assert_eq!((files.licence.as_str(), files.files.len(), files.convert), ("cc0-1.0", 1, false));
+    assert_eq!(files.files[0].0, "data/train.jsonl");
+    assert_eq!(world.fetched(&files), train);
+    assert!(world.pull_as(Hub::Modelscope, "").unwrap_err().message_en.contains("ModelScope serves models"));
 }
 
 #[test]

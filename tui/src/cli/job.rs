@@ -220,6 +220,8 @@ pub(super) fn subject(spec: &JobSpec) -> String {
         },
         JobSpec::ImportDataset { source, name, .. } => match source {
             DatasetSource::Preset { name: preset } => format!("preset {preset} -> {name}"),
+            DatasetSource::Package { package, member, .. } => format!("{package}:{member} -> {name}"),
+            DatasetSource::Hub(source) => format!("{} -> {name}", source.repo),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
             DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
             DatasetSource::Log(selection) => format!("log of {} -> {name}", selection.query.application),

@@ -329,6 +329,11 @@ pub(super) fn readable_file(typed: &str) -> Result<String, Failure> {
     readable(typed, Path::is_file, "it is not a file")
 }
 
+/// The absolute path of a file or folder that exists, as text.
+pub(super) fn readable_path(typed: &str) -> Result<String, Failure> {
+    readable(typed, |_| true, "")
+}
+
 fn readable(typed: &str, fits: impl Fn(&Path) -> bool, problem: &str) -> Result<String, Failure> {
     let unreadable = |message: String| Failure::new(FailureCode::FileUnreadable, message).at(typed);
     let path = std::fs::canonicalize(typed).map_err(|e| unreadable(format!("the file cannot be read: {e}")))?;

@@ -1,19 +1,22 @@
 //! Datasets: the list with what an import kept and rejected, a window of rows, one row as a model sees it, and the
 //! import form. Never here: more rows than are shown.
 
+mod arriving;
 mod rows;
+mod search;
 mod through;
 
 use crossterm::event::KeyEvent;
-use hone_protocol::dataset::{
-    DatasetSource, DatasetView, ImportReport, Part, RenderedRow, Row as DataRow, RowFormat, Shape, Split,
-};
+use hone_protocol::dataset::{DatasetView, ImportPreview, ImportReport, RenderedRow, Row as DataRow, Shape, Split};
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::JobSpec;
+use hone_protocol::preset;
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
+use self::arriving::ArrivingKey;
+use self::search::Search;
 use super::models::{as_name, form_offers};
 use super::panes::{draw_empty, panes};
 use super::window::Window;
@@ -32,8 +35,30 @@ use crate::widgets::page::Page;
 const WINDOW: u32 = 150;
 /// The preset that comes with hone.
 pub(super) const PRESET: &str = "support-desk";
+/// All presets, as words of the form.
+const PRESETS: &[&str] = &{
+    let mut names = [""; preset::PRESETS.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = preset::PRESETS[at].name;
+        at += 1;
+    }
+    names
+};
 const SOURCES: &[&str] = &["preset", "file"];
-const FORMATS: &[&str] = &["detect", "openai", "sharegpt", "alpaca", "preference", "text"];
+const FORMATS: &[&str] = &[
+    "detect",
+    "openai",
+    "sharegpt",
+    "alpaca",
+    "preference",
+    "text",
+    "completion",
+    "ranked",
+    "prompt",
+    "qianfan",
+    "qianfan-ranked",
+];
 
 #[derive(Default, PartialEq, Eq)]
 enum Level {
@@ -46,7 +71,8 @@ enum Level {
     Through,
 }
 
-type RowsKey = (String, u64);
+/// Version, first row and what was looked for.
+type RowsKey = (String, u64, String);
 /// Rows, how many there are in all, and the index of the first of these.
 type RowsHeld = (Vec<DataRow>, u64, u64);
 type RenderKey = (String, u64, String);
@@ -58,6 +84,8 @@ pub(crate) struct Datasets {
     level: Level,
     form: Form,
     rows: Window<RowsKey, RowsHeld>,
+    search: Search,
+    arriving: Window<ArrivingKey, ImportPreview>,
     at: u64,
     rendered: Window<RenderKey, RenderedRow>,
     base: usize,
@@ -132,16 +160,23 @@ impl Datasets {
                 Stride::Add(1.0),
                 source,
             ),
+            FormField::text("preset", section, "field.preset", "field.data_preset.about").of(
+                FieldKind::Choice(PRESETS),
+                Stride::Add(1.0),
+                PRESET,
+            ),
             FormField::text("path", section, "field.path", "field.data_path.about").filled(path, Vec::new()),
             FormField::text("format", section, "field.format", "field.format.about").of(
                 FieldKind::Choice(FORMATS),
                 Stride::Add(1.0),
                 FORMATS[0],
             ),
+            FormField::text("map", section, "field.map", "field.data_map.about"),
             FormField::text("name", section, "field.name", "field.data_name.about")
                 .rule(Rule::Name)
                 .filled(name, Vec::new()),
         ]);
+        self.arriving.forget();
         self.level = Level::Form;
     }
 
@@ -150,24 +185,12 @@ impl Datasets {
             let spec = through::spec(&self.form);
             return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
         }
-        let path = self.form.value("path").to_owned();
-        let source = if self.form.value("source") == "preset" {
-            DatasetSource::Preset { name: PRESET.to_owned() }
-        } else if path.starts_with('/') {
-            DatasetSource::Path { path }
-        } else {
+        let Some(source) = self.row_source() else {
             self.form.remote.insert("path".into(), desk.view.t("form.absolute").to_owned());
             self.form.focus_on("path");
             return;
         };
-        let format = match self.form.value("format") {
-            "openai" => RowFormat::OpenAi,
-            "sharegpt" => RowFormat::ShareGpt,
-            "alpaca" => RowFormat::Alpaca,
-            "preference" => RowFormat::Preference,
-            "text" => RowFormat::Text,
-            _ => RowFormat::Detect,
-        };
+        let format = self.row_format();
         let spec = JobSpec::ImportDataset { source, name: self.form.value("name").to_owned(), format };
         desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
     }
@@ -216,6 +239,11 @@ impl Datasets {
                 Some(row) => desk.copy(row.original.0.to_string()),
                 None => return false,
             },
+            Action::Filter if !one => self.search.typing = true,
+            Action::Out if !one && !self.search.text.is_empty() => {
+                self.search.clear();
+                self.at = 0;
+            }
             Action::Out => self.level = if one { Level::Rows } else { Level::List },
             _ => return false,
         }
@@ -256,7 +284,7 @@ impl Datasets {
 
 impl Screen for Datasets {
     fn trail(&self, view: &View<'_>) -> Vec<String> {
-        let name = self.rows_key().map(|(name, _)| name).unwrap_or_default();
+        let name = self.rows_key().map(|(name, ..)| name).unwrap_or_default();
         match self.level {
             Level::List => Vec::new(),
             Level::Rows => vec![name],
@@ -270,7 +298,8 @@ impl Screen for Datasets {
         let typing = match self.level {
             Level::Form | Level::Through => self.form.is_editing(),
             Level::List => self.list.filtering,
-            _ => false,
+            Level::Rows => self.search.typing,
+            Level::OneRow => false,
         };
         if typing { Context::Field } else { Context::Browse }
     }
@@ -288,6 +317,7 @@ impl Screen for Datasets {
                     offers.insert(0, offer(Action::Enter, "datasets.whole_row"));
                     offers.insert(2, offer(Action::Copy, "datasets.copy_row"));
                 }
+                offers.push(offer(Action::Filter, "datasets.search"));
                 offers
             }
             Level::OneRow => {
@@ -346,6 +376,7 @@ impl Screen for Datasets {
                     (Action::Out, _) if self.list.is_filtered() => self.list.clear_filter(),
                     (Action::Enter, Some(_)) => {
                         self.level = Level::Rows;
+                        self.search = Search::default();
                         self.at = 0;
                     }
                     (Action::Run, Some(d)) => {
@@ -367,6 +398,11 @@ impl Screen for Datasets {
         match self.level {
             Level::Form | Level::Through => {
                 self.form.key(key);
+            }
+            Level::Rows if self.search.typing => {
+                if self.search.key(key) {
+                    self.at = 0;
+                }
             }
             _ => self.list.type_key(key),
         }
@@ -393,6 +429,9 @@ impl Screen for Datasets {
     }
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
+        if self.level == Level::Form {
+            self.want_arriving(desk);
+        }
         let Some(dataset) = self.selected(&desk.view) else { return };
         // The third pane shows the first rows of the selected one.
         let previews = self.level == Level::List && desk.view.class == Class::Xl;
@@ -403,21 +442,14 @@ impl Screen for Datasets {
         let Some(version) = dataset.versions.last() else { return };
         let name = format!("{}@{}", dataset.record.name, version.number);
         let offset = if previews { 0 } else { self.window_start() };
-        if self.rows.want((name.clone(), offset)) {
-            desk.ask(
-                Errand::Rows,
-                Request::Rows {
-                    dataset: name.clone(),
-                    offset,
-                    count: WINDOW,
-                    split: Split { held_out_percent: 15, seed: SPLIT_SEED },
-                    part: Part::All,
-                },
-            );
+        let all = Search::default();
+        let search = if previews { &all } else { &self.search };
+        if self.rows.want((name.clone(), offset, search.text.clone())) {
+            desk.ask(Errand::Rows, search.request(name.clone(), offset));
         }
         let renderers = Self::renderers(&desk.view);
         let version = renderers.get(self.base % renderers.len().max(1)).cloned();
-        let fits = self.rows.get_if(|(n, o)| *n == name && *o == offset).is_some();
+        let fits = self.rows.get_if(|(n, o, _)| *n == name && *o == offset).is_some();
         let row_id = self.current_row().map(|r| r.row_id).filter(|_| fits && self.level == Level::OneRow);
         if let (Some(row_id), Some(version)) = (row_id, version)
             && self.rendered.want((name.clone(), row_id, version.clone()))
@@ -429,10 +461,12 @@ impl Screen for Datasets {
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
         match (errand, answer) {
             (Errand::Rows, Ok(Answer::Rows { rows, total })) => {
-                let offset = self.rows.asked().map_or(0, |(_, offset)| *offset);
+                let offset = self.rows.asked().map_or(0, |(_, offset, _)| *offset);
                 self.rows.take((rows, total, offset));
             }
             (Errand::Rows, Err(failure)) => self.rows.fail(desk.view.failure(&failure)),
+            (Errand::Arriving, Ok(Answer::ImportPreview(made))) => self.arriving.take(*made),
+            (Errand::Arriving, Err(failure)) => self.arriving.fail(desk.view.failure(&failure)),
             (Errand::Rendered, Ok(Answer::Rendered(row))) => self.rendered.take(row),
             (Errand::Rendered, Err(failure)) => self.rendered.fail(desk.view.failure(&failure)),
             (Errand::Act(Deed::Submit), Ok(Answer::Job(job))) => {
@@ -449,6 +483,7 @@ impl Screen for Datasets {
 
     fn forget(&mut self) {
         self.rows.forget();
+        self.arriving.forget();
         self.rendered.forget();
     }
 
@@ -457,6 +492,9 @@ impl Screen for Datasets {
             Level::Form | Level::Through => {
                 let mut more = Page::new();
                 more.blank().text(view.t("form.r_goes"), Token::Accent);
+                if self.level == Level::Form {
+                    more.append(self.arriving_page(view));
+                }
                 self.form.draw(canvas, area, view, more);
             }
             Level::Rows => self.draw_rows(canvas, area, view),

@@ -157,6 +157,8 @@ pub(crate) enum Errand {
     Rows,
     /// A row as the model sees it.
     Rendered,
+    /// What an import would do.
+    Arriving,
     /// The end of a log.
     Log,
     /// A series of a run.

@@ -23,7 +23,9 @@ impl Datasets {
         let mut page = Page::new();
         page.heading(view.t("datasets.first_rows")).blank();
         let name = dataset.versions.last().map(|v| format!("{}@{}", dataset.record.name, v.number));
-        let Some((rows, ..)) = self.rows.get_if(|(n, offset)| Some(n) == name.as_ref() && *offset == 0) else {
+        let Some((rows, ..)) =
+            self.rows.get_if(|(n, offset, text)| Some(n) == name.as_ref() && *offset == 0 && text.is_empty())
+        else {
             let said = self.rows.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
             page.text(said, Token::Muted);
             return page;
@@ -40,11 +42,23 @@ impl Datasets {
 
     pub(super) fn draw_rows(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
         let total = self.total();
-        let position = view.fill(
-            "datasets.position",
-            &[("at", &number::grouped((self.at + 1).min(total))), ("total", &number::grouped(total))],
-        );
-        canvas.put(area.x + 1, area.y, area.width - 1, &position, Token::Muted);
+        let (at, all) = (number::grouped((self.at + 1).min(total)), number::grouped(total));
+        let text = cell(&self.search.text);
+        let position = match (self.search.text.is_empty(), total) {
+            (true, _) => view.fill("datasets.position", &[("at", &at), ("total", &all)]),
+            (false, 0) if self.rows.is_waiting() => view.t("datasets.loading").to_owned(),
+            (false, 0) => view.fill("datasets.found_none", &[("text", &text)]),
+            (false, _) => view.fill("datasets.found", &[("at", &at), ("total", &all), ("text", &text)]),
+        };
+        match self.search.typing {
+            true => {
+                let x = canvas.put(area.x + 1, area.y, 2, "/", Token::Accent) + 1;
+                self.search.line.draw(canvas, x, area.y, area.width.saturating_sub(4), Token::Text);
+            }
+            false => {
+                canvas.put(area.x + 1, area.y, area.width - 1, &position, Token::Muted);
+            }
+        }
         let list = Rect { y: area.y + 1, height: area.height - 1, ..area };
         let Some((rows, _, start)) = self.rows.get() else {
             let said = self.rows.problem.clone().unwrap_or_else(|| view.t("datasets.loading").to_owned());
@@ -60,9 +74,12 @@ impl Datasets {
             let y = list.y + 2 * i as u16;
             canvas.put_right(area.x + 9, y, 7, &row.row_id.to_string(), Token::Muted);
             let last_of = |role: &str| row.messages.iter().rev().find(|m| m.role == role).map(|m| m.content.as_str());
-            let lines = [("user", Token::Text), ("assistant", Token::Muted)];
-            for (n, (role, token)) in lines.into_iter().enumerate() {
-                let said = text::one_line(last_of(role).unwrap_or_default());
+            // What is no chat shows its last two messages.
+            let plain = |back: usize| row.messages.iter().rev().nth(back).map(|m| m.content.as_str());
+            let lines = [("user", 1, Token::Text), ("assistant", 0, Token::Muted)];
+            for (n, (role, back, token)) in lines.into_iter().enumerate() {
+                let chat = last_of("assistant").is_some();
+                let said = text::one_line(if chat { last_of(role) } else { plain(back) }.unwrap_or_default());
                 canvas.put(area.x + 11, y + n as u16, area.width.saturating_sub(12), &said, token);
             }
             for line in 0..2 {

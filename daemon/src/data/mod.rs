@@ -14,10 +14,14 @@ mod format;
 mod import;
 mod json;
 mod lines;
+pub mod near;
+mod ordered;
 mod preference;
 mod presets;
 mod segment;
 mod segment_writer;
+mod shingles;
+mod spill;
 mod window;
 
 #[cfg(test)]

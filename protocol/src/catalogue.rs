@@ -12,6 +12,7 @@ mod money;
 mod oversight;
 mod playground;
 mod pools;
+mod recipes;
 mod screen;
 mod state;
 mod trouble;
@@ -52,6 +53,7 @@ pub const TABLES: &[&[Message]] = &[
     money::MESSAGES,
     oversight::MESSAGES,
     pools::MESSAGES,
+    recipes::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,

@@ -38,6 +38,7 @@ pub mod model;
 pub mod note;
 pub mod paths;
 pub mod pool;
+pub mod recipe;
 pub mod request;
 pub mod service;
 pub mod snippet;

@@ -14,6 +14,7 @@ mod daemon;
 mod dataset;
 mod declared;
 mod evaluation;
+mod facts;
 mod from_log;
 mod guard;
 pub(crate) mod hook;
@@ -28,6 +29,7 @@ mod model;
 mod pool;
 mod promotion;
 mod pull;
+mod recipe;
 mod register;
 mod reserve;
 mod run_file;
@@ -122,6 +124,8 @@ enum Noun {
     #[command(subcommand)]
     Dataset(dataset::Verb),
     #[command(subcommand)]
+    Recipe(recipe::RecipeVerb),
+    #[command(subcommand)]
     Train(train::Verb),
     #[command(subcommand)]
     Job(job::Verb),
@@ -193,6 +197,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Status(verb) => verb.run(&context),
         Noun::Model(verb) => verb.run(&context),
         Noun::Dataset(verb) => verb.run(&context),
+        Noun::Recipe(verb) => verb.run(&context),
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),

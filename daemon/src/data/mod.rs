@@ -1,6 +1,6 @@
 //! `honed data`: rows in and out, in a child process because the files are a stranger's bytes.
 //! Lives here: the reading of files of rows, the segment format (the only place that names arrow), pages of rows,
-//! exports, presets. Never here: the store, sockets, tokens, templates.
+//! exports, presets, steps of recipes, facts. Never here: the store, sockets, tokens, templates.
 //!
 //! Data flows: [`lines`] → [`json`] → [`format`] → [`columns`] → [`segment_writer`] (an import), and
 //! [`segment`] → [`window`] or [`export`] (everything else).
@@ -10,6 +10,7 @@ mod columns;
 mod complete;
 mod distinct;
 mod export;
+mod facts;
 mod format;
 mod import;
 mod json;
@@ -22,6 +23,7 @@ mod segment;
 mod segment_writer;
 mod shingles;
 mod spill;
+mod steps;
 mod window;
 
 #[cfg(test)]
@@ -67,6 +69,28 @@ fn serve(channel: &Channel) {
                 channel.send(&answer);
                 continue;
             }
+            ToWorker::Preview(task) => {
+                let answer = FromWorker::Previewed { request: task.request, preview: steps::preview(&task) };
+                drop(work);
+                channel.send(&answer);
+                continue;
+            }
+            ToWorker::Ledger(task) => {
+                let (entries, total) = match steps::page(&task) {
+                    Ok((entries, total)) => (Ok(entries), total),
+                    Err(failure) => (Err(failure), 0),
+                };
+                drop(work);
+                channel.send(&FromWorker::LedgerPage { request: task.request, entries, total });
+                continue;
+            }
+            ToWorker::Process(task) => steps::process(&task, &mut |done, total| {
+                work.progress("phase.process", done, total);
+            }),
+            ToWorker::FindFacts(task) => facts::facts(&task, &mut |done, total| {
+                work.progress("phase.facts", done, total);
+            })
+            .map(|facts| FromWorker::FactsFound(Box::new(facts))),
             ToWorker::Import(task) => import::import(&task, &mut |done, total| {
                 work.progress("phase.import", done, total);
             })
@@ -87,7 +111,7 @@ fn not_ours(request: &ToWorker) -> Failure {
     let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
     Failure::new(
         FailureCode::InvalidRequest,
-        format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"),
+        format!("{shown} is not a task of `honed data`; it knows Import, Read, Export, Process, Preview, Ledger and FindFacts"),
     )
     .hint(HintCode::ReportBug)
 }

@@ -54,7 +54,7 @@ pub(super) fn ordered<T: Send, R: Send>(
         // Both ends go before the scope waits for its threads, on every way out.
         let (give, results) = (give, results);
         let (mut early, mut under_way, mut taken) = (BTreeMap::new(), 0, 0);
-        let mut arrived = |number: usize, result: Result<R, Failure>| {
+        let mut arrived = |number: usize, result: Result<R, Failure>| -> Result<(), Failure> {
             early.insert(number, result?);
             while let Some(result) = early.remove(&taken) {
                 taken += 1;

@@ -7,9 +7,9 @@
 /// Words in a shingle.
 pub(super) const WORDS: usize = 5;
 /// Keys of a row: rows that share one are compared.
-pub(super) const BANDS: usize = 14;
+pub(super) const BANDS: usize = 20;
 /// Minima that make a key.
-const BAND_ROWS: usize = 8;
+const BAND_ROWS: usize = 6;
 /// Minima of a row.
 const MINIMA: usize = BANDS * BAND_ROWS;
 
@@ -100,6 +100,11 @@ pub(super) fn words(text: &str, words: &mut Vec<u64>) {
     end(&mut word);
 }
 
+/// The hash of a run of words.
+pub(super) fn run(words: &[u64]) -> u64 {
+    mix(words.iter().fold(words.len() as u64, |hash, word| step(hash, *word)))
+}
+
 /// What is reused from row to row.
 #[derive(Debug, Default)]
 pub(super) struct Shingler {
@@ -118,11 +123,7 @@ impl Shingler {
             return &self.shingles;
         }
         let width = WORDS.min(self.words.len());
-        let shingle = |words: &[u64]| {
-            let folded = words.iter().fold(words.len() as u64, |hash, word| step(hash, *word));
-            (mix(folded) >> 32) as u32
-        };
-        self.shingles.extend(self.words.windows(width).map(shingle));
+        self.shingles.extend(self.words.windows(width).map(|words| (run(words) >> 32) as u32));
         self.shingles.sort_unstable();
         self.shingles.dedup();
         &self.shingles
@@ -211,15 +212,14 @@ mod tests {
         let found = keys(shingler.shingles("The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸"));
         let again = keys(shingler.shingles("the QUICK brown fox; jumps over the lazy dog 敏捷的棕色狐狸!"));
         assert_eq!(found, again);
-        assert_eq!((found[0], found[13]), GOLDEN);
+        let shown: Vec<String> = found.iter().map(|key| format!("{key:016x}")).collect();
+        insta::assert_snapshot!(shown.join("\n"));
     }
 
-    const GOLDEN: (u64, u64) = (9_961_673_830_384_623_927, 16_900_633_291_922_237_708);
-
-    /// Sets that share a part s of their union collide with the chance 1 - (1 - s^8)^14.
+    /// Sets that share a part s of their union collide with the chance 1 - (1 - s^6)^20.
     #[test]
     fn rows_share_a_key_as_often_as_theory_says() {
-        for (common, wanted) in [(120u32, 0.211), (150, 0.772), (170, 0.988)] {
+        for (common, wanted) in [(100u32, 0.270), (120, 0.616), (140, 0.918)] {
             let trials = 400;
             let hits = (0..trials)
                 .filter(|trial| {

@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::dataset::{DatasetVersionRecord, RenderedRow, Row};
+use hone_protocol::dataset::{DatasetVersionRecord, RenderedRow, Row, Segment};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
-use hone_protocol::worker::{FromWorker, ReadTask, Select, ToWorker};
+use hone_protocol::recipe::{LedgerEntry, Preview, Recipe};
+use hone_protocol::value::Hash;
+use hone_protocol::worker::{FromWorker, LedgerTask, PreviewTask, ReadTask, Select, ToWorker};
 use tokio::sync::Mutex;
 
 use crate::config::Places;
+use crate::jobs::ledgers_folder;
 use crate::sandbox::Paths;
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
@@ -66,6 +69,55 @@ impl Readers {
         };
         match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
             FromWorker::Window { rows, total, .. } => Ok((rows?, total)),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// What a recipe would do to rows of a version. `others` are the datasets that its steps look at.
+    pub async fn preview(
+        &self,
+        version: &DatasetVersionRecord,
+        recipe: &Recipe,
+        others: &[(String, Vec<Segment>)],
+        (from, count): (u64, u32),
+    ) -> Result<Preview, Failure> {
+        let task = |request| {
+            ToWorker::Preview(Box::new(PreviewTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                segments: version.segments.clone(),
+                recipe: recipe.clone(),
+                others: others.to_vec(),
+                from,
+                count,
+            }))
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::Previewed { preview, .. } => preview,
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// A page of what a step did to the rows of a version: the ledgers of the steps before, and its own.
+    pub async fn ledger(
+        &self,
+        source: &DatasetVersionRecord,
+        names: &[Hash],
+        (offset, count): (u64, u32),
+    ) -> Result<(Vec<LedgerEntry>, u64), Failure> {
+        let task = |request| {
+            ToWorker::Ledger(LedgerTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                ledgers: ledgers_folder(&self.places.blobs).display().to_string(),
+                segments: source.segments.clone(),
+                names: names.to_vec(),
+                offset,
+                count,
+            })
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::LedgerPage { entries, total, .. } => Ok((entries?, total)),
             _ => Err(misplaced()),
         }
     }

@@ -397,7 +397,11 @@ impl Recipe {
             let mut fields = Map::new();
             fields.insert("step".into(), spec.step.clone().into());
             let form = step_form(&spec.step);
-            for (key, value) in &spec.settings {
+            // In the order of the form, so that a recipe is always written alike.
+            let place = |key: &str| form.and_then(|form| form.fields.iter().position(|field| field.key == key));
+            let mut settings: Vec<_> = spec.settings.iter().collect();
+            settings.sort_by_key(|(key, _)| place(key));
+            for (key, value) in settings {
                 let kind = form.and_then(|form| form.fields.iter().find(|field| field.key == key)).map(|f| f.kind);
                 fields.insert(key.clone(), written(kind, value));
             }

@@ -1,7 +1,7 @@
 //! Facts of a version: how long its rows are, in which languages, how many repeat, what private things are in them.
 //! Lives here: that task. Never here: tokens, which only a model's vocabulary can count.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use hone_protocol::failure::Failure;
@@ -9,10 +9,11 @@ use hone_protocol::recipe::DatasetFacts;
 use hone_protocol::worker::FactsTask;
 use sha2::{Digest, Sha256};
 
-use super::Progress;
+use super::distinct::Distinct;
 use super::near::{Near, THRESHOLD};
 use super::ordered::{ordered, threads};
 use super::steps::{Item, Rows, Source, language, normalised, private_kinds};
+use super::{Progress, unwritable};
 
 /// Classes of lengths; the last holds all that is longer.
 const LENGTHS: usize = 18;
@@ -28,7 +29,7 @@ struct Seen {
     characters: u64,
     messages: u64,
     language: &'static str,
-    key: [u8; 16],
+    hash: [u8; 32],
     private: Vec<&'static str>,
 }
 
@@ -46,14 +47,11 @@ fn seen(item: &Item) -> Seen {
             all.push('\n');
         }
     }
-    let whole: [u8; 32] = hash.finalize().into();
-    let mut key = [0; 16];
-    key.copy_from_slice(&whole[..16]);
     Seen {
         characters: item.messages.iter().map(|message| message.content.chars().count() as u64).sum(),
         messages: item.messages.iter().filter(|message| message.role != "system").count() as u64,
         language: language(&all).filter(|(_, share)| *share >= CERTAIN).map_or("?", |(code, _)| code),
-        key,
+        hash: hash.finalize().into(),
         private: private_kinds(item),
     }
 }
@@ -65,8 +63,13 @@ pub(super) fn facts(task: &FactsTask, progress: Progress<'_>) -> Result<DatasetF
     let total = source.rows() * 2;
     let mut facts = Counts::default();
     let look = |chunk| Ok(source.read(chunk)?.iter().map(seen).collect::<Vec<_>>());
+    let mut distinct = Distinct::new(scratch);
+    let failed = |error: std::io::Error| unwritable(scratch, &error);
     ordered(0..source.chunks(), threads(), look, |chunk: Vec<Seen>| {
-        chunk.into_iter().for_each(|seen| facts.add(seen));
+        for seen in chunk {
+            distinct.push(&seen.hash).map_err(failed)?;
+            facts.add(seen);
+        }
         progress(facts.rows, total);
         Ok(())
     })?;
@@ -79,7 +82,8 @@ pub(super) fn facts(task: &FactsTask, progress: Progress<'_>) -> Result<DatasetF
         compared += 1;
         progress(source.rows() + compared, total);
     })?;
-    Ok(facts.finish(alike.twin.iter().flatten().count() as u64))
+    let different = distinct.count().map_err(failed)?;
+    Ok(facts.finish(different, alike.twin.iter().flatten().count() as u64))
 }
 
 #[derive(Default)]
@@ -90,7 +94,6 @@ struct Counts {
     by_length: Vec<u32>,
     languages: HashMap<&'static str, u64>,
     turns: [u64; TURNS],
-    keys: HashSet<[u8; 16]>,
     private: HashMap<&'static str, u64>,
 }
 
@@ -102,13 +105,12 @@ impl Counts {
         self.by_length.push(u32::try_from(seen.characters).unwrap_or(u32::MAX));
         *self.languages.entry(seen.language).or_default() += 1;
         self.turns[(seen.messages as usize).min(TURNS - 1)] += 1;
-        self.keys.insert(seen.key);
         for kind in seen.private {
             *self.private.entry(kind).or_default() += 1;
         }
     }
 
-    fn finish(mut self, near_duplicates: u64) -> DatasetFacts {
+    fn finish(mut self, different: u64, near_duplicates: u64) -> DatasetFacts {
         self.by_length.sort_unstable();
         let mut lengths = vec![0; LENGTHS];
         for length in &self.by_length {
@@ -134,7 +136,7 @@ impl Counts {
             length_marks: [50, 95, 99, 100].map(mark),
             languages: sorted(self.languages),
             turns: self.turns.to_vec(),
-            exact_duplicates: self.rows - self.keys.len() as u64,
+            exact_duplicates: self.rows - different,
             near_duplicates,
             private: sorted(self.private),
         }

@@ -16,6 +16,7 @@ use hone_protocol::dataset::{
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::{FactsSpec, JobSpec};
+use hone_protocol::note::NoteKind;
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
 
@@ -505,6 +506,9 @@ impl Screen for Datasets {
             (Errand::Rows, Err(failure)) => self.rows.fail(desk.view.failure(&failure)),
             (Errand::Rendered, Ok(Answer::Rendered(row))) => self.rendered.take(row),
             (Errand::Rendered, Err(failure)) => self.rendered.fail(desk.view.failure(&failure)),
+            (Errand::Notes(NoteKind::Recipe), Ok(Answer::Notes(heads))) => self.editor.know_saved(heads),
+            (Errand::Note(NoteKind::Recipe), Ok(Answer::Note(note))) => self.editor.take_saved(*note, desk),
+            (Errand::Note(NoteKind::Recipe), Err(failure)) => desk.warn(desk.view.failure(&failure)),
             (Errand::Preview, Ok(Answer::RecipePreview(preview))) => self.editor.previewed(Ok(preview)),
             (Errand::Preview, Err(failure)) => self.editor.previewed(Err(desk.view.failure(&failure))),
             (Errand::StepLedger, Ok(Answer::RecipeLedger { entries, total })) => {

@@ -6,11 +6,12 @@ use hone_protocol::event::Snapshot;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::id::DatasetVersionId;
 use hone_protocol::job::JobSpec;
+use hone_protocol::note::{NoteHead, NoteKind, NoteRecord};
 use hone_protocol::recipe::{
-    DatasetFacts, LedgerAct, LedgerEntry, Preview, PreviewRow, Processed, StepOutcome, preset,
+    DatasetFacts, LedgerAct, LedgerEntry, Preview, PreviewRow, Processed, Recipe, StepOutcome, StepSpec, preset,
 };
 use hone_protocol::request::{Answer, Down, Request};
-use hone_protocol::value::Hash;
+use hone_protocol::value::{Hash, Json};
 
 use crate::action::{Action, Area};
 use crate::event::Event;
@@ -43,7 +44,7 @@ fn processed() -> Snapshot {
     let mut snapshot = sample::filled();
     let dataset = snapshot.datasets.first_mut().unwrap();
     let first = dataset.versions[0].clone();
-    let outcome = |(at, spec): (usize, hone_protocol::recipe::StepSpec)| {
+    let outcome = |(at, spec): (usize, StepSpec)| {
         let (dropped, changed) = match spec.step.as_str() {
             "spaces" => (0, 2),
             "phrases" => (2, 0),
@@ -219,6 +220,31 @@ fn what_is_done_to_steps_is_what_runs() {
     let spec = submitted.expect("the run is asked for");
     assert_eq!((spec.name.as_str(), spec.source.as_str()), ("support-desk-preference", "support-desk@2"));
     assert_eq!(spec.recipe, preset("preference").unwrap());
+}
+
+#[test]
+fn a_saved_recipe_is_one_of_those_to_choose_from() {
+    let mut bench = Bench::new(Language::En, processed());
+    bench.picture((100, 30));
+    bench.go(Area::Datasets);
+    bench.press(Action::Edit);
+    bench.app.update(Event::Tick, NOW_MS);
+    let head = NoteHead { name: "mine".into(), title: String::new(), at_ms: NOW_MS };
+    for (id, request) in bench.asks() {
+        if let Request::Notes { kind: NoteKind::Recipe } = request {
+            bench.answer(id, Answer::Notes(vec![head.clone()]));
+        }
+    }
+    // Behind the three that come with hone.
+    for _ in 0..3 {
+        bench.press(Action::Pause);
+    }
+    let (id, _) = bench.asks().into_iter().find(|(_, request)| matches!(request, Request::Note { .. })).unwrap();
+    let recipe = Recipe { steps: vec![StepSpec { step: "html".into(), ..StepSpec::default() }] };
+    let value = Json(recipe.to_json());
+    bench.answer(id, Answer::Note(Box::new(NoteRecord { head, value })));
+    let picture = bench.picture((100, 30));
+    assert!(picture.contains("Recipe mine") && picture.contains("HTML") && !picture.contains("Near"), "{picture}");
 }
 
 #[test]

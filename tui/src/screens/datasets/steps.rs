@@ -6,7 +6,7 @@ use hone_protocol::catalogue;
 use hone_protocol::dataset::{ChatMessage, DatasetView, Shape};
 use hone_protocol::form::FieldKind;
 use hone_protocol::job::JobSpec;
-use hone_protocol::note::NoteKind;
+use hone_protocol::note::{NoteHead, NoteKind, NoteRecord};
 use hone_protocol::recipe::{
     Family, LedgerAct, PRESETS, Preview, ProcessSpec, Recipe, STEPS, STEPS_MAX, StepForm, StepSpec, preset, step_form,
 };
@@ -61,6 +61,9 @@ pub(super) struct Editor {
     preview: Window<PreviewKey, Preview>,
     undo: Vec<Recipe>,
     scroll: usize,
+    /// Names of recipes that the person saved, once they are known.
+    saved: Option<Vec<String>>,
+    asked_saved: bool,
 }
 
 /// The preset for rows of a shape.
@@ -242,11 +245,17 @@ impl Editor {
                 self.list.select((at + 1).to_string());
             }
             (Action::Pause, _) => {
-                let now = PRESETS.iter().position(|preset| preset.name == self.recipe_name);
-                let next = &PRESETS[now.map_or(0, |now| (now + 1) % PRESETS.len())];
-                self.change(|steps| *steps = next.recipe().steps);
-                next.name.clone_into(&mut self.recipe_name);
-                self.list.select("0");
+                let saved = self.saved.iter().flatten().map(String::as_str);
+                let names: Vec<String> =
+                    PRESETS.iter().map(|preset| preset.name).chain(saved).map(str::to_owned).collect();
+                let now = names.iter().position(|name| *name == self.recipe_name);
+                let next = names[now.map_or(0, |now| (now + 1) % names.len())].clone();
+                match preset(&next) {
+                    Some(recipe) => self.take_recipe(next, recipe),
+                    None => {
+                        desk.ask(Errand::Note(NoteKind::Recipe), Request::Note { kind: NoteKind::Recipe, name: next })
+                    }
+                }
             }
             (Action::Undo, _) => self.recipe = self.undo.pop().unwrap_or_else(|| self.recipe.clone()),
             (Action::Run, Some(_)) => {
@@ -259,6 +268,25 @@ impl Editor {
             }
         }
         Some(true)
+    }
+
+    fn take_recipe(&mut self, name: String, recipe: Recipe) {
+        self.change(|steps| *steps = recipe.steps);
+        self.recipe_name = name;
+        self.list.select("0");
+    }
+
+    /// Names of what the person saved.
+    pub(super) fn know_saved(&mut self, heads: Vec<NoteHead>) {
+        self.saved = Some(heads.into_iter().map(|head| head.name).collect());
+    }
+
+    /// A saved recipe; one that this version cannot read is told of.
+    pub(super) fn take_saved(&mut self, note: NoteRecord, desk: &mut Desk<'_>) {
+        match Recipe::from_json(&note.value.0) {
+            Ok(recipe) => self.take_recipe(note.head.name, recipe),
+            Err(failure) => desk.warn(desk.view.failure(&failure)),
+        }
     }
 
     fn add(&mut self, word: &str, view: &View<'_>) {
@@ -360,6 +388,10 @@ impl Editor {
     }
 
     pub(super) fn needs(&mut self, desk: &mut Desk<'_>) {
+        if !desk.view.away && !self.asked_saved {
+            self.asked_saved = true;
+            desk.ask(Errand::Notes(NoteKind::Recipe), Request::Notes { kind: NoteKind::Recipe });
+        }
         if desk.view.away || self.recipe.steps.is_empty() || self.recipe.check().is_err() {
             return;
         }
@@ -378,6 +410,7 @@ impl Editor {
 
     pub(super) fn forget(&mut self) {
         self.preview.forget();
+        self.asked_saved = false;
     }
 
     pub(super) fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {

@@ -18,6 +18,7 @@ use crate::log::{LogDetail, LogPage};
 use crate::model::{AliasMove, HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteRecord};
 use crate::pool::PoolView;
+use crate::recipe::{LedgerEntry, Preview};
 use crate::service::ServiceView;
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan};
 use crate::usage::{Invoice, Stats, UsagePage};
@@ -178,4 +179,13 @@ pub enum Answer {
     Guards(Vec<GuardView>),
     /// To `test_guard`.
     Trial(GuardTrial),
+    /// To `preview_recipe`.
+    RecipePreview(Preview),
+    /// To `recipe_ledger`.
+    RecipeLedger {
+        /// The entries.
+        entries: Vec<LedgerEntry>,
+        /// Entries of the step in all.
+        total: u64,
+    },
 }

@@ -12,6 +12,7 @@ mod money;
 mod oversight;
 mod playground;
 mod pools;
+mod recipes;
 mod rows;
 mod screen;
 mod state;
@@ -53,6 +54,7 @@ pub const TABLES: &[&[Message]] = &[
     money::MESSAGES,
     oversight::MESSAGES,
     pools::MESSAGES,
+    recipes::MESSAGES,
     rows::MESSAGES,
     screen::MESSAGES,
     state::MESSAGES,

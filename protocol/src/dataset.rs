@@ -6,6 +6,7 @@ use crate::batch::DatasetLineage;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::log::LogSelection;
 use crate::model::HubSource;
+use crate::recipe::{DatasetFacts, Processed};
 use crate::value::{Hash, Json};
 
 /// What a row is made of.
@@ -62,6 +63,10 @@ pub struct DatasetVersionRecord {
     pub job: Option<JobId>,
     /// What its rows were made of, when a service made them.
     pub lineage: Option<DatasetLineage>,
+    /// What its rows went through, when a recipe made them of another version's.
+    pub processed: Option<Box<Processed>>,
+    /// Its facts, once somebody wanted them.
+    pub facts: Option<Box<DatasetFacts>>,
     /// When it was made, Unix milliseconds.
     pub created_at_ms: i64,
     /// Who made it.

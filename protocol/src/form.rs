@@ -105,7 +105,8 @@ impl Field {
     }
 }
 
-const fn both(en: &'static str, zh: &'static str) -> Both {
+/// A text in both languages.
+pub const fn both(en: &'static str, zh: &'static str) -> Both {
     Both { en, zh }
 }
 const NONE: Both = both("", "");

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
 use crate::model::ModelSource;
 use crate::pool::SlurmView;
+use crate::recipe::ProcessSpec;
 use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
 use crate::usage::ComputeUsage;
 use crate::value::Hash;
@@ -45,6 +46,19 @@ pub enum JobSpec {
     Register(RegisterSpec),
     /// Ask a service many things.
     Batch(BatchSpec),
+    /// Send rows through a recipe.
+    Process(Box<ProcessSpec>),
+    /// Find facts of a dataset version.
+    Facts(FactsSpec),
+}
+
+/// Of which version facts are wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FactsSpec {
+    /// `name` or `name@number`.
+    pub dataset: String,
+    /// The model version whose tokens are counted, `name@number`; none to count none.
+    pub model: Option<String>,
 }
 
 /// Which checkpoint becomes a version.
@@ -69,6 +83,8 @@ impl JobSpec {
             JobSpec::Convert(conversion) => conversion.kind(),
             JobSpec::Register(_) => "register",
             JobSpec::Batch(_) => "batch",
+            JobSpec::Process(_) => "process",
+            JobSpec::Facts(_) => "facts",
         }
     }
 
@@ -76,9 +92,12 @@ impl JobSpec {
     /// a run, and for a batch, which asks a service.
     pub fn works_on(&self) -> Option<&str> {
         match self {
-            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) | JobSpec::Batch(_) => {
-                None
-            }
+            JobSpec::ImportModel { .. }
+            | JobSpec::ImportDataset { .. }
+            | JobSpec::Register(_)
+            | JobSpec::Batch(_)
+            | JobSpec::Process(_) => None,
+            JobSpec::Facts(spec) => spec.model.as_deref(),
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
             JobSpec::Convert(conversion) => conversion.works_on(),
@@ -184,6 +203,8 @@ pub enum JobResult {
     Bench(BenchReport),
     /// Answers to the lines of a file; they are read as the batch's own files.
     Batch(BatchCounts),
+    /// Facts of a dataset version, which has them now.
+    Facts(DatasetVersionId),
 }
 
 /// The state that people see.

@@ -39,6 +39,7 @@ pub mod note;
 pub mod paths;
 pub mod pool;
 pub mod preset;
+pub mod recipe;
 pub mod request;
 pub mod service;
 pub mod snippet;

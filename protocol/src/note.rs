@@ -1,5 +1,5 @@
-//! Notes: small things that a person keeps in the daemon's store, so that they outlive the client: talks of the playground and
-//! settings under a name. Never here: what is in them, which is the client's own.
+//! Notes: small things that a person keeps in the daemon's store, so that they outlive the client: talks of the playground,
+//! settings under a name and recipes. Never here: what is in them, which is the client's own.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,8 @@ pub enum NoteKind {
     Talk,
     /// Settings of the playground under a name.
     Preset,
+    /// A recipe: see [`Recipe::to_json`](crate::recipe::Recipe::to_json).
+    Recipe,
 }
 
 impl NoteKind {
@@ -26,6 +28,7 @@ impl NoteKind {
         match self {
             NoteKind::Talk => "talk",
             NoteKind::Preset => "preset",
+            NoteKind::Recipe => "recipe",
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::judgement::Judgement;
 use crate::log::{Feedback, LogQuery, LogSettings};
 use crate::note::NoteKind;
 use crate::pool::{PoolPlace, Priority};
+use crate::recipe::Recipe;
 use crate::service::{Keep, Price};
 use crate::train::TrainSpec;
 use crate::upstream::UpstreamWish;
@@ -690,6 +691,30 @@ pub enum Request {
         /// What a token costs.
         price: Price,
     },
+
+    // -- recipes
+    /// What a recipe would do to some rows of a version; nothing is written.
+    PreviewRecipe {
+        /// `name` or `name@number`.
+        dataset: String,
+        /// The recipe.
+        recipe: Recipe,
+        /// The first row to look at, counted in the version.
+        from: u64,
+        /// Rows to show, up to [`PREVIEW_ROWS_MAX`](crate::recipe::PREVIEW_ROWS_MAX).
+        count: u32,
+    },
+    /// Rows that a step dropped or changed when it made a version.
+    RecipeLedger {
+        /// The version that came out: `name` or `name@number`.
+        dataset: String,
+        /// Index of the step.
+        step: u32,
+        /// The first entry.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
 }
 
 /// Most rows in one window.
@@ -750,6 +775,8 @@ impl Request {
                 | LogEntry { .. }
                 | Guards
                 | TestGuard { .. }
+                | PreviewRecipe { .. }
+                | RecipeLedger { .. }
         )
     }
 }

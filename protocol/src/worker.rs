@@ -1,6 +1,6 @@
 //! What the daemon and its children say to each other over the child's fd 0: bincode frames, nothing else.
 //! A child is `hone-worker MODE` (ggml) or `honed MODE` (rows, downloads, servers elsewhere). The first message of a child is `Hello`; the
-//! first to it is the one task of its life, but for `Serve`, `Upstream`, `Tokenize` and `Read`, which take many requests.
+//! first to it is the one task of its life, but for `Serve`, `Upstream`, `Tokenize`, `Read`, `Preview` and `Ledger`, which take many requests.
 //! What comes from a child is treated as hostile: numbers are range-checked, paths are only names inside its folder.
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, PromptText, TokenChance, TokenizerFacts};
 use crate::hook::{HookOutcome, HookTask};
 use crate::model::{HubSource, ModelFacts, WeightsAs};
+use crate::recipe::{DatasetFacts, LedgerEntry, Preview, Recipe, StepOutcome};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
 use crate::upstream::UpstreamTask;
 use crate::value::{Bytes, Hash, Metric};
@@ -123,6 +124,82 @@ pub enum ToWorker {
     Upstream(UpstreamTask),
     /// `honed data`: what an import would do, without doing it. Answer: `Previewed`.
     Preview(PreviewTask),
+    /// `honed data`: rows through a recipe. Answers: `Progress`…, `Processed`.
+    Process(Box<ProcessTask>),
+    /// `honed data`: what a recipe would do. Answer: `RecipePreviewed` with the same request number. Many may follow.
+    PreviewRecipe(Box<RecipePreviewTask>),
+    /// `honed data`: a page of what a step did. Answer: `LedgerPage` with the same request number. Many may follow.
+    Ledger(LedgerTask),
+    /// `honed data`: facts of a version. Answers: `Progress`…, `FactsFound`.
+    FindFacts(FactsTask),
+}
+
+/// Rows through a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessTask {
+    /// Folder of the segment files, those that are written too.
+    pub folder: String,
+    /// Folder of the ledgers.
+    pub ledgers: String,
+    /// The segments of the version, in order.
+    pub segments: Vec<Segment>,
+    /// What is said of the source in the report.
+    pub source: String,
+    /// The steps.
+    pub recipe: Recipe,
+    /// Segments of the other datasets that steps look at, by the name that the steps have.
+    pub others: Vec<(String, Vec<Segment>)>,
+    /// The first row id to give.
+    pub first_row_id: u64,
+}
+
+/// What a recipe would do to some rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecipePreviewTask {
+    /// Chosen by the daemon.
+    pub request: u64,
+    /// Folder of the segment files.
+    pub folder: String,
+    /// The segments of the version, in order.
+    pub segments: Vec<Segment>,
+    /// The steps.
+    pub recipe: Recipe,
+    /// As in [`ProcessTask`].
+    pub others: Vec<(String, Vec<Segment>)>,
+    /// The first row to look at, counted in the version.
+    pub from: u64,
+    /// Rows to show.
+    pub count: u32,
+}
+
+/// A page of what a step did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LedgerTask {
+    /// Chosen by the daemon.
+    pub request: u64,
+    /// Folder of the segment files.
+    pub folder: String,
+    /// Folder of the ledgers.
+    pub ledgers: String,
+    /// The segments of the version that went in, in order.
+    pub segments: Vec<Segment>,
+    /// Names of the ledgers of the steps before, and of the step itself.
+    pub names: Vec<Hash>,
+    /// The first entry.
+    pub offset: u64,
+    /// At most this many.
+    pub count: u32,
+}
+
+/// Facts of a version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FactsTask {
+    /// Folder of the segment files.
+    pub folder: String,
+    /// A folder for what does not fit into memory.
+    pub scratch: String,
+    /// The segments of the version, in order.
+    pub segments: Vec<Segment>,
 }
 
 /// A checkpoint that becomes a GGUF file.
@@ -569,6 +646,33 @@ pub enum FromWorker {
         /// Completion tokens.
         tokens: u32,
     },
+    /// To `Process`.
+    Processed {
+        /// Rows in and out.
+        report: ImportReport,
+        /// The segments that were written.
+        segments: Vec<Segment>,
+        /// What each step did.
+        steps: Vec<StepOutcome>,
+    },
+    /// To `PreviewRecipe`.
+    RecipePreviewed {
+        /// The request.
+        request: u64,
+        /// What the recipe would do.
+        preview: Result<Preview, Failure>,
+    },
+    /// To `Ledger`.
+    LedgerPage {
+        /// The request.
+        request: u64,
+        /// The entries.
+        entries: Result<Vec<LedgerEntry>, Failure>,
+        /// Entries of the step in all.
+        total: u64,
+    },
+    /// To `FindFacts`.
+    FactsFound(Box<DatasetFacts>),
 }
 
 /// What came from a hub.

@@ -15,6 +15,7 @@ mod dataset;
 mod dataset_file;
 mod declared;
 mod evaluation;
+mod facts;
 mod from_log;
 mod guard;
 pub(crate) mod hook;
@@ -29,6 +30,7 @@ mod model;
 mod pool;
 mod promotion;
 mod pull;
+mod recipe;
 mod register;
 mod reserve;
 mod run_file;
@@ -123,6 +125,8 @@ enum Noun {
     #[command(subcommand)]
     Dataset(dataset::Verb),
     #[command(subcommand)]
+    Recipe(recipe::RecipeVerb),
+    #[command(subcommand)]
     Train(train::Verb),
     #[command(subcommand)]
     Job(job::Verb),
@@ -194,6 +198,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Status(verb) => verb.run(&context),
         Noun::Model(verb) => verb.run(&context),
         Noun::Dataset(verb) => verb.run(&context),
+        Noun::Recipe(verb) => verb.run(&context),
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),

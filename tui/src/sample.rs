@@ -388,6 +388,8 @@ pub(crate) fn dataset() -> DatasetView {
             },
             job: None,
             lineage: None,
+            processed: None,
+            facts: None,
             created_at_ms: NOW_MS - 90 * MINUTE_MS,
             created_by: "lin".into(),
         }],

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use hone_protocol::dataset::{CHOSEN, EXPECTED, REJECTED, RowFormat, TEXT};
+use hone_protocol::dataset::{CHOSEN, ChatMessage, EXPECTED, REJECTED, RowFormat, TEXT};
 
 use super::json::{Fault, Value, cut};
 use super::prompted;
@@ -162,6 +162,13 @@ pub(super) struct Turn<'l> {
 impl<'l> Turn<'l> {
     pub(super) fn new(role: Role, content: impl Into<Cow<'l, str>>) -> Turn<'l> {
         Turn { role, content: content.into() }
+    }
+
+    /// A message that was read from a segment; none when its role is not one of ours.
+    pub(super) fn of_message(message: &'l ChatMessage) -> Option<Turn<'l>> {
+        const ROLES: [Role; 6] = [Role::System, Role::User, Role::Assistant, Role::Chosen, Role::Rejected, Role::Text];
+        let role = ROLES.into_iter().find(|role| role.word() == message.role)?;
+        Some(Turn::new(role, message.content.as_str()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `honed data`: rows in and out, in a child process because the files are a stranger's bytes.
 //! Lives here: the reading of files of rows, the segment format (the only place that names arrow), pages of rows,
-//! exports, presets. Never here: the store, sockets, tokens, templates.
+//! exports, presets, steps of recipes, facts. Never here: the store, sockets, tokens, templates.
 //!
 //! Data flows: [`open`] → [`pieces`] → [`quick`] or [`json`] → [`mapping`] and [`format`] → [`columns`] → [`segment_writer`] (an import), and
 //! [`segment`] → [`window`], [`search`] or [`export`] (everything else).
@@ -13,12 +13,15 @@ mod complete;
 mod detect;
 mod distinct;
 mod export;
+mod facts;
 mod folder;
 mod format;
 mod import;
 mod json;
 mod mapping;
+pub mod near;
 mod open;
+mod ordered;
 mod pieces;
 mod preference;
 mod presets;
@@ -30,6 +33,9 @@ mod rows;
 mod search;
 mod segment;
 mod segment_writer;
+mod shingles;
+mod spill;
+mod steps;
 mod table;
 mod window;
 mod written;
@@ -77,6 +83,28 @@ fn serve(channel: &Channel) {
                 channel.send(&answer);
                 continue;
             }
+            ToWorker::PreviewRecipe(task) => {
+                let answer = FromWorker::RecipePreviewed { request: task.request, preview: steps::preview(&task) };
+                drop(work);
+                channel.send(&answer);
+                continue;
+            }
+            ToWorker::Ledger(task) => {
+                let (entries, total) = match steps::page(&task) {
+                    Ok((entries, total)) => (Ok(entries), total),
+                    Err(failure) => (Err(failure), 0),
+                };
+                drop(work);
+                channel.send(&FromWorker::LedgerPage { request: task.request, entries, total });
+                continue;
+            }
+            ToWorker::Process(task) => steps::process(&task, &mut |done, total| {
+                work.progress("phase.process", done, total);
+            }),
+            ToWorker::FindFacts(task) => facts::facts(&task, &mut |done, total| {
+                work.progress("phase.facts", done, total);
+            })
+            .map(|facts| FromWorker::FactsFound(Box::new(facts))),
             ToWorker::Import(task) => import::import(&task, &mut |done, total| {
                 work.progress("phase.import", done, total);
             })
@@ -98,7 +126,9 @@ fn not_ours(request: &ToWorker) -> Failure {
     let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
     Failure::new(
         FailureCode::InvalidRequest,
-        format!("{shown} is not a task of `honed data`; it knows Import, Preview, Read and Export"),
+        format!(
+            "{shown} is not a task of `honed data`; it knows Import, Preview, Read, Export, Process, PreviewRecipe, Ledger and FindFacts"
+        ),
     )
     .hint(HintCode::ReportBug)
 }

@@ -13,11 +13,14 @@ use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
 use hone_protocol::guard::GuardHit;
 use hone_protocol::hook::HookOutcome;
-use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::id::{
+    AlertId, ApplicationId, DatasetVersionId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId,
+};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::log::FeedbackRecord;
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::pool::SlurmView;
+use hone_protocol::recipe::{DatasetFacts, Processed};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::ServingMemory;
 use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, TrainResult, Warned};
@@ -366,7 +369,11 @@ pub enum Produced {
         lineage: Option<DatasetLineage>,
         /// Logged responses that they were made of.
         responses: Vec<LedgerId>,
+        /// What a recipe did.
+        processed: Option<Box<Processed>>,
     },
+    /// Facts of a dataset version.
+    Facts(DatasetVersionId, Box<DatasetFacts>),
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),
     /// A trained adapter.

@@ -7,9 +7,10 @@ use hone_protocol::convert::{Conversion, Receipt};
 use hone_protocol::dataset::{DatasetRecord, DatasetSource, DatasetVersionRecord, ImportReport, Segment, Shape};
 use hone_protocol::evaluation::EvaluationRecord;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
-use hone_protocol::id::{JobId, ModelId, VersionId};
+use hone_protocol::id::{DatasetVersionId, JobId, ModelId, VersionId};
 use hone_protocol::job::{JobRecord, JobResult, JobSpec, JobState};
 use hone_protocol::model::{Lineage, ModelFacts, ModelRecord, VersionRecord, Weights, WeightsFile};
+use hone_protocol::recipe::{DatasetFacts, Processed};
 use hone_protocol::service::Price;
 use hone_protocol::train::{Register, TrainResult, Tuning};
 
@@ -51,8 +52,9 @@ impl Decider {
                 let new = NewVersion { id: version, weights: Weights::Base, file, facts, lineage, receipt: None };
                 Ok(JobResult::Model(self.add_version(&record.person, &name, &licence, new)))
             }
-            Produced::Dataset { report, segments, first_row_id, licence, lineage, responses } => {
-                let made = self.add_dataset_version(&record, report, segments, first_row_id, &licence, lineage);
+            Produced::Dataset { report, segments, first_row_id, licence, lineage, responses, processed } => {
+                let made =
+                    self.add_dataset_version(&record, report, segments, first_row_id, &licence, (lineage, processed));
                 if let (Ok(_), JobSpec::ImportDataset { name, .. }) = (&made, &record.spec) {
                     for response in responses {
                         self.writes.put(Table::LoggedRows, logged_key(name, response), codec::record(&()));
@@ -61,6 +63,7 @@ impl Decider {
                 made
             }
             Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
+            Produced::Facts(version, facts) => self.add_facts(version, facts),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
             Produced::Converted { version, facts, file, adapter, parent, source, warning, receipt } => {
                 let lineage = Lineage {
@@ -138,11 +141,12 @@ impl Decider {
         mut segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
-        lineage: Option<DatasetLineage>,
+        (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
     ) -> Result<JobResult, Failure> {
         let name = match &job.spec {
             JobSpec::ImportDataset { name, .. } => name,
             JobSpec::Batch(BatchSpec::Dataset(batch)) => &batch.name,
+            JobSpec::Process(spec) => &spec.name,
             _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
@@ -198,6 +202,8 @@ impl Decider {
             import: report.clone(),
             job: Some(job.id),
             lineage,
+            processed,
+            facts: None,
             created_at_ms: self.now_ms,
             created_by: job.person.clone(),
         };
@@ -211,6 +217,16 @@ impl Decider {
         Arc::make_mut(&mut self.state.datasets).insert(dataset.id, Arc::new(dataset));
         Arc::make_mut(&mut self.state.dataset_versions).insert(version.id, Arc::new(version));
         Ok(result)
+    }
+
+    fn add_facts(&mut self, version: DatasetVersionId, facts: Box<DatasetFacts>) -> Result<JobResult, Failure> {
+        let known = self.state.dataset_versions.get(&version);
+        let known = known.ok_or_else(|| Failure::not_found("dataset version", &version.to_string()))?;
+        let record = DatasetVersionRecord { facts: Some(facts), ..(**known).clone() };
+        self.writes.put(Table::DatasetVersions, *version.bytes(), codec::record(&record));
+        self.dirty.insert(Subject::Dataset(record.dataset));
+        Arc::make_mut(&mut self.state.dataset_versions).insert(version, Arc::new(record));
+        Ok(JobResult::Facts(version))
     }
 
     fn add_adapter(

@@ -25,8 +25,9 @@ use hone_protocol::blueprint::{NewArchitecture, SIZES, Tokens};
 use hone_protocol::convert::{Conversion, ExportFormat, WeightsFormat};
 use hone_protocol::dataset::{DatasetSource, ImportReport, Part, RowFormat, Segment, Split};
 use hone_protocol::evaluation::{EvaluateSpec, Scorer};
-use hone_protocol::job::{Checkpoint, JobSpec, RegisterSpec};
+use hone_protocol::job::{Checkpoint, FactsSpec, JobSpec, RegisterSpec};
 use hone_protocol::model::{ModelFacts, ModelSource, WeightsFile};
+use hone_protocol::recipe::{ProcessSpec, preset};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::service::{Price, ServiceState};
 use hone_protocol::train::{Register, StepMetrics, TrainParams, TrainResult, TrainSpec};
@@ -363,6 +364,7 @@ fn rows() -> Produced {
         licence: "CC0-1.0".into(),
         lineage: None,
         responses: Vec::new(),
+        processed: None,
     }
 }
 
@@ -640,6 +642,9 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let register = Register { model: name(), alias: String::new(), publish: String::new() };
     specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
     specs.push(JobSpec::Batch(BatchSpec::Dataset(Box::new(batches::batch()))));
+    let (source, recipe) = ("rows".into(), preset("chat").unwrap());
+    specs.push(JobSpec::Process(Box::new(ProcessSpec { source, name: name(), recipe_name: String::new(), recipe })));
+    specs.push(JobSpec::Facts(FactsSpec { dataset: "rows".into(), model: Some(version()) }));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

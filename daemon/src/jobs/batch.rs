@@ -312,7 +312,8 @@ async fn finish(
     let licence = state.datasets.get(&version.dataset).map_or(String::new(), |dataset| dataset.licence.clone());
     let versions = answered.versions.into_iter().collect();
     let lineage = DatasetLineage { source: version.id, service: batch.service.clone(), versions };
-    Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: Some(lineage), responses: Vec::new() })
+    let (lineage, responses, processed) = (Some(lineage), Vec::new(), None);
+    Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage, responses, processed })
 }
 
 /// What was written for the import.

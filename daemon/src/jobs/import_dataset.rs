@@ -213,7 +213,8 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
                 let message = "the importer's counts do not add up";
                 return Err(Failure::new(FailureCode::BadFrame, message).hint(HintCode::ReportBug).into());
             }
-            Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage: None, responses })
+            let (lineage, processed) = (None, None);
+            Ok(Produced::Dataset { report, segments, first_row_id, licence, lineage, responses, processed })
         }
         other => Err(unexpected(&other)),
     }

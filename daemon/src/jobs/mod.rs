@@ -11,9 +11,11 @@ mod convert_export;
 mod convert_init;
 mod convert_receipt;
 mod evaluate;
+mod facts;
 mod import_dataset;
 mod import_model;
 pub(crate) mod kept;
+mod process;
 mod register;
 pub mod store_file;
 mod train;
@@ -31,6 +33,7 @@ use crate::pools::called;
 use crate::state::{Attempt, Need, State};
 use attempt::{Context, Stop};
 
+pub use process::{ledgers_folder, others_of};
 pub use train::plan_without_starting;
 
 /// The work of one attempt.
@@ -66,6 +69,8 @@ pub const KINDS: &[Kind] = &[
     convert::EXPORT,
     register::KIND,
     batch::KIND,
+    process::KIND,
+    facts::KIND,
 ];
 
 /// Light attempts at once.
@@ -145,7 +150,7 @@ fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
     if let JobSpec::Batch(spec) = &job.spec {
         batch::waits_for(state, spec)?;
     } else if !kind.heavy && running(false) >= LIGHT_MAX {
-        return Err(format!("{LIGHT_MAX} imports run already"));
+        return Err(format!("{LIGHT_MAX} imports and recipes run already"));
     }
     Ok(())
 }

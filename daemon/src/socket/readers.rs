@@ -5,13 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::dataset::{DatasetVersionRecord, ExportFormat, ImportPreview, Part, RenderedRow, Row, Split};
+use hone_protocol::dataset::{
+    DatasetVersionRecord, ExportFormat, ImportPreview, Part, RenderedRow, Row, Segment, Split,
+};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
-use hone_protocol::worker::{ExportTask, FromWorker, PreviewTask, ReadTask, Select, ToWorker};
+use hone_protocol::recipe::{LedgerEntry, Preview, Recipe};
+use hone_protocol::value::Hash;
+use hone_protocol::worker::{
+    ExportTask, FromWorker, LedgerTask, PreviewTask, ReadTask, RecipePreviewTask, Select, ToWorker,
+};
 use tokio::sync::Mutex;
 
 use crate::config::Places;
+use crate::jobs::ledgers_folder;
 use crate::sandbox::Paths;
 use crate::workers::line::Line;
 use crate::workers::process::{Program, Spawner};
@@ -112,6 +119,31 @@ impl Readers {
         }
     }
 
+    /// What a recipe would do to rows of a version. `others` are the datasets that its steps look at.
+    pub async fn preview_recipe(
+        &self,
+        version: &DatasetVersionRecord,
+        recipe: &Recipe,
+        others: &[(String, Vec<Segment>)],
+        (from, count): (u64, u32),
+    ) -> Result<Preview, Failure> {
+        let task = |request| {
+            ToWorker::PreviewRecipe(Box::new(RecipePreviewTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                segments: version.segments.clone(),
+                recipe: recipe.clone(),
+                others: others.to_vec(),
+                from,
+                count,
+            }))
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::RecipePreviewed { preview, .. } => preview,
+            _ => Err(misplaced()),
+        }
+    }
+
     /// Asks a child of its own, which ends with its answer.
     async fn once(&self, paths: Paths, task: ToWorker, within_ms: u64) -> Result<FromWorker, Failure> {
         let log = self.places.state.join(paths::LOGS).join("readers.log");
@@ -127,6 +159,30 @@ impl Readers {
         };
         let answer = tokio::time::timeout(Duration::from_millis(within_ms), answer).await;
         answer.map_err(|_| Failure::new(FailureCode::WorkerSilent, "the reader took too long and was ended"))?
+    }
+
+    /// A page of what a step did to the rows of a version: the ledgers of the steps before, and its own.
+    pub async fn ledger(
+        &self,
+        source: &DatasetVersionRecord,
+        names: &[Hash],
+        (offset, count): (u64, u32),
+    ) -> Result<(Vec<LedgerEntry>, u64), Failure> {
+        let task = |request| {
+            ToWorker::Ledger(LedgerTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                ledgers: ledgers_folder(&self.places.blobs).display().to_string(),
+                segments: source.segments.clone(),
+                names: names.to_vec(),
+                offset,
+                count,
+            })
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::LedgerPage { entries, total, .. } => Ok((entries?, total)),
+            _ => Err(misplaced()),
+        }
     }
 
     /// A row as a model sees it.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use hone_protocol::application::LedgerRow;
+use hone_protocol::dataset::DatasetVersionRecord;
 use hone_protocol::event::Change;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::guard::{GuardRecord, GuardView, TRIAL_BYTES_MAX};
@@ -14,11 +15,12 @@ use hone_protocol::job::{JobEvent, JobState};
 use hone_protocol::log::{LogDetail, LogQuery};
 use hone_protocol::model::{Storage, TRASH_KEPT_MS, TrashItem, VersionRecord};
 use hone_protocol::note::NoteRecord;
+use hone_protocol::recipe::PREVIEW_ROWS_MAX;
 use hone_protocol::request::{
     Answer, AuditRow, LOG_BYTES_MAX, POINTS_MAX, ROWS_MAX, Request, SAMPLED_MAX, Status, StreamPart,
 };
 use hone_protocol::train::{Point, SERIES};
-use hone_protocol::value::Metric;
+use hone_protocol::value::{Hash, Metric};
 use hone_protocol::worker::{PreviewTask, Select};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -40,6 +42,26 @@ const AUDIT_LOOKED_THROUGH: usize = 20_000;
 
 fn unreadable(error: StoreError) -> Failure {
     Failure::new(FailureCode::Internal, error.to_string())
+}
+
+/// Most rows of a page of a ledger: each has its text twice.
+const LEDGER_ROWS_MAX: u32 = 200;
+
+/// The version that went into a recipe, and the ledgers of its steps up to one.
+fn ledger_names(state: &State, dataset: &str, step: u32) -> Result<(Arc<DatasetVersionRecord>, Vec<Hash>), Failure> {
+    let version = state.dataset_version(dataset)?;
+    let Some(processed) = &version.processed else {
+        let message = format!("{dataset} was not made by a recipe, so no step dropped or changed its rows");
+        return Err(Failure::field("dataset", message));
+    };
+    let names: Vec<Hash> = processed.steps.iter().take(step as usize + 1).map(|step| step.ledger).collect();
+    if names.len() <= step as usize {
+        let message = format!("step {step} of {}; the first is 0", processed.steps.len());
+        return Err(Failure::field("step", message));
+    }
+    let source = state.dataset_versions.get(&processed.source);
+    let source = source.ok_or_else(|| Failure::not_found("dataset version", &processed.source_name))?;
+    Ok((source.clone(), names))
 }
 
 /// Answers a read.
@@ -87,6 +109,18 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             let version = state.dataset_version(&dataset)?;
             let rows = room.readers.export(version, path, format, split, part).await?;
             Ok(Answer::Exported { rows })
+        }
+        Request::PreviewRecipe { dataset, recipe, from, count } => {
+            let version = state.dataset_version(&dataset)?;
+            recipe.check()?;
+            let others = jobs::others_of(&state, &recipe)?;
+            let count = count.min(PREVIEW_ROWS_MAX);
+            room.readers.preview_recipe(version, &recipe, &others, (from, count)).await.map(Answer::RecipePreview)
+        }
+        Request::RecipeLedger { dataset, step, offset, count } => {
+            let (source, names) = ledger_names(&state, &dataset, step)?;
+            let page = room.readers.ledger(&source, &names, (offset, count.min(LEDGER_ROWS_MAX))).await;
+            page.map(|(entries, total)| Answer::RecipeLedger { entries, total })
         }
         Request::RenderRow { dataset, row_id, version } => render(room, &state, &dataset, row_id, &version).await,
         Request::Jobs { count } => Ok(Answer::Jobs(state.job_views(count as usize))),

@@ -21,6 +21,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("phase.export", "preparing rows", "准备各行"),
     ("phase.load", "loading the model", "加载模型"),
     ("phase.tokenize", "tokenising", "分词中"),
+    ("phase.process", "going through steps", "处理各步骤"),
+    ("phase.facts", "finding facts", "统计中"),
     ("phase.train", "training", "训练中"),
     ("phase.sample", "answering the prompts", "回答采样提示"),
     ("phase.reference", "asking the base", "询问基础模型"),
@@ -49,4 +51,6 @@ pub(super) const MESSAGES: &[Message] = &[
     ("phase.batch", "asking the service", "请求服务"),
     ("phase.batch_wait", "waiting for the service", "等待服务"),
     ("kind.batch", "batch", "批量"),
+    ("kind.process", "recipe", "数据处理"),
+    ("kind.facts", "facts", "统计"),
 ];

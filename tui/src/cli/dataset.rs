@@ -11,9 +11,10 @@ use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
 use super::dataset_file::{self, Export, Presets, Preview, Written};
+use super::facts::Facts;
 use super::from_log::FromLog;
 use super::verdicts::{Make, Verdicts};
-use super::{model, wait};
+use super::{model, recipe, wait};
 use crate::print::{self, Cell, Outcome, Table};
 
 /// Percent of rows that is held out where nothing else is typed; the training form's default.
@@ -37,6 +38,7 @@ pub(super) enum Verb {
     Verdicts(Verdicts),
     Make(Make),
     FromLog(FromLog),
+    Facts(Facts),
 }
 
 impl Verb {
@@ -53,6 +55,7 @@ impl Verb {
             Verb::Verdicts(verb) => verb.run(context),
             Verb::Make(verb) => verb.run(context),
             Verb::FromLog(verb) => verb.run(context),
+            Verb::Facts(verb) => verb.run(context),
         }
     }
 }
@@ -372,7 +375,10 @@ fn details(language: Language, dataset: &DatasetView, version: &DatasetVersionRe
             ("cli.col.made", format!("{} ({})", print::moment(version.created_at_ms), version.created_by)),
         ],
     );
-    head + &report_text(language, &version.import)
+    match &version.processed {
+        Some(processed) => head + &recipe::steps_text(language, processed),
+        None => head + &report_text(language, &version.import),
+    }
 }
 
 /// What an import read, kept and rejected, with the first rejections.

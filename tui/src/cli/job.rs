@@ -235,6 +235,8 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             let (from, to) = spec.ends();
             format!("{from} -> {to}")
         }
+        JobSpec::Process(spec) => format!("{} -> {}", spec.source, spec.name),
+        JobSpec::Facts(spec) => spec.dataset.clone(),
         JobSpec::Register(spec) => {
             let step = spec.step.map(|step| format!(" step {step}")).unwrap_or_default();
             format!("{} < {}{step}", spec.register.model, spec.run)
@@ -367,6 +369,7 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
         JobResult::Evaluation(id) => id.to_string(),
         JobResult::Batch(counts) => counts_text(Language::En, counts),
+        JobResult::Facts(id) => id.to_string(),
         JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
         JobResult::Bench(report) => {
             let word = |format: Option<WeightsFormat>| format.map_or("-", WeightsFormat::word);

@@ -1,16 +1,22 @@
 //! Datasets: the list with what an import kept and rejected, a window of rows, one row as a model sees it, and the
-//! import form. Never here: more rows than are shown.
+//! import form; below `datasets/` recipes, what their steps did, and facts. Never here: more rows than are shown.
 
 mod arriving;
+mod facts;
+mod ledger;
+#[cfg(test)]
+mod pictures;
 mod rows;
 mod search;
+mod steps;
 mod through;
 
 use crossterm::event::KeyEvent;
 use hone_protocol::dataset::{DatasetView, ImportPreview, ImportReport, RenderedRow, Row as DataRow, Shape, Split};
 use hone_protocol::failure::Failure;
 use hone_protocol::form::FieldKind;
-use hone_protocol::job::JobSpec;
+use hone_protocol::job::{FactsSpec, JobSpec};
+use hone_protocol::note::NoteKind;
 use hone_protocol::preset;
 use hone_protocol::request::{Answer, Request};
 use ratatui::layout::Rect;
@@ -69,6 +75,12 @@ enum Level {
     Form,
     /// The form that sends a dataset through a service.
     Through,
+    /// The editor of a recipe.
+    Steps,
+    /// What the steps of a recipe did.
+    Ledger,
+    /// Facts of the newest version.
+    Facts,
 }
 
 /// Version, first row and what was looked for.
@@ -90,6 +102,8 @@ pub(crate) struct Datasets {
     rendered: Window<RenderKey, RenderedRow>,
     base: usize,
     scroll: usize,
+    editor: steps::Editor,
+    ledger: ledger::Ledger,
 }
 
 fn list_rows(view: &View<'_>) -> Vec<Row> {
@@ -291,6 +305,11 @@ impl Screen for Datasets {
             Level::OneRow => vec![name, self.current_row().map(|r| format!("#{}", r.row_id)).unwrap_or_default()],
             Level::Form => vec![view.t("datasets.import").to_owned()],
             Level::Through => vec![view.t("datasets.through").to_owned()],
+            Level::Steps => self.editor.trail(view),
+            Level::Ledger => self.ledger.trail(view),
+            Level::Facts => {
+                vec![self.list.key().unwrap_or_default().to_owned(), view.t("datasets.facts").to_owned()]
+            }
         }
     }
 
@@ -299,18 +318,29 @@ impl Screen for Datasets {
             Level::Form | Level::Through => self.form.is_editing(),
             Level::List => self.list.filtering,
             Level::Rows => self.search.typing,
-            Level::OneRow => false,
+            Level::Steps => self.editor.is_typing(),
+            _ => false,
         };
         if typing { Context::Field } else { Context::Browse }
     }
 
     fn takes_digits(&self) -> bool {
-        self.in_form() && self.form.takes_digits()
+        match self.level {
+            Level::Steps => self.editor.takes_digits(),
+            _ => self.in_form() && self.form.takes_digits(),
+        }
     }
 
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
         match self.level {
             Level::Form | Level::Through => form_offers("form.go"),
+            Level::Steps => self.editor.offers(view),
+            Level::Ledger => self.ledger.offers(),
+            Level::Facts => vec![
+                offer(Action::Run, "datasets.find_facts"),
+                offer(Action::Down, "hint_row.scroll"),
+                offer(Action::Out, "act.out"),
+            ],
             Level::Rows => {
                 let mut offers = vec![offer(Action::Down, "hint_row.choose"), offer(Action::Out, "act.out")];
                 if self.current_row().is_some() {
@@ -340,6 +370,11 @@ impl Screen for Datasets {
                 if self.selected(view).is_some() {
                     offers.push(offer(Action::Enter, "datasets.rows_of"));
                     offers.push(offer(Action::Run, "datasets.train_on"));
+                    offers.push(offer(Action::Edit, "datasets.steps"));
+                    offers.push(offer(Action::Inspect, "datasets.facts"));
+                    if self.selected(view).is_some_and(|d| d.versions.iter().any(|v| v.processed.is_some())) {
+                        offers.push(offer(Action::Log, "datasets.ledger"));
+                    }
                     if !view.mirror.services().is_empty() {
                         offers.push(offer(Action::Try, "datasets.through"));
                     }
@@ -366,6 +401,27 @@ impl Screen for Datasets {
                 },
             },
             Level::Rows | Level::OneRow => return self.act_on_rows(action, desk),
+            Level::Steps | Level::Ledger => {
+                let meant = match self.level {
+                    Level::Steps => self.editor.act(action, desk),
+                    _ => self.ledger.act(action, desk),
+                };
+                if meant.is_none() {
+                    self.level = Level::List;
+                }
+                return meant.unwrap_or(true);
+            }
+            Level::Facts => match (action, self.list.key().map(str::to_owned)) {
+                (Action::Out, _) => self.level = Level::List,
+                (Action::Up, _) => self.scroll = self.scroll.saturating_sub(1),
+                (Action::Down, _) => self.scroll += 1,
+                (Action::Run, Some(dataset)) => {
+                    let model = desk.view.mirror.bases().next().map(|version| version.reference.clone());
+                    let spec = JobSpec::Facts(FactsSpec { dataset, model });
+                    desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
+                }
+                _ => return false,
+            },
             Level::List => {
                 let rows = self.list.passing(list_rows(&desk.view));
                 if self.list.act(action, &rows) {
@@ -383,6 +439,12 @@ impl Screen for Datasets {
                         desk.open(Place::NewRun { base: String::new(), dataset: d.record.name.clone() });
                     }
                     (Action::Copy, Some(d)) => desk.copy(d.record.name.clone()),
+                    (Action::Edit, Some(d)) => {
+                        self.editor.open(d);
+                        self.level = Level::Steps;
+                    }
+                    (Action::Inspect, Some(_)) => (self.level, self.scroll) = (Level::Facts, 0),
+                    (Action::Log, Some(d)) if self.ledger.open(d) => self.level = Level::Ledger,
                     (Action::Try, Some(d)) if !desk.view.mirror.services().is_empty() => {
                         self.form = through::form(&desk.view, &d.record.name);
                         self.level = Level::Through;
@@ -394,8 +456,9 @@ impl Screen for Datasets {
         true
     }
 
-    fn key(&mut self, key: KeyEvent, _: &mut Desk<'_>) {
+    fn key(&mut self, key: KeyEvent, desk: &mut Desk<'_>) {
         match self.level {
+            Level::Steps => self.editor.key(key, desk),
             Level::Form | Level::Through => {
                 self.form.key(key);
             }
@@ -409,6 +472,9 @@ impl Screen for Datasets {
     }
 
     fn paste(&mut self, text: &str, _: &mut Desk<'_>) -> bool {
+        if self.level == Level::Steps {
+            return self.editor.paste(text);
+        }
         let typing = self.in_form() && self.form.is_editing();
         if typing {
             self.form.paste(text);
@@ -429,8 +495,11 @@ impl Screen for Datasets {
     }
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
-        if self.level == Level::Form {
-            self.want_arriving(desk);
+        match self.level {
+            Level::Form => self.want_arriving(desk),
+            Level::Steps => return self.editor.needs(desk),
+            Level::Ledger => return self.ledger.needs(desk),
+            _ => {}
         }
         let Some(dataset) = self.selected(&desk.view) else { return };
         // The third pane shows the first rows of the selected one.
@@ -469,9 +538,26 @@ impl Screen for Datasets {
             (Errand::Arriving, Err(failure)) => self.arriving.fail(desk.view.failure(&failure)),
             (Errand::Rendered, Ok(Answer::Rendered(row))) => self.rendered.take(row),
             (Errand::Rendered, Err(failure)) => self.rendered.fail(desk.view.failure(&failure)),
+            (Errand::Notes(NoteKind::Recipe), Ok(Answer::Notes(heads))) => self.editor.know_saved(heads),
+            (Errand::Note(NoteKind::Recipe), Ok(Answer::Note(note))) => self.editor.take_saved(*note, desk),
+            (Errand::Note(NoteKind::Recipe), Err(failure)) => desk.warn(desk.view.failure(&failure)),
+            (Errand::Preview, Ok(Answer::RecipePreview(preview))) => self.editor.previewed(Ok(preview)),
+            (Errand::Preview, Err(failure)) => self.editor.previewed(Err(desk.view.failure(&failure))),
+            (Errand::StepLedger, Ok(Answer::RecipeLedger { entries, total })) => {
+                self.ledger.paged(Ok((entries, total)));
+            }
+            (Errand::StepLedger, Err(failure)) => self.ledger.paged(Err(desk.view.failure(&failure))),
             (Errand::Act(Deed::Submit), Ok(Answer::Job(job))) => {
                 self.level = Level::List;
+                self.editor.submitted();
+                self.ledger.submitted();
                 desk.open(Place::Job(job.record.id));
+            }
+            (Errand::Act(_), Err(failure)) if self.level == Level::Steps => {
+                self.editor.refused(&failure.place, desk.view.failure(&failure), desk);
+            }
+            (Errand::Act(_), Err(failure)) if matches!(self.level, Level::Ledger | Level::Facts) => {
+                desk.warn(desk.view.failure(&failure));
             }
             (Errand::Act(_), Err(failure)) => {
                 self.form.remote.insert(failure.place.clone(), desk.view.failure(&failure));
@@ -485,6 +571,8 @@ impl Screen for Datasets {
         self.rows.forget();
         self.arriving.forget();
         self.rendered.forget();
+        self.editor.forget();
+        self.ledger.forget();
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
@@ -496,6 +584,13 @@ impl Screen for Datasets {
                     more.append(self.arriving_page(view));
                 }
                 self.form.draw(canvas, area, view, more);
+            }
+            Level::Steps => self.editor.draw(canvas, area, view),
+            Level::Ledger => self.ledger.draw(canvas, area, view),
+            Level::Facts => {
+                let Some(dataset) = self.selected(view) else { return };
+                let page = facts::page(view, dataset);
+                page.draw(canvas, Rect { x: area.x + 1, width: area.width - 2, ..area }, &mut self.scroll);
             }
             Level::Rows => self.draw_rows(canvas, area, view),
             Level::OneRow => self.draw_row(canvas, area, view),

@@ -269,6 +269,10 @@ fn made(view: &View<'_>, job: &JobView) -> Option<Place> {
             JobSpec::ImportModel { .. } | JobSpec::Convert(_) | JobSpec::Register(_),
             JobState::Succeeded(JobResult::Model(id)),
         ) => view.mirror.version(*id).map(|v| Place::Model(v.reference.clone())),
+        (JobSpec::Process(spec), JobState::Succeeded(_)) => Some(Place::Dataset(spec.name.clone())),
+        (JobSpec::Facts(spec), JobState::Succeeded(_)) => {
+            Some(Place::Dataset(spec.dataset.split('@').next().unwrap_or_default().to_owned()))
+        }
         (JobSpec::ImportDataset { name, .. }, JobState::Succeeded(_)) => Some(Place::Dataset(name.clone())),
         (JobSpec::Batch(BatchSpec::Dataset(batch)), JobState::Succeeded(_)) => Some(Place::Dataset(batch.name.clone())),
         (JobSpec::Evaluate(_), JobState::Succeeded(_)) => Some(Place::Area(crate::action::Area::Evaluation)),

@@ -203,6 +203,10 @@ pub(crate) enum Errand {
     Trash,
     /// What is kept of a run.
     Kept,
+    /// What a recipe would do.
+    Preview,
+    /// What a step of a recipe did.
+    StepLedger,
     /// Something that changes facts; every answer counts.
     Act(Deed),
 }

@@ -34,6 +34,8 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             let (from, to) = spec.ends();
             format!("{to} < {from}")
         }
+        JobSpec::Process(spec) => format!("{} < {}", spec.name, spec.source),
+        JobSpec::Facts(spec) => spec.dataset.clone(),
     };
     one_line(&text)
 }
@@ -47,6 +49,8 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Evaluate(_) => "kind.evaluate",
         JobSpec::Register(_) => "kind.register",
         JobSpec::Batch(_) => "kind.batch",
+        JobSpec::Process(_) => "kind.process",
+        JobSpec::Facts(_) => "kind.facts",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",

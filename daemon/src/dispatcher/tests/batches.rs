@@ -145,6 +145,7 @@ fn answers_are_let_go_when_they_are_rows_of_a_dataset_and_failures_stay() {
         licence: String::new(),
         lineage,
         responses: Vec::new(),
+        processed: None,
     };
     desk.end("", job, AttemptEnd::Produced(Box::new(made)));
     assert_eq!((stored(&desk, job, false), stored(&desk, job, true)), (0, 1));

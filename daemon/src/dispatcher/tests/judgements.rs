@@ -39,6 +39,7 @@ fn made(first_row_id: u64, rows: u64) -> AttemptEnd {
         licence,
         lineage: None,
         responses: Vec::new(),
+        processed: None,
     }))
 }
 

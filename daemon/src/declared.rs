@@ -3,7 +3,7 @@
 
 use hone_protocol::application::{Budget, BudgetKind, Services};
 use hone_protocol::declared::{
-    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService,
+    Declared, DeclaredAlias, DeclaredApplication, DeclaredHook, DeclaredPool, DeclaredService, DeclaredStandard,
 };
 use hone_protocol::value::Hash;
 use hone_protocol::wire;
@@ -24,6 +24,12 @@ pub(crate) fn declared(state: &State) -> Declared {
             .collect(),
         applications: state.applications.values().map(|application| self::application(state, application)).collect(),
         hooks: state.hooks.values().map(|hook| self::hook(hook)).collect(),
+        standards: state
+            .standard_views()
+            .into_iter()
+            .filter_map(|view| view.versions.into_iter().next_back())
+            .map(|newest| DeclaredStandard { name: newest.name, spec: newest.spec })
+            .collect(),
     };
     all.pools.sort_by(|a, b| a.name.cmp(&b.name));
     all.aliases.sort_by(|a, b| a.name.cmp(&b.name));

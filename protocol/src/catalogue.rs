@@ -13,6 +13,7 @@ mod oversight;
 mod playground;
 mod pools;
 mod screen;
+mod standards;
 mod state;
 mod trouble;
 mod upstream;
@@ -53,6 +54,7 @@ pub const TABLES: &[&[Message]] = &[
     oversight::MESSAGES,
     pools::MESSAGES,
     screen::MESSAGES,
+    standards::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,
     upstream::MESSAGES,

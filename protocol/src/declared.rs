@@ -1,4 +1,4 @@
-//! What can be declared in a file: services, applications, aliases, hooks, pools. One form for the daemon's facts, for a
+//! What can be declared in a file: services, applications, aliases, hooks, pools, standards. One form for the daemon's facts, for a
 //! file, and for what is between them. Never here: reading or writing a file.
 //!
 //! Another kind of thing needs a field here, its lines in the daemon's `declared`, and a section for files.
@@ -9,6 +9,7 @@ use crate::application::{BudgetKind, Limits};
 use crate::hook::{AlertKind, HookTarget};
 use crate::pool::{PoolPlace, Priority};
 use crate::service::{Keep, Price};
+use crate::standard::StandardSpec;
 use crate::usage::ComputePrice;
 
 /// Most changes that are applied at once.
@@ -27,6 +28,8 @@ pub struct Declared {
     pub applications: Vec<DeclaredApplication>,
     /// Hooks.
     pub hooks: Vec<DeclaredHook>,
+    /// Standards, as their newest versions say.
+    pub standards: Vec<DeclaredStandard>,
 }
 
 /// A pool.
@@ -87,6 +90,15 @@ pub struct DeclaredApplication {
     pub budget: BudgetKind,
     /// Who goes first where applications wait for the same thing.
     pub priority: Priority,
+}
+
+/// A standard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredStandard {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: StandardSpec,
 }
 
 /// A hook.

@@ -8,7 +8,9 @@ use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
 use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
+use crate::generation::GenerateSpec;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
+use crate::mixture::{MixSpec, SplitSpec};
 use crate::model::ModelSource;
 use crate::pool::SlurmView;
 use crate::train::{Register, TrainPlan, TrainResult, TrainSpec, Warned};
@@ -45,6 +47,12 @@ pub enum JobSpec {
     Register(RegisterSpec),
     /// Ask a service many things.
     Batch(BatchSpec),
+    /// Let a service write rows to a standard.
+    Generate(Box<GenerateSpec>),
+    /// Make a dataset of rows of several, by weight.
+    Mix(Box<MixSpec>),
+    /// Make several datasets of the rows of one.
+    Split(Box<SplitSpec>),
 }
 
 /// Which checkpoint becomes a version.
@@ -69,16 +77,23 @@ impl JobSpec {
             JobSpec::Convert(conversion) => conversion.kind(),
             JobSpec::Register(_) => "register",
             JobSpec::Batch(_) => "batch",
+            JobSpec::Generate(_) => "generate",
+            JobSpec::Mix(_) => "mix",
+            JobSpec::Split(_) => "split",
         }
     }
 
     /// The model version that it works on, as it is written; none for what comes from outside, for a registration, which works on
-    /// a run, and for a batch, which asks a service.
+    /// a run, and for a batch or a generation, which asks a service.
     pub fn works_on(&self) -> Option<&str> {
         match self {
-            JobSpec::ImportModel { .. } | JobSpec::ImportDataset { .. } | JobSpec::Register(_) | JobSpec::Batch(_) => {
-                None
-            }
+            JobSpec::ImportModel { .. }
+            | JobSpec::ImportDataset { .. }
+            | JobSpec::Register(_)
+            | JobSpec::Batch(_)
+            | JobSpec::Generate(_)
+            | JobSpec::Mix(_)
+            | JobSpec::Split(_) => None,
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
             JobSpec::Convert(conversion) => conversion.works_on(),
@@ -184,6 +199,8 @@ pub enum JobResult {
     Bench(BenchReport),
     /// Answers to the lines of a file; they are read as the batch's own files.
     Batch(BatchCounts),
+    /// Dataset versions, the parts of a split in their order.
+    Datasets(Vec<DatasetVersionId>),
 }
 
 /// The state that people see.

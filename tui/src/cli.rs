@@ -12,9 +12,11 @@ mod convert;
 mod csv;
 mod daemon;
 mod dataset;
+mod dataset_versions;
 mod declared;
 mod evaluation;
 mod from_log;
+pub(crate) mod generate;
 mod guard;
 pub(crate) mod hook;
 mod howto;
@@ -24,6 +26,7 @@ mod invoice;
 mod job;
 mod key;
 mod log;
+mod mixture;
 mod model;
 mod pool;
 mod promotion;
@@ -35,6 +38,8 @@ mod serve;
 mod service;
 mod service_bench;
 mod shell;
+mod standard;
+mod standard_file;
 mod stats;
 mod status;
 mod stream;
@@ -122,6 +127,8 @@ enum Noun {
     #[command(subcommand)]
     Dataset(dataset::Verb),
     #[command(subcommand)]
+    Standard(standard::StandardVerb),
+    #[command(subcommand)]
     Train(train::Verb),
     #[command(subcommand)]
     Job(job::Verb),
@@ -193,6 +200,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Status(verb) => verb.run(&context),
         Noun::Model(verb) => verb.run(&context),
         Noun::Dataset(verb) => verb.run(&context),
+        Noun::Standard(verb) => verb.run(&context),
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),

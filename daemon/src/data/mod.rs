@@ -8,12 +8,14 @@
 mod canonical;
 mod columns;
 mod complete;
+mod diff;
 mod distinct;
 mod export;
 mod format;
 mod import;
 mod json;
 mod lines;
+mod pick;
 mod preference;
 mod presets;
 mod segment;
@@ -54,6 +56,7 @@ pub fn run() -> ExitCode {
 
 fn serve(channel: &Channel) {
     let mut reader = window::Reader::default();
+    let mut differ = diff::Differ::default();
     while let Some(request) = channel.recv_within(READER_IDLE) {
         let mut work = channel.work();
         let answer = match request {
@@ -63,10 +66,19 @@ fn serve(channel: &Channel) {
                 channel.send(&answer);
                 continue;
             }
+            ToWorker::Diff(task) => {
+                let answer = diff::answer(&mut differ, &task);
+                drop(work);
+                channel.send(&answer);
+                continue;
+            }
             ToWorker::Import(task) => import::import(&task, &mut |done, total| {
                 work.progress("phase.import", done, total);
             })
             .and_then(import::Import::into_answer),
+            ToWorker::Pick(task) => pick::pick(&task, &mut |done, total| {
+                work.progress("phase.export", done, total);
+            }),
             ToWorker::Export(task) => export::export(&task, &mut |done, total| {
                 work.progress("phase.export", done, total);
             })
@@ -83,7 +95,7 @@ fn not_ours(request: &ToWorker) -> Failure {
     let shown: String = format!("{request:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
     Failure::new(
         FailureCode::InvalidRequest,
-        format!("{shown} is not a task of `honed data`; it knows Import, Read and Export"),
+        format!("{shown} is not a task of `honed data`; it knows Import, Read, Diff, Pick and Export"),
     )
     .hint(HintCode::ReportBug)
 }

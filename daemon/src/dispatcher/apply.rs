@@ -27,6 +27,8 @@ fn may_be_applied(request: &Request) -> bool {
             | SetLimits { .. }
             | SetHook { .. }
             | RemoveHook { .. }
+            | SetStandard { .. }
+            | RemoveStandard { .. }
     )
 }
 
@@ -41,8 +43,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::InvalidRequest, message).at(format!("changes[{at}]")));
         }
         if stamp(&declared(&self.state)) != made_for {
-            let message =
-                "somebody changed services, applications, aliases, hooks or prices since the plan was made; plan again";
+            let message = "somebody changed services, applications, aliases, hooks, standards or prices since the plan was made; plan again";
             return Err(Failure::new(FailureCode::WrongState, message).at("made_for").hint(HintCode::TryAgain));
         }
         let before = self.mark();

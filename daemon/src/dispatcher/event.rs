@@ -11,9 +11,12 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
+use hone_protocol::generation::{Generated, RejectedCandidate};
 use hone_protocol::guard::GuardHit;
 use hone_protocol::hook::HookOutcome;
-use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId};
+use hone_protocol::id::{
+    AlertId, ApplicationId, DatasetVersionId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId,
+};
 use hone_protocol::job::{Checkpoint, Progress};
 use hone_protocol::log::FeedbackRecord;
 use hone_protocol::model::{ModelFacts, WeightsFile};
@@ -318,6 +321,8 @@ pub enum Fact {
     EvaluationRows(Vec<EvaluationRow>),
     /// How many rows a batch has.
     BatchCounted(u64),
+    /// Candidates of a generation that became no rows.
+    Rejected(Vec<RejectedCandidate>),
     /// Where its job stands in Slurm.
     Slurm(SlurmView),
     /// One of the others, out of frames that can be taken again: how far they were taken is stored with it.
@@ -366,6 +371,24 @@ pub enum Produced {
         lineage: Option<DatasetLineage>,
         /// Logged responses that they were made of.
         responses: Vec<LedgerId>,
+    },
+    /// Rows that a service wrote to a standard.
+    Generated {
+        /// How they were made.
+        made: Generated,
+        /// What became of the candidates.
+        report: ImportReport,
+        /// The segments.
+        segments: Vec<Segment>,
+        /// The first row id that was given.
+        first_row_id: u64,
+    },
+    /// Rows of other versions: a mixture, or the parts of a split.
+    Picked {
+        /// The versions that they are of.
+        sources: Vec<DatasetVersionId>,
+        /// What was made.
+        parts: Vec<PickedPart>,
     },
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),
@@ -426,6 +449,18 @@ pub enum Produced {
         /// Mean rule score.
         score: Option<f64>,
     },
+}
+
+/// A version that was made of rows of others.
+pub struct PickedPart {
+    /// Name of the dataset.
+    pub name: String,
+    /// What was kept.
+    pub report: ImportReport,
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// The first row id that was given.
+    pub first_row_id: u64,
 }
 
 /// What a serving process reports.

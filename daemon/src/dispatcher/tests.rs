@@ -12,6 +12,7 @@ mod oversight;
 mod pools;
 mod promotion;
 mod sleep;
+mod standards;
 mod trash;
 mod two_days;
 mod upstreams;
@@ -226,6 +227,7 @@ fn effect_words(effect: &Effect) -> String {
         Effect::SweepLog => "sweep the logs".into(),
         Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
+        Effect::RemoveSegment(hash) => format!("remove the segment {hash}"),
         Effect::RemoveFarFolder(folder) => format!("remove the shared folder {}", folder.display()),
         Effect::LookReserved { after_ms } => format!("charge reserved time in {after_ms} ms"),
         Effect::Exit(status) => format!("exit {status}"),
@@ -404,6 +406,7 @@ fn train() -> JobSpec {
         replay: None,
         samples: None,
         register: Some(Register { model: "desk".into(), alias: "latest".into(), publish: "desk".into() }),
+        draft_consent: None,
     }))
 }
 
@@ -640,6 +643,9 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let register = Register { model: name(), alias: String::new(), publish: String::new() };
     specs.push(JobSpec::Register(RegisterSpec { run: new_id(), step: Some(7), register }));
     specs.push(JobSpec::Batch(BatchSpec::Dataset(Box::new(batches::batch()))));
+    specs.push(JobSpec::Generate(Box::new(standards::generate())));
+    specs.push(JobSpec::Mix(Box::new(standards::mix())));
+    specs.push(JobSpec::Split(Box::new(standards::split())));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

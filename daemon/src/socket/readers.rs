@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hone_protocol::dataset::{DatasetVersionRecord, RenderedRow, Row};
+use hone_protocol::dataset::{DatasetDiff, DatasetVersionRecord, RenderedRow, Row};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
-use hone_protocol::worker::{FromWorker, ReadTask, Select, ToWorker};
+use hone_protocol::worker::{DiffTask, FromWorker, ReadTask, Select, ToWorker};
 use tokio::sync::Mutex;
 
 use crate::config::Places;
@@ -66,6 +66,29 @@ impl Readers {
         };
         match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
             FromWorker::Window { rows, total, .. } => Ok((rows?, total)),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// What differs between two versions.
+    pub async fn diff(
+        &self,
+        before: &DatasetVersionRecord,
+        after: &DatasetVersionRecord,
+        (offset, count): (u64, u32),
+    ) -> Result<Box<DatasetDiff>, Failure> {
+        let task = |request| {
+            ToWorker::Diff(DiffTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                before: before.segments.clone(),
+                after: after.segments.clone(),
+                offset,
+                count,
+            })
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::Diffed { diff, .. } => diff,
             _ => Err(misplaced()),
         }
     }

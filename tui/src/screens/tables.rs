@@ -34,6 +34,15 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             let (from, to) = spec.ends();
             format!("{to} < {from}")
         }
+        JobSpec::Mix(spec) => {
+            let sources: Vec<&str> = spec.sources.iter().map(|source| source.dataset.as_str()).collect();
+            format!("{} < {}", spec.name, sources.join(" + "))
+        }
+        JobSpec::Split(spec) => {
+            let parts: Vec<&str> = spec.parts.iter().map(|part| part.name.as_str()).collect();
+            format!("{} < {}", parts.join(" + "), spec.dataset)
+        }
+        JobSpec::Generate(spec) => format!("{} < {} > {}", spec.name, spec.standard, spec.service),
     };
     one_line(&text)
 }
@@ -47,6 +56,9 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Evaluate(_) => "kind.evaluate",
         JobSpec::Register(_) => "kind.register",
         JobSpec::Batch(_) => "kind.batch",
+        JobSpec::Generate(_) => "kind.generate",
+        JobSpec::Mix(_) => "kind.mix",
+        JobSpec::Split(_) => "kind.split",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",

@@ -4,7 +4,7 @@
 use hone_protocol::application::{Budget, BudgetKind, Services};
 use hone_protocol::declared::{
     Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
-    DeclaredUpstream,
+    DeclaredStandard, DeclaredUpstream,
 };
 use hone_protocol::upstream::{Address, Upstream};
 use hone_protocol::value::Hash;
@@ -22,6 +22,12 @@ pub(crate) fn declared(state: &State) -> Declared {
         applications: state.applications.values().map(|application| self::application(state, application)).collect(),
         guards: state.guards.values().map(|guard| self::guard(guard)).collect(),
         hooks: state.hooks.values().map(|hook| self::hook(hook)).collect(),
+        standards: state
+            .standard_views()
+            .into_iter()
+            .filter_map(|view| view.versions.into_iter().next_back())
+            .map(|newest| DeclaredStandard { name: newest.name, spec: newest.spec })
+            .collect(),
     };
     all.pools.sort_by(|a, b| a.name.cmp(&b.name));
     all.aliases.sort_by(|a, b| a.name.cmp(&b.name));

@@ -8,6 +8,7 @@ use hone_protocol::id::JobId;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
+use crate::data;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
@@ -135,6 +136,11 @@ impl Perform for Performer {
             }
             Effect::RemoveWeights(name) => {
                 let path = self.keeper.places.models.join(name);
+                // What cannot be removed now is tried again at the next start.
+                self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
+            }
+            Effect::RemoveSegment(hash) => {
+                let path = data::segment_path(&self.keeper.places.blobs, &hash);
                 // What cannot be removed now is tried again at the next start.
                 self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
             }

@@ -244,7 +244,7 @@ static DETECTORS: LazyLock<Vec<(PiiKind, Regex)>> = LazyLock::new(|| {
 });
 
 /// The first piece of personal data of these kinds from a byte on: its kind and its bytes.
-fn first(text: &str, kinds: &[PiiKind], from: usize) -> Option<(PiiKind, std::ops::Range<usize>)> {
+pub(crate) fn first(text: &str, kinds: &[PiiKind], from: usize) -> Option<(PiiKind, std::ops::Range<usize>)> {
     let of = |(kind, regex): &(PiiKind, Regex)| {
         let mut from = from;
         loop {

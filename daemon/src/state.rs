@@ -23,6 +23,7 @@ use hone_protocol::log::FeedbackCounts;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
 use hone_protocol::pool::{LOCAL_POOL, PoolRecord, SlurmView};
 use hone_protocol::service::{Moving, ServiceRecord, ServiceState, ServiceView, ServingMemory};
+use hone_protocol::standard::StandardRecord;
 use hone_protocol::train::TrainPlan;
 use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::Pico;
@@ -236,6 +237,8 @@ pub struct State {
     pub alerts: Map<AlertId, Arc<AlertRecord>>,
     /// Files that applications uploaded.
     pub files: Map<FileId, Arc<FileRecord>>,
+    /// Versions of standards by name and number, removed ones included.
+    pub standards: Map<(String, u32), Arc<StandardRecord>>,
     /// The machine.
     pub machine: Arc<Machine>,
     /// Where HTTP listens.
@@ -325,6 +328,7 @@ impl State {
             hooks: load(store, Table::Hooks, |r: &HookRecord| r.id)?,
             alerts: load(store, Table::Alerts, |r: &AlertRecord| r.id)?,
             files: load(store, Table::Files, |r: &FileRecord| r.id)?,
+            standards: load(store, Table::Standards, |r: &StandardRecord| (r.name.clone(), r.number))?,
             machine: Arc::default(),
             http: Arc::default(),
             stopping: false,
@@ -435,8 +439,22 @@ impl State {
         versions
     }
 
-    /// A dataset version by `name` or `name@number`.
+    /// A dataset version that can be used, by `name` or `name@number`; the newest such one where only the name is said.
     pub fn dataset_version(&self, reference: &str) -> Result<&Arc<DatasetVersionRecord>, Failure> {
+        let version = self.any_dataset_version(reference)?;
+        if version.is_live() {
+            return Ok(version);
+        }
+        let reference = self.dataset_reference(version);
+        let message = match version.is_removed() {
+            true => format!("{reference} was in the trash, and its rows are removed; they cannot come back"),
+            false => format!("{reference} is in the trash; hone dataset restore {reference} takes it out"),
+        };
+        Err(Failure::new(FailureCode::NotFound, message).at("dataset").arg("name", reference))
+    }
+
+    /// The same for versions in the trash too: where a number is said, and where no other is left.
+    pub fn any_dataset_version(&self, reference: &str) -> Result<&Arc<DatasetVersionRecord>, Failure> {
         let (name, number) = match reference.split_once('@') {
             Some((name, number)) => (name, Some(number)),
             None => (reference, None),
@@ -449,7 +467,10 @@ impl State {
                 let number: u32 = number.parse().map_err(|_| missing())?;
                 versions.into_iter().find(|v| v.number == number).ok_or_else(missing)
             }
-            None => versions.into_iter().next_back().ok_or_else(missing),
+            None => {
+                let newest = versions.iter().rfind(|version| version.is_live()).or(versions.last());
+                newest.copied().ok_or_else(missing)
+            }
         }
     }
 

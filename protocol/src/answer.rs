@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::about::{AuditRow, ChatEnd, Status};
 use crate::application::{ApplicationView, LedgerRow, Payment};
 use crate::batch::BatchRow;
-use crate::dataset::{DatasetView, ImportPreview, RenderedRow, Row};
+use crate::dataset::{DatasetDiff, DatasetView, ImportPreview, LineageEdge, RenderedRow, Row};
 use crate::declared::Declared;
 use crate::evaluation::{EvaluationRecord, EvaluationRow, SuiteRecord};
 use crate::gate::GateReport;
+use crate::generation::{GenerateEstimate, RejectedCandidate};
 use crate::guard::{GuardTrial, GuardView};
 use crate::hook::{AlertRecord, HookRecord};
 use crate::id::KeyId;
@@ -20,6 +21,7 @@ use crate::note::{NoteHead, NoteRecord};
 use crate::pool::PoolView;
 use crate::recipe::{LedgerEntry, Preview};
 use crate::service::ServiceView;
+use crate::standard::{CheckedRows, StandardRecord, StandardView};
 use crate::train::{KeptCheckpoint, Point, Sampled, TrainPlan};
 use crate::usage::{Invoice, Stats, UsagePage};
 use crate::value::Hash;
@@ -188,4 +190,20 @@ pub enum Answer {
         /// Entries of the step in all.
         total: u64,
     },
+    /// To `standards`.
+    Standards(Vec<StandardView>),
+    /// To `standard` and `set_standard`.
+    Standard(Box<StandardRecord>),
+    /// To `check_rows`.
+    Checked(CheckedRows),
+    /// To `estimate_generate`.
+    Estimate(GenerateEstimate),
+    /// To `rejected_candidates`.
+    Rejected(Vec<RejectedCandidate>),
+    /// To `dataset_trash`, the oldest first.
+    DatasetTrash(Vec<TrashItem>),
+    /// To `diff_datasets`.
+    Diff(Box<DatasetDiff>),
+    /// To `dataset_lineage`.
+    Lineage(Vec<LineageEdge>),
 }

@@ -15,6 +15,7 @@ mod pools;
 mod recipes;
 mod rows;
 mod screen;
+mod standards;
 mod state;
 mod trouble;
 mod upstream;
@@ -57,6 +58,7 @@ pub const TABLES: &[&[Message]] = &[
     recipes::MESSAGES,
     rows::MESSAGES,
     screen::MESSAGES,
+    standards::MESSAGES,
     state::MESSAGES,
     trouble::MESSAGES,
     upstream::MESSAGES,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::batch::DatasetLineage;
+use crate::generation::Generated;
 use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::log::LogSelection;
 use crate::model::HubSource;
@@ -71,6 +72,31 @@ pub struct DatasetVersionRecord {
     pub created_at_ms: i64,
     /// Who made it.
     pub created_by: String,
+    /// How a service wrote its rows to a standard; none where none did.
+    pub generated: Option<Generated>,
+    /// Whether it may be trained on; none for a version of a time when each could.
+    pub release: Option<Release>,
+    /// When it was put into the trash, Unix milliseconds; none outside it.
+    pub trashed_at_ms: Option<i64>,
+    /// Whether its rows are removed for good.
+    pub removed: Option<bool>,
+    /// The versions whose rows it was mixed of, or the one that it is a part of; each row names its own parent.
+    pub parents: Option<Vec<DatasetVersionId>>,
+}
+
+/// Whether a version may be trained on without a word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Release {
+    /// Nobody has released it.
+    Draft,
+    /// It is released.
+    Released {
+        /// When, Unix milliseconds.
+        at_ms: i64,
+        /// By whom.
+        by: String,
+    },
 }
 
 /// One content-addressed Arrow file of rows.
@@ -325,7 +351,7 @@ pub const TEXT: &str = "text";
 pub const EXPECTED: &str = "expected";
 
 /// One message of a row.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
     /// `system`, `user` or `assistant`; [`CHOSEN`] and [`REJECTED`] for the two answers of a preference row, [`TEXT`] for the
     /// text of a text row, [`EXPECTED`] for the answer of a prompt row.
@@ -378,6 +404,23 @@ impl Row {
             Some("user") if !self.messages.iter().any(|message| message.role == "assistant") => Shape::Prompt,
             _ => Shape::Chat,
         }
+    }
+}
+
+impl DatasetVersionRecord {
+    /// Whether it may be trained on without a word.
+    pub fn is_released(&self) -> bool {
+        self.release != Some(Release::Draft)
+    }
+
+    /// Whether it is in nobody's trash.
+    pub fn is_live(&self) -> bool {
+        self.trashed_at_ms.is_none()
+    }
+
+    /// Whether its rows are gone for good.
+    pub fn is_removed(&self) -> bool {
+        self.removed == Some(true)
     }
 }
 
@@ -454,6 +497,91 @@ pub struct DatasetView {
     pub record: DatasetRecord,
     /// Versions, oldest first.
     pub versions: Vec<DatasetVersionRecord>,
+}
+
+/// What differs between two versions, and a page of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetDiff {
+    /// Rows that only the later one has.
+    pub added: u64,
+    /// Rows that only the earlier one has.
+    pub removed: u64,
+    /// Rows with the same id, or the same prompt, and another content.
+    pub changed: u64,
+    /// Rows that both have.
+    pub same: u64,
+    /// The page: changed and added rows in the order of the later version, then removed ones.
+    pub rows: Vec<DiffRow>,
+}
+
+/// One difference: added without `before`, removed without `after`, else changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DiffRow {
+    /// The row in the earlier version.
+    pub before: Option<Row>,
+    /// The row in the later version.
+    pub after: Option<Row>,
+}
+
+/// Why one thing is of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineageKind {
+    /// Brought in.
+    Import,
+    /// Made of verdicts of the playground.
+    Judgements,
+    /// Made of logged requests.
+    Log,
+    /// Sent through a service.
+    Batch,
+    /// Written by a service to a standard.
+    Generation,
+    /// A model was trained on it.
+    Training,
+    /// A suite is of its rows.
+    Suite,
+    /// Mixed of several by weight.
+    Mix,
+    /// A part of it.
+    Split,
+}
+
+impl LineageKind {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            LineageKind::Import => "import",
+            LineageKind::Judgements => "judgements",
+            LineageKind::Log => "log",
+            LineageKind::Batch => "batch",
+            LineageKind::Generation => "generation",
+            LineageKind::Training => "training",
+            LineageKind::Suite => "suite",
+            LineageKind::Mix => "mix",
+            LineageKind::Split => "split",
+        }
+    }
+}
+
+/// One thing was made of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineageEdge {
+    /// What it was made of: `name@number`, a path, a standard.
+    pub from: String,
+    /// How.
+    pub kind: LineageKind,
+    /// By what, in words; may be empty.
+    pub by: String,
+    /// What was made: `name@number` of a dataset or a model, or a suite.
+    pub to: String,
+}
+
+impl DatasetView {
+    /// The newest version that is not in the trash.
+    pub fn newest(&self) -> Option<&DatasetVersionRecord> {
+        self.versions.iter().rfind(|version| version.is_live())
+    }
 }
 
 #[cfg(test)]

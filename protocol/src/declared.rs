@@ -1,4 +1,4 @@
-//! What can be declared in a file: services, applications, aliases, guards, hooks, pools. One form for the daemon's facts, for a
+//! What can be declared in a file: services, applications, aliases, guards, hooks, pools, standards. One form for the daemon's facts, for a
 //! file, and for what is between them. Never here: reading or writing a file.
 //!
 //! Another kind of thing needs a field here, its lines in the daemon's `declared`, and a section for files.
@@ -10,6 +10,7 @@ use crate::guard::GuardSpec;
 use crate::hook::{AlertKind, HookTarget};
 use crate::pool::{PoolPlace, Priority};
 use crate::service::{Keep, Price};
+use crate::standard::StandardSpec;
 use crate::upstream::Secret;
 use crate::usage::ComputePrice;
 
@@ -31,6 +32,8 @@ pub struct Declared {
     pub guards: Vec<DeclaredGuard>,
     /// Hooks.
     pub hooks: Vec<DeclaredHook>,
+    /// Standards, as their newest versions say.
+    pub standards: Vec<DeclaredStandard>,
 }
 
 /// A pool.
@@ -115,6 +118,15 @@ pub struct DeclaredGuard {
     pub name: String,
     /// What it does.
     pub spec: GuardSpec,
+}
+
+/// A standard.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeclaredStandard {
+    /// Its name.
+    pub name: String,
+    /// What it says.
+    pub spec: StandardSpec,
 }
 
 /// A hook.

@@ -8,7 +8,9 @@ use crate::convert::Conversion;
 use crate::dataset::{DatasetSource, ImportReport, RowFormat};
 use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
+use crate::generation::GenerateSpec;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
+use crate::mixture::{MixSpec, SplitSpec};
 use crate::model::ModelSource;
 use crate::pool::SlurmView;
 use crate::recipe::ProcessSpec;
@@ -50,6 +52,12 @@ pub enum JobSpec {
     Process(Box<ProcessSpec>),
     /// Find facts of a dataset version.
     Facts(FactsSpec),
+    /// Let a service write rows to a standard.
+    Generate(Box<GenerateSpec>),
+    /// Make a dataset of rows of several, by weight.
+    Mix(Box<MixSpec>),
+    /// Make several datasets of the rows of one.
+    Split(Box<SplitSpec>),
 }
 
 /// Of which version facts are wanted.
@@ -85,18 +93,24 @@ impl JobSpec {
             JobSpec::Batch(_) => "batch",
             JobSpec::Process(_) => "process",
             JobSpec::Facts(_) => "facts",
+            JobSpec::Generate(_) => "generate",
+            JobSpec::Mix(_) => "mix",
+            JobSpec::Split(_) => "split",
         }
     }
 
     /// The model version that it works on, as it is written; none for what comes from outside, for a registration, which works on
-    /// a run, and for a batch, which asks a service.
+    /// a run, and for a batch or a generation, which asks a service.
     pub fn works_on(&self) -> Option<&str> {
         match self {
             JobSpec::ImportModel { .. }
             | JobSpec::ImportDataset { .. }
             | JobSpec::Register(_)
             | JobSpec::Batch(_)
-            | JobSpec::Process(_) => None,
+            | JobSpec::Process(_)
+            | JobSpec::Generate(_)
+            | JobSpec::Mix(_)
+            | JobSpec::Split(_) => None,
             JobSpec::Facts(spec) => spec.model.as_deref(),
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
@@ -205,6 +219,8 @@ pub enum JobResult {
     Batch(BatchCounts),
     /// Facts of a dataset version, which has them now.
     Facts(DatasetVersionId),
+    /// Dataset versions, the parts of a split in their order.
+    Datasets(Vec<DatasetVersionId>),
 }
 
 /// The state that people see.

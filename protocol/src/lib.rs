@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
+//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`standard`], [`generation`], [`mixture`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -27,6 +27,7 @@ pub mod form;
 pub mod frame;
 pub mod gate;
 pub mod generate;
+pub mod generation;
 pub mod guard;
 pub mod hello;
 pub mod hook;
@@ -34,6 +35,7 @@ pub mod id;
 pub mod job;
 pub mod judgement;
 pub mod log;
+pub mod mixture;
 pub mod model;
 pub mod note;
 pub mod paths;
@@ -43,6 +45,7 @@ pub mod recipe;
 pub mod request;
 pub mod service;
 pub mod snippet;
+pub mod standard;
 pub mod train;
 pub mod upstream;
 pub mod usage;

@@ -9,6 +9,7 @@ use crate::evaluation::Scorer;
 use crate::event::{Event, Snapshot};
 use crate::failure::Failure;
 use crate::generate::{Format, TokenChance};
+use crate::generation::GenerateSpec;
 use crate::guard::GuardSpec;
 use crate::hook::{AlertKind, HookTarget};
 use crate::id::{EvaluationId, JobId, KeyId};
@@ -19,6 +20,7 @@ use crate::note::NoteKind;
 use crate::pool::{PoolPlace, Priority};
 use crate::recipe::Recipe;
 use crate::service::{Keep, Price};
+use crate::standard::StandardSpec;
 use crate::train::TrainSpec;
 use crate::upstream::UpstreamWish;
 use crate::usage::{ComputePrice, Span, UsageQuery};
@@ -715,6 +717,94 @@ pub enum Request {
         /// At most [`ROWS_MAX`].
         count: u32,
     },
+
+    // -- standards and generation
+    /// All standards with their versions, without removed ones.
+    Standards,
+    /// One version of a standard, also of a removed one where a number is said.
+    Standard {
+        /// `name` or `name@number`.
+        standard: String,
+    },
+    /// Make a standard, or a new version of one. What equals its newest version makes none.
+    SetStandard {
+        /// Its name.
+        name: String,
+        /// What it says.
+        spec: Box<StandardSpec>,
+    },
+    /// Remove a standard. Refused while a job uses it; what was made to it still names it.
+    RemoveStandard {
+        /// Its name.
+        name: String,
+    },
+    /// Rows of a window that do not pass the checks of a standard.
+    CheckRows {
+        /// `name` or `name@number` of the standard.
+        standard: String,
+        /// `name` or `name@number` of the dataset.
+        dataset: String,
+        /// Index of the first row.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
+    /// What a generation may come to. Asks no service.
+    EstimateGenerate {
+        /// The form.
+        spec: Box<GenerateSpec>,
+    },
+    /// Candidates of a generation that did not become rows, with reasons.
+    RejectedCandidates {
+        /// The job.
+        job: JobId,
+        /// From this candidate on.
+        from: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
+
+    // -- versions of datasets
+    /// What differs between two versions, row by row.
+    DiffDatasets {
+        /// `name@number` of the earlier one.
+        before: String,
+        /// `name@number` of the later one.
+        after: String,
+        /// Index of the first difference of the page.
+        offset: u64,
+        /// At most [`ROWS_MAX`].
+        count: u32,
+    },
+    /// What a dataset or one version of it was made of, and what was made of it.
+    DatasetLineage {
+        /// `name` or `name@number`.
+        dataset: String,
+    },
+    /// Say that a version may be trained on, or take that back.
+    ReleaseDataset {
+        /// `name@number`.
+        version: String,
+        /// Whether it may.
+        released: bool,
+    },
+    /// Put a version of a dataset, or all of a dataset, into the trash. Refused while something uses it; the failure lists what.
+    TrashDataset {
+        /// `name@number` or `name`.
+        dataset: String,
+    },
+    /// Take it out of the trash.
+    RestoreDataset {
+        /// `name@number` or `name`.
+        dataset: String,
+    },
+    /// Datasets' versions in the trash, and what removing them would free.
+    DatasetTrash,
+    /// Remove the rows of versions in the trash now. It cannot be taken back.
+    PurgeDatasets {
+        /// `name@number` of each, as `dataset_trash` names them.
+        versions: Vec<String>,
+    },
 }
 
 /// Most rows in one window.
@@ -777,6 +867,14 @@ impl Request {
                 | TestGuard { .. }
                 | PreviewRecipe { .. }
                 | RecipeLedger { .. }
+                | Standards
+                | Standard { .. }
+                | CheckRows { .. }
+                | EstimateGenerate { .. }
+                | RejectedCandidates { .. }
+                | DatasetTrash
+                | DiffDatasets { .. }
+                | DatasetLineage { .. }
         )
     }
 }

@@ -23,6 +23,8 @@ pub struct TrainSpec {
     pub samples: Option<Vec<String>>,
     /// Register: what to make of the result; `None` leaves the run unregistered.
     pub register: Option<Register>,
+    /// Data: whether the rows may be a draft that nobody has released; `None` for no.
+    pub draft_consent: Option<bool>,
 }
 
 /// Most prompts that a run answers at its evaluations.

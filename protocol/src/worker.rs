@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::convert::{ConvertTask, Converted};
 use crate::dataset::ChatMessage;
 use crate::dataset::{
-    ExportFormat, ImportPreview, ImportReport, Part, RenderedRow, Row, RowFilter, RowFormat, Segment, Split,
+    DatasetDiff, ExportFormat, ImportPreview, ImportReport, Part, RenderedRow, Row, RowFilter, RowFormat, Segment,
+    Split,
 };
 use crate::embed::EmbedTask;
 use crate::failure::Failure;
@@ -132,6 +133,51 @@ pub enum ToWorker {
     Ledger(LedgerTask),
     /// `honed data`: facts of a version. Answers: `Progress`…, `FactsFound`.
     FindFacts(FactsTask),
+    /// `honed data`: differences of two versions. Answer: `Diffed` with the same request number. Many may follow.
+    Diff(DiffTask),
+    /// `honed data`: write chosen rows of versions as lines. Answers: `Progress`…, `Picked`.
+    Pick(PickTask),
+}
+
+/// Rows that are chosen, and where they go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PickTask {
+    /// The versions.
+    pub sources: Vec<PickSource>,
+    /// Folder of the segment files.
+    pub folder: String,
+    /// Chooses.
+    pub seed: u64,
+    /// Absolute paths of the files to write, each with its percent of the rows.
+    pub parts: Vec<(String, u32)>,
+}
+
+/// A version that rows are chosen from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PickSource {
+    /// `name@number`, which rows name as their parent's.
+    pub reference: String,
+    /// Its segments, in order.
+    pub segments: Vec<Segment>,
+    /// How many of its rows.
+    pub rows: u64,
+}
+
+/// Differences of two versions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DiffTask {
+    /// Chosen by the daemon.
+    pub request: u64,
+    /// Folder of the segment files.
+    pub folder: String,
+    /// The segments of the earlier version, in order.
+    pub before: Vec<Segment>,
+    /// The segments of the later version, in order.
+    pub after: Vec<Segment>,
+    /// Index of the first difference of the page.
+    pub offset: u64,
+    /// At most this many.
+    pub count: u32,
 }
 
 /// Rows through a recipe.
@@ -673,6 +719,18 @@ pub enum FromWorker {
     },
     /// To `FindFacts`.
     FactsFound(Box<DatasetFacts>),
+    /// To `Diff`.
+    Diffed {
+        /// The request.
+        request: u64,
+        /// The differences.
+        diff: Result<Box<DatasetDiff>, Failure>,
+    },
+    /// To `Pick`: rows written, by part.
+    Picked {
+        /// Rows of each.
+        rows: Vec<u64>,
+    },
 }
 
 /// What came from a hub.

@@ -13,10 +13,12 @@ mod csv;
 mod daemon;
 mod dataset;
 mod dataset_file;
+mod dataset_versions;
 mod declared;
 mod evaluation;
 mod facts;
 mod from_log;
+pub(crate) mod generate;
 mod guard;
 pub(crate) mod hook;
 mod howto;
@@ -26,6 +28,7 @@ mod invoice;
 mod job;
 mod key;
 mod log;
+mod mixture;
 mod model;
 mod pool;
 mod promotion;
@@ -38,6 +41,8 @@ mod serve;
 mod service;
 mod service_bench;
 mod shell;
+mod standard;
+mod standard_file;
 mod stats;
 mod status;
 mod stream;
@@ -126,6 +131,7 @@ enum Noun {
     Dataset(dataset::Verb),
     #[command(subcommand)]
     Recipe(recipe::RecipeVerb),
+    Standard(standard::StandardVerb),
     #[command(subcommand)]
     Train(train::Verb),
     #[command(subcommand)]
@@ -199,6 +205,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Model(verb) => verb.run(&context),
         Noun::Dataset(verb) => verb.run(&context),
         Noun::Recipe(verb) => verb.run(&context),
+        Noun::Standard(verb) => verb.run(&context),
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),

@@ -375,6 +375,7 @@ impl Draft {
             samples: Some(texts(form.value("samples"))).filter(|samples| !samples.is_empty()),
             split: Split { held_out_percent: form.number("held_out_percent")?, seed: self.split_seed },
             register,
+            draft_consent: None,
         })
     }
 }

@@ -27,6 +27,7 @@ use hone_protocol::model::{
 };
 use hone_protocol::pool::{PoolPlace, PoolRecord, PoolView};
 use hone_protocol::service::{ContextMemory, Price, ServiceRecord, ServiceState, ServiceView, ServingMemory};
+use hone_protocol::standard::{Bounds, Checks, Criterion, StandardExample, StandardRecord, StandardSpec};
 use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainSpec};
 use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::{Hash, Metric, Pico};
@@ -239,6 +240,7 @@ pub(crate) fn spec() -> TrainSpec {
         replay: None,
         samples: Some(vec!["How do I reset my password?".into(), "Where is my order?".into()]),
         register: Some(Register { model: "support-desk-tuned".into(), alias: String::new(), publish: String::new() }),
+        draft_consent: None,
     }
 }
 
@@ -392,7 +394,52 @@ pub(crate) fn dataset() -> DatasetView {
             facts: None,
             created_at_ms: NOW_MS - 90 * MINUTE_MS,
             created_by: "lin".into(),
+            generated: None,
+            release: None,
+            trashed_at_ms: None,
+            removed: None,
+            parents: None,
         }],
+    }
+}
+
+/// A standard with something of everything.
+pub(crate) fn standard() -> StandardRecord {
+    let message = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
+    let example = |good, answer: &str, reason: &str| StandardExample {
+        messages: vec![message("user", "When do you open?"), message("assistant", answer)],
+        good,
+        reason: reason.into(),
+    };
+    StandardRecord {
+        name: "tone".into(),
+        number: 2,
+        spec: StandardSpec {
+            title: "How the help desk speaks".into(),
+            shape: Shape::Chat,
+            about: "You answer customers of a shop, kindly and in one or two sentences.".into(),
+            criteria: vec![
+                Criterion { name: "kind".into(), about: "It is kind.".into(), weight: 1, scale: 5 },
+                Criterion { name: "true".into(), about: "It says only what is so.".into(), weight: 3, scale: 5 },
+            ],
+            examples: vec![
+                example(true, "We open at nine.", "short and to the point"),
+                example(false, "As an AI I cannot know.", "says nothing"),
+            ],
+            checks: Checks {
+                answer_chars: Bounds { min: Some(10), max: Some(400) },
+                must_not_match: vec!["(?i)as an ai".into()],
+                schema: None,
+                language: "en".into(),
+                similarity_max_percent: Some(80),
+                pii: vec![PiiKind::Email],
+                turns: Bounds { min: Some(1), max: Some(3) },
+                ..Checks::default()
+            },
+        },
+        created_at_ms: NOW_MS - 30 * MINUTE_MS,
+        created_by: "lin".into(),
+        removed_at_ms: None,
     }
 }
 

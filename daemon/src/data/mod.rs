@@ -11,6 +11,7 @@ mod canonical;
 mod columns;
 mod complete;
 mod detect;
+mod diff;
 mod distinct;
 mod export;
 mod facts;
@@ -22,6 +23,7 @@ mod mapping;
 pub mod near;
 mod open;
 mod ordered;
+mod pick;
 mod pieces;
 mod preference;
 mod presets;
@@ -74,6 +76,7 @@ pub fn run() -> ExitCode {
 
 fn serve(channel: &Channel) {
     let mut reader = window::Reader::default();
+    let mut differ = diff::Differ::default();
     while let Some(request) = channel.recv_within(READER_IDLE) {
         let mut work = channel.work();
         let answer = match request {
@@ -85,6 +88,12 @@ fn serve(channel: &Channel) {
             }
             ToWorker::PreviewRecipe(task) => {
                 let answer = FromWorker::RecipePreviewed { request: task.request, preview: steps::preview(&task) };
+                drop(work);
+                channel.send(&answer);
+                continue;
+            }
+            ToWorker::Diff(task) => {
+                let answer = diff::answer(&mut differ, &task);
                 drop(work);
                 channel.send(&answer);
                 continue;
@@ -109,6 +118,9 @@ fn serve(channel: &Channel) {
                 work.progress("phase.import", done, total);
             })
             .and_then(import::Import::into_answer),
+            ToWorker::Pick(task) => pick::pick(&task, &mut |done, total| {
+                work.progress("phase.export", done, total);
+            }),
             ToWorker::Export(task) => export::export(&task, &mut |done, total| {
                 work.progress("phase.export", done, total);
             })
@@ -127,7 +139,7 @@ fn not_ours(request: &ToWorker) -> Failure {
     Failure::new(
         FailureCode::InvalidRequest,
         format!(
-            "{shown} is not a task of `honed data`; it knows Import, Preview, Read, Export, Process, PreviewRecipe, Ledger and FindFacts"
+            "{shown} is not a task of `honed data`; it knows Import, Preview, Read, Diff, Pick, Export, Process, PreviewRecipe, Ledger and FindFacts"
         ),
     )
     .hint(HintCode::ReportBug)

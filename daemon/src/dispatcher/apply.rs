@@ -30,6 +30,8 @@ fn may_be_applied(request: &Request) -> bool {
             | RemoveGuard { .. }
             | SetHook { .. }
             | RemoveHook { .. }
+            | SetStandard { .. }
+            | RemoveStandard { .. }
     )
 }
 
@@ -44,7 +46,7 @@ impl Decider {
             return Err(Failure::new(FailureCode::InvalidRequest, message).at(format!("changes[{at}]")));
         }
         if stamp(&declared(&self.state)) != made_for {
-            let message = "somebody changed services, applications, aliases, guards, hooks or prices since the plan was made; plan again";
+            let message = "somebody changed services, applications, aliases, guards, hooks, standards or prices since the plan was made; plan again";
             return Err(Failure::new(FailureCode::WrongState, message).at("made_for").hint(HintCode::TryAgain));
         }
         let before = self.mark();

@@ -205,6 +205,7 @@ impl Decider {
                 self.slurm_taken(job, position);
             }
             Fact::BatchCounted(rows) => self.batch_counted(job, rows),
+            Fact::Rejected(candidates) => self.keep_rejected(job, candidates),
             Fact::EvaluationRows(rows) => {
                 for row in rows {
                     let id = jobs::evaluation_id(job);

@@ -48,9 +48,10 @@ impl Decider {
             job.strikes = 0;
             job.barren = 0;
         });
+        let generates = self.state.jobs.get(&job).is_some_and(|job| matches!(job.spec, JobSpec::Generate(_)));
         self.with_attempt(job, |attempt| {
             let done = counts.answered + counts.failed;
-            let phase = "phase.batch".to_owned();
+            let phase = if generates { "phase.generate" } else { "phase.batch" }.to_owned();
             attempt.progress = Some(Progress { phase, done, total: counts.rows, remaining_ms });
             attempt.tokens_per_s = Some(tokens_per_s);
         });

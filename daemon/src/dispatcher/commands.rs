@@ -102,6 +102,13 @@ pub(super) fn words(state: &State, request: &Request) -> (&'static str, String) 
         Request::ClearLog { application } => ("clear_log", application.clone()),
         Request::SetGuard { name, spec } => ("set_guard", format!("{name} {}", spec.act.word())),
         Request::RemoveGuard { name } => ("remove_guard", name.clone()),
+        Request::SetStandard { name, .. } => ("set_standard", name.clone()),
+        Request::RemoveStandard { name } => ("remove_standard", name.clone()),
+        Request::ReleaseDataset { version, released: true } => ("release", version.clone()),
+        Request::ReleaseDataset { version, released: false } => ("take_back", version.clone()),
+        Request::TrashDataset { dataset } => ("trash", dataset.clone()),
+        Request::RestoreDataset { dataset } => ("restore", dataset.clone()),
+        Request::PurgeDatasets { versions } => ("purge", versions.join(" ")),
         Request::Shutdown => ("shutdown", String::new()),
         _ => ("other", String::new()),
     }
@@ -217,6 +224,12 @@ impl Decider {
             Request::ClearLog { application } => self.clear_log(&application),
             Request::SetGuard { name, spec } => self.set_guard(person, &name, *spec),
             Request::RemoveGuard { name } => self.remove_guard(&name),
+            Request::SetStandard { name, spec } => self.set_standard(person, &name, *spec),
+            Request::RemoveStandard { name } => self.remove_standard(&name),
+            Request::ReleaseDataset { version, released } => self.release_dataset(person, &version, released),
+            Request::TrashDataset { dataset } => self.trash_dataset(&dataset),
+            Request::RestoreDataset { dataset } => self.restore_dataset(&dataset),
+            Request::PurgeDatasets { versions } => self.purge_datasets(&versions),
             Request::Shutdown => {
                 self.stop();
                 Ok(Answer::Done)
@@ -239,12 +252,13 @@ impl Decider {
     ) -> Result<Answer, Failure> {
         let named = match &spec {
             JobSpec::Batch(batch) => batch.payer(),
+            JobSpec::Generate(spec) => &spec.payer,
             _ => OWNER,
         };
-        if let (JobSpec::Batch(_), Some(payer)) = (&spec, payer)
+        if let (JobSpec::Batch(_) | JobSpec::Generate(_), Some(payer)) = (&spec, payer)
             && payer != named
         {
-            return Err(Failure::field("payer", format!("the batch names {named} as who pays, not {payer}")));
+            return Err(Failure::field("payer", format!("the job names {named} as who pays, not {payer}")));
         }
         let payer = self.state.application(payer.unwrap_or(named))?.clone();
         self.may_pay(&payer)?;
@@ -411,6 +425,11 @@ impl Decider {
     /// A dataset version of chats; others have no answer to judge.
     fn chats(&self, reference: &str) -> Result<DatasetVersionId, Failure> {
         let version = self.state.dataset_version(reference)?;
+        if let Some(source) = self.state.generated_in(version.id) {
+            let message =
+                format!("rows of {reference} were written by a service ({source}); a suite holds rows of people only");
+            return Err(Failure::field("dataset", message));
+        }
         match self.state.datasets.get(&version.dataset).map(|dataset| dataset.shape) {
             Some(shape) if shape != Shape::Chat => {
                 let message = format!("{reference} holds {} rows; a suite judges answers of chats", shape.word());

@@ -10,6 +10,7 @@ use hone_protocol::hook::{AlertRecord, HookRecord};
 use hone_protocol::id::{AlertId, ApplicationId, FileId, HookId, JobId, ServiceId, VersionId};
 use hone_protocol::job::JobRecord;
 use hone_protocol::request::Answer;
+use hone_protocol::value::Hash;
 use tokio::sync::oneshot;
 
 use super::event::{ReplyTo, Watermark};
@@ -103,6 +104,8 @@ pub enum Effect {
     RemoveFile(FileId),
     /// Remove a file of this name from the models folder.
     RemoveWeights(String),
+    /// Remove the file of a segment of rows.
+    RemoveSegment(Hash),
     /// Remove the folder of an attempt from the shared disk of a cluster.
     RemoveFarFolder(PathBuf),
     /// Charge reserved time later.

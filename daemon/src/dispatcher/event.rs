@@ -11,6 +11,7 @@ use hone_protocol::dataset::{ImportReport, Segment};
 use hone_protocol::evaluation::EvaluationRow;
 use hone_protocol::event::Machine;
 use hone_protocol::failure::Failure;
+use hone_protocol::generation::{Generated, RejectedCandidate};
 use hone_protocol::guard::GuardHit;
 use hone_protocol::hook::HookOutcome;
 use hone_protocol::id::{
@@ -321,6 +322,8 @@ pub enum Fact {
     EvaluationRows(Vec<EvaluationRow>),
     /// How many rows a batch has.
     BatchCounted(u64),
+    /// Candidates of a generation that became no rows.
+    Rejected(Vec<RejectedCandidate>),
     /// Where its job stands in Slurm.
     Slurm(SlurmView),
     /// One of the others, out of frames that can be taken again: how far they were taken is stored with it.
@@ -374,6 +377,24 @@ pub enum Produced {
     },
     /// Facts of a dataset version.
     Facts(DatasetVersionId, Box<DatasetFacts>),
+    /// Rows that a service wrote to a standard.
+    Generated {
+        /// How they were made.
+        made: Generated,
+        /// What became of the candidates.
+        report: ImportReport,
+        /// The segments.
+        segments: Vec<Segment>,
+        /// The first row id that was given.
+        first_row_id: u64,
+    },
+    /// Rows of other versions: a mixture, or the parts of a split.
+    Picked {
+        /// The versions that they are of.
+        sources: Vec<DatasetVersionId>,
+        /// What was made.
+        parts: Vec<PickedPart>,
+    },
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),
     /// A trained adapter.
@@ -433,6 +454,18 @@ pub enum Produced {
         /// Mean rule score.
         score: Option<f64>,
     },
+}
+
+/// A version that was made of rows of others.
+pub struct PickedPart {
+    /// Name of the dataset.
+    pub name: String,
+    /// What was kept.
+    pub report: ImportReport,
+    /// The segments.
+    pub segments: Vec<Segment>,
+    /// The first row id that was given.
+    pub first_row_id: u64,
 }
 
 /// What a serving process reports.

@@ -9,6 +9,7 @@ mod attempts;
 mod batches;
 mod commands;
 mod compute;
+mod dataset_versions;
 pub mod effect;
 pub mod event;
 mod following;
@@ -27,6 +28,7 @@ mod services;
 mod serving;
 mod sleep;
 mod slurm;
+mod standards;
 #[cfg(test)]
 mod tests;
 mod trash;
@@ -55,10 +57,12 @@ use event::Event;
 
 pub(crate) use attempts::{metric_key, sample_key};
 pub(crate) use batches::{batch_key, batch_prefix};
+pub(crate) use dataset_versions::has as has_segment;
 pub(crate) use guards::{parts_of as guard_sum_parts, totals as guard_totals};
 pub(crate) use ledger::ledger_key;
 pub use limits::{Allowance, Room};
 pub(crate) use promotion::{move_key, report as gate_report};
+pub(crate) use standards::candidate_key;
 
 /// The prefix of an application's ledger rows.
 pub(crate) fn ledger_prefix(application: ApplicationId) -> Vec<u8> {
@@ -223,6 +227,7 @@ impl Decider {
         decider.note_clocks();
         decider.resolve_wishes();
         decider.finish_removals();
+        decider.finish_row_removals();
         decider.sleep_until_asked();
         decider.adopt_slurm();
         decider.begin_reservations();
@@ -267,6 +272,7 @@ impl Decider {
             Event::LookReserved => self.look_reserved(),
             Event::EmptyTrash => {
                 self.empty_trash();
+                self.empty_dataset_trash();
                 self.meter_serving_of_all();
             }
             Event::Stop => self.stop(),

@@ -212,7 +212,7 @@ impl Decider {
     pub(super) fn check_job_pool(&self, spec: &JobSpec, pool: Option<&str>) -> Result<(), Failure> {
         let Some(name) = pool else { return Ok(()) };
         self.state.pool(name)?;
-        if matches!(spec, JobSpec::Batch(_)) && name != LOCAL_POOL {
+        if matches!(spec, JobSpec::Batch(_) | JobSpec::Generate(_)) && name != LOCAL_POOL {
             let message = "a batch asks a service, which computes in the service's own pool; leave pool out";
             return Err(Failure::field("pool", message));
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use hone_protocol::batch::{BatchSpec, DatasetLineage};
 use hone_protocol::convert::{Conversion, Receipt};
-use hone_protocol::dataset::{DatasetRecord, DatasetSource, DatasetVersionRecord, ImportReport, Segment, Shape};
+use hone_protocol::dataset::{
+    DatasetRecord, DatasetSource, DatasetVersionRecord, ImportReport, Release, Segment, Shape,
+};
 use hone_protocol::evaluation::EvaluationRecord;
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::{DatasetVersionId, JobId, ModelId, VersionId};
@@ -62,6 +64,10 @@ impl Decider {
                 }
                 made
             }
+            Produced::Generated { made, report, segments, first_row_id } => {
+                self.add_generated(&record, made, report, segments, first_row_id)
+            }
+            Produced::Picked { sources, parts } => self.add_picked(&record, &sources, parts),
             Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Facts(version, facts) => self.add_facts(version, facts),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),
@@ -134,11 +140,11 @@ impl Decider {
         new.id
     }
 
-    fn add_dataset_version(
+    pub(super) fn add_dataset_version(
         &mut self,
         job: &JobRecord,
         report: ImportReport,
-        mut segments: Vec<Segment>,
+        segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
         (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
@@ -147,8 +153,21 @@ impl Decider {
             JobSpec::ImportDataset { name, .. } => name,
             JobSpec::Batch(BatchSpec::Dataset(batch)) => &batch.name,
             JobSpec::Process(spec) => &spec.name,
+            JobSpec::Generate(spec) => &spec.name,
             _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
+        self.add_rows(job, name, (report, segments, first_row_id), licence, lineage)
+    }
+
+    /// Adds a version of a dataset, which is made if it is not there.
+    pub(super) fn add_rows(
+        &mut self,
+        job: &JobRecord,
+        name: &str,
+        (report, mut segments, first_row_id): (ImportReport, Vec<Segment>, u64),
+        licence: &str,
+        lineage: Option<DatasetLineage>,
+    ) -> Result<JobResult, Failure> {
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
         if rows == 0 {
             let message = format!("none of the {} rows could be kept{}", report.read, first_reason(&report));
@@ -167,7 +186,7 @@ impl Decider {
             Some(dataset) => (**dataset).clone(),
             None => DatasetRecord {
                 id: new_id(),
-                name: name.clone(),
+                name: name.to_owned(),
                 title: String::new(),
                 shape,
                 licence: licence.to_owned(),
@@ -181,13 +200,13 @@ impl Decider {
             return Err(Failure::new(FailureCode::Interrupted, message).hint(HintCode::TryAgain));
         }
         dataset.next_row_id = first_row_id + rows;
-        let before = self.state.dataset_versions_of(dataset.id).last().map(|v| (***v).clone());
-        let number = before.as_ref().map_or(1, |before| before.number + 1);
+        let number = self.state.dataset_versions_of(dataset.id).last().map_or(1, |newest| newest.number + 1);
+        let before = self.state.dataset_versions_of(dataset.id).into_iter().rfind(|v| v.is_live()).cloned();
         if let JobSpec::ImportDataset { source: DatasetSource::Judgements { .. } | DatasetSource::Log(_), .. } =
             &job.spec
         {
             // What was judged or logged before stays: the new rows follow those of the version before.
-            segments.splice(0..0, before.map(|before| before.segments).unwrap_or_default());
+            segments.splice(0..0, before.map(|before| before.segments.clone()).unwrap_or_default());
         }
         if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, .. } = &job.spec {
             self.made_of_judgements(name, *until);
@@ -206,6 +225,11 @@ impl Decider {
             facts: None,
             created_at_ms: self.now_ms,
             created_by: job.person.clone(),
+            generated: None,
+            release: Some(Release::Released { at_ms: self.now_ms, by: job.person.clone() }),
+            trashed_at_ms: None,
+            removed: None,
+            parents: None,
         };
         if version.lineage.is_some() {
             self.let_rows_go(job.id, false);

@@ -12,6 +12,7 @@ mod oversight;
 mod pools;
 mod promotion;
 mod sleep;
+mod standards;
 mod trash;
 mod two_days;
 mod upstreams;
@@ -227,6 +228,7 @@ fn effect_words(effect: &Effect) -> String {
         Effect::SweepLog => "sweep the logs".into(),
         Effect::RemoveFile(file) => format!("remove file {file}"),
         Effect::RemoveWeights(name) => format!("remove weights {name}"),
+        Effect::RemoveSegment(hash) => format!("remove the segment {hash}"),
         Effect::RemoveFarFolder(folder) => format!("remove the shared folder {}", folder.display()),
         Effect::LookReserved { after_ms } => format!("charge reserved time in {after_ms} ms"),
         Effect::Exit(status) => format!("exit {status}"),
@@ -406,6 +408,7 @@ fn train() -> JobSpec {
         replay: None,
         samples: None,
         register: Some(Register { model: "desk".into(), alias: "latest".into(), publish: "desk".into() }),
+        draft_consent: None,
     }))
 }
 
@@ -645,6 +648,9 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     let (source, recipe) = ("rows".into(), preset("chat").unwrap());
     specs.push(JobSpec::Process(Box::new(ProcessSpec { source, name: name(), recipe_name: String::new(), recipe })));
     specs.push(JobSpec::Facts(FactsSpec { dataset: "rows".into(), model: Some(version()) }));
+    specs.push(JobSpec::Generate(Box::new(standards::generate())));
+    specs.push(JobSpec::Mix(Box::new(standards::mix())));
+    specs.push(JobSpec::Split(Box::new(standards::split())));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

@@ -15,7 +15,7 @@ use crate::state::State;
 use crate::store::{Table, codec};
 
 /// Whom the audit log names when the time of a version in the trash is over.
-const NOBODY: &str = "honed";
+pub(super) const NOBODY: &str = "honed";
 
 impl Decider {
     /// Puts a version into the trash, unless something uses it.
@@ -143,7 +143,7 @@ impl Decider {
     }
 }
 
-fn in_use(reference: &str, users: &[String]) -> Failure {
+pub(super) fn in_use(reference: &str, users: &[String]) -> Failure {
     let message = format!("{reference} is used by {}", users.join(", "));
     let failure = Failure::new(FailureCode::InUse, message).at("version").hint(HintCode::StopUsers);
     failure.arg("users", users.join(", "))

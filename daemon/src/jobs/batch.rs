@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use hone_protocol::application::Services;
+use hone_protocol::application::{ApplicationRecord, Services};
 use hone_protocol::batch::{BatchRow, BatchSpec, DatasetBatch, DatasetLineage, ROWS_AT_ONCE_MAX};
 use hone_protocol::dataset::{
     CHOSEN, ChatMessage, DatasetVersionRecord, ImportReport, Part, REJECTED, REJECTIONS_MAX, Rejection, Row, RowFormat,
@@ -38,7 +38,7 @@ const BATCHES_MAX: usize = 4;
 /// Rows that are read at once.
 const WINDOW: u32 = 200;
 /// Longest answer that can be asked for; the context is the true bound.
-const TOKENS_MAX: u32 = 1 << 20;
+pub(super) const TOKENS_MAX: u32 = 1 << 20;
 /// The file of rows with answers, in the job's folder.
 const ANSWERS: &str = "answers.jsonl";
 
@@ -60,14 +60,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         let message = format!("{} holds text rows; there is nothing in them to answer", batch.dataset);
         return Err(Failure::field("dataset", message));
     }
-    let service = state.service(&batch.service)?;
-    let payer = state.application(&batch.payer)?;
-    if let Services::Listed(listed) = &payer.services
-        && !listed.contains(&service.id)
-    {
-        let message = format!("{} may not call {}; hone app create sets what it may call", payer.name, service.name);
-        return Err(Failure::new(FailureCode::Forbidden, message).at("payer"));
-    }
+    may_call(state, state.application(&batch.payer)?, &batch.service)?;
     if !is_name(&batch.name) {
         let message =
             format!("{:?} cannot be a name: use 1 to 64 of a-z 0-9 . _ - beginning with a letter or digit", batch.name);
@@ -87,16 +80,23 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     batch.sampling.check()
 }
 
-fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
-    let BatchSpec::Dataset(batch) = spec_of(&spec)? else { return Ok(spec) };
-    let version = state.dataset_version(&batch.dataset)?;
-    let dataset = dataset_reference(state, version);
-    Ok(JobSpec::Batch(BatchSpec::Dataset(Box::new(DatasetBatch { dataset, ..(**batch).clone() }))))
+/// Whether an application may call a service.
+pub(super) fn may_call(state: &State, payer: &ApplicationRecord, service: &str) -> Result<(), Failure> {
+    let service = state.service(service)?;
+    match &payer.services {
+        Services::Listed(listed) if !listed.contains(&service.id) => {
+            let message =
+                format!("{} may not call {}; hone app create sets what it may call", payer.name, service.name);
+            Err(Failure::new(FailureCode::Forbidden, message).at("payer"))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn dataset_reference(state: &State, version: &DatasetVersionRecord) -> String {
-    let name = state.datasets.get(&version.dataset).map_or("?", |dataset| dataset.name.as_str());
-    format!("{name}@{}", version.number)
+fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
+    let BatchSpec::Dataset(batch) = spec_of(&spec)? else { return Ok(spec) };
+    let dataset = state.dataset_reference(state.dataset_version(&batch.dataset)?);
+    Ok(JobSpec::Batch(BatchSpec::Dataset(Box::new(DatasetBatch { dataset, ..(**batch).clone() }))))
 }
 
 /// What reads and writes rows takes as much as an import; the service is there anyway.
@@ -104,12 +104,22 @@ fn memory(_: &State, _: &JobSpec) -> Need {
     Need::exactly(128 << 20)
 }
 
+/// Whether a job asks services, behind everybody who waits for an answer.
+pub(super) fn asks_services(spec: &JobSpec) -> bool {
+    matches!(spec, JobSpec::Batch(_) | JobSpec::Generate(_))
+}
+
 /// Why a batch may not begin now, beside memory.
-pub(super) fn waits_for(state: &State, spec: &BatchSpec) -> Result<(), String> {
+pub(super) fn waits_for(state: &State, spec: &JobSpec) -> Result<(), String> {
     let running = state.attempts.keys().filter_map(|id| state.jobs.get(id));
-    if running.filter(|job| matches!(job.spec, JobSpec::Batch(_))).count() >= BATCHES_MAX {
+    if running.filter(|job| asks_services(&job.spec)).count() >= BATCHES_MAX {
         return Err(format!("{BATCHES_MAX} batches run already"));
     }
+    let spec = match spec {
+        JobSpec::Batch(spec) => spec,
+        JobSpec::Generate(spec) => return super::generate::waits_for(state, spec),
+        _ => return Ok(()),
+    };
     match spec {
         BatchSpec::Dataset(batch) if state.service(&batch.service).is_ok_and(|service| !service.wanted) => {
             Err(format!("service {} is off; hone service start {} turns it on", batch.service, batch.service))
@@ -155,7 +165,7 @@ async fn of_dataset(mut context: Context, batch: &DatasetBatch) -> Result<Produc
 }
 
 /// The rows of a version, window by window. Each window has a child of its own: between two of them may lie hours.
-struct Rows {
+pub(super) struct Rows {
     version: DatasetVersionRecord,
     window: VecDeque<Row>,
     offset: u64,
@@ -163,11 +173,11 @@ struct Rows {
 }
 
 impl Rows {
-    fn new(version: &DatasetVersionRecord, most: u64) -> Rows {
+    pub(super) fn new(version: &DatasetVersionRecord, most: u64) -> Rows {
         Rows { version: version.clone(), window: VecDeque::new(), offset: 0, most }
     }
 
-    async fn next(&mut self, context: &mut Context) -> Result<Option<Row>, Stop> {
+    pub(super) async fn next(&mut self, context: &mut Context) -> Result<Option<Row>, Stop> {
         if self.window.is_empty() && self.offset < self.most {
             self.read(context).await?;
         }
@@ -240,7 +250,7 @@ impl DatasetFeed<'_> {
 }
 
 /// The messages that are sent for a row.
-fn sent(row: &Row, system: &str) -> Result<Vec<ChatMessage>, Failure> {
+pub(super) fn sent(row: &Row, system: &str) -> Result<Vec<ChatMessage>, Failure> {
     let is_answer = |message: &ChatMessage| matches!(message.role.as_str(), "assistant" | CHOSEN | REJECTED);
     let end = match row.shape() {
         Shape::Preference => row.messages.iter().position(|m| m.role == CHOSEN),
@@ -271,7 +281,7 @@ fn text_of(
     Ok(text)
 }
 
-fn unreadable(error: StoreError) -> Failure {
+pub(super) fn unreadable(error: StoreError) -> Failure {
     Failure::new(FailureCode::Internal, error.to_string())
 }
 

@@ -12,9 +12,11 @@ mod convert_init;
 mod convert_receipt;
 mod evaluate;
 mod facts;
+pub(crate) mod generate;
 mod import_dataset;
 mod import_model;
 pub(crate) mod kept;
+mod pick;
 mod process;
 mod register;
 pub mod store_file;
@@ -71,6 +73,9 @@ pub const KINDS: &[Kind] = &[
     batch::KIND,
     process::KIND,
     facts::KIND,
+    generate::KIND,
+    pick::MIX,
+    pick::SPLIT,
 ];
 
 /// Light attempts at once.
@@ -135,11 +140,10 @@ fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
         let full = || format!("{FAR_MAX} jobs are in the pool {pool} already");
         return if there < FAR_MAX { Ok(()) } else { Err(full()) };
     }
-    let is_batch = |job: &JobRecord| matches!(job.spec, JobSpec::Batch(_));
     let running = |heavy: bool| {
         let here = state.attempts.iter().filter(|(_, attempt)| !attempt.is_remote && (!heavy || attempt.pool == pool));
         let attempts = here.filter_map(|(id, _)| state.jobs.get(id));
-        attempts.filter(|j| self::kind(&j.spec).heavy == heavy && !is_batch(j)).count()
+        attempts.filter(|j| self::kind(&j.spec).heavy == heavy && !batch::asks_services(&j.spec)).count()
     };
     if kind.heavy && running(true) > 0 {
         return Err(
@@ -147,8 +151,8 @@ fn cores_free(state: &State, job: &JobRecord) -> Result<(), String> {
                 .into(),
         );
     }
-    if let JobSpec::Batch(spec) = &job.spec {
-        batch::waits_for(state, spec)?;
+    if batch::asks_services(&job.spec) {
+        batch::waits_for(state, &job.spec)?;
     } else if !kind.heavy && running(false) >= LIGHT_MAX {
         return Err(format!("{LIGHT_MAX} imports and recipes run already"));
     }

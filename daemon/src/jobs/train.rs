@@ -54,6 +54,7 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     form::check(&spec.params)
         .and_then(|()| form::check_samples(spec))
         .map_err(|(key, message)| Failure::field(key, message))?;
+    rows_allowed(state, spec)?;
     if spec.split.held_out_percent > 90 {
         return Err(Failure::field("held_out_percent", "held_out_percent must be between 0 and 90"));
     }
@@ -86,6 +87,30 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
         return Err(Failure::field("sequence_tokens", message));
     }
     spec.register.as_ref().map_or(Ok(()), register::check_names)
+}
+
+/// A draft needs consent, and rows that a service wrote are never held out.
+fn rows_allowed(state: &State, spec: &TrainSpec) -> Result<(), Failure> {
+    let replay = spec.replay.as_ref().map(|replay| &replay.dataset);
+    for reference in [Some(&spec.dataset), replay].into_iter().flatten() {
+        let version = state.dataset_version(reference)?;
+        let named = state.dataset_reference(version);
+        if !version.is_released() && spec.draft_consent != Some(true) {
+            let message = format!(
+                "{named} is a draft: nobody has released it; hone dataset release {named} does, or train with --draft"
+            );
+            return Err(Failure::new(FailureCode::WrongState, message).at("dataset"));
+        }
+        if spec.split.held_out_percent > 0
+            && let Some(source) = state.generated_in(version.id)
+        {
+            let message = format!(
+                "rows of {named} were written by a service ({source}) and are never held out; set held_out_percent to 0 and evaluate on rows of people"
+            );
+            return Err(Failure::field("held_out_percent", message));
+        }
+    }
+    Ok(())
 }
 
 /// The shape of a dataset version's rows.

@@ -3,6 +3,7 @@
 
 mod codec;
 pub mod connection;
+mod data_reads;
 pub mod readers;
 mod reads;
 

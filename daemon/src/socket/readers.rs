@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hone_protocol::dataset::{
-    DatasetVersionRecord, ExportFormat, ImportPreview, Part, RenderedRow, Row, Segment, Split,
+    DatasetDiff, DatasetVersionRecord, ExportFormat, ImportPreview, Part, RenderedRow, Row, Segment, Split,
 };
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::paths;
 use hone_protocol::recipe::{LedgerEntry, Preview, Recipe};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{
-    ExportTask, FromWorker, LedgerTask, PreviewTask, ReadTask, RecipePreviewTask, Select, ToWorker,
+    DiffTask, ExportTask, FromWorker, LedgerTask, PreviewTask, ReadTask, RecipePreviewTask, Select, ToWorker,
 };
 use tokio::sync::Mutex;
 
@@ -181,6 +181,29 @@ impl Readers {
         };
         match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
             FromWorker::LedgerPage { entries, total, .. } => Ok((entries?, total)),
+            _ => Err(misplaced()),
+        }
+    }
+
+    /// What differs between two versions.
+    pub async fn diff(
+        &self,
+        before: &DatasetVersionRecord,
+        after: &DatasetVersionRecord,
+        (offset, count): (u64, u32),
+    ) -> Result<Box<DatasetDiff>, Failure> {
+        let task = |request| {
+            ToWorker::Diff(DiffTask {
+                request,
+                folder: self.places.blobs.display().to_string(),
+                before: before.segments.clone(),
+                after: after.segments.clone(),
+                offset,
+                count,
+            })
+        };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::Diffed { diff, .. } => diff,
             _ => Err(misplaced()),
         }
     }

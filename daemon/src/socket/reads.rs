@@ -25,6 +25,7 @@ use hone_protocol::worker::{PreviewTask, Select};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::connection::Room;
+use super::data_reads;
 use crate::dispatcher::{batch_key, batch_prefix, gate_report, ledger_prefix, metric_key, move_key, sample_key};
 use crate::guards;
 use crate::history;
@@ -35,12 +36,12 @@ use crate::request_log::read;
 use crate::state::State;
 use crate::store::{StoreError, Table, after, codec, key};
 use crate::workers::process::tail;
-use crate::{clock, declared, invoice, machine, stats, usage};
+use crate::{clock, declared, invoice, lineage, machine, stats, usage};
 
 /// Rows of who did what that are looked through for acts on a version, the newest; older acts are not told of.
 const AUDIT_LOOKED_THROUGH: usize = 20_000;
 
-fn unreadable(error: StoreError) -> Failure {
+pub(super) fn unreadable(error: StoreError) -> Failure {
     Failure::new(FailureCode::Internal, error.to_string())
 }
 
@@ -224,6 +225,19 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             }
             usage::aside(move || guards::trial(&spec, &text)).await.map(Answer::Trial)
         }
+        Request::Standards => Ok(Answer::Standards(state.standard_views())),
+        Request::Standard { standard } => Ok(Answer::Standard(Box::new((**state.standard(&standard)?).clone()))),
+        Request::CheckRows { standard, dataset, offset, count } => {
+            data_reads::check_rows(room, &state, &standard, &dataset, (offset, count)).await
+        }
+        Request::EstimateGenerate { spec } => data_reads::estimate(room, &state, *spec).await,
+        Request::RejectedCandidates { job, from, count } => data_reads::rejected(room, &state, job, from, count),
+        Request::DiffDatasets { before, after, offset, count } => {
+            let (before, after) = (state.dataset_version(&before)?, state.dataset_version(&after)?);
+            room.readers.diff(before, after, (offset, count.min(ROWS_MAX))).await.map(Answer::Diff)
+        }
+        Request::DatasetLineage { dataset } => lineage::around(&state, &dataset).map(Answer::Lineage),
+        Request::DatasetTrash => Ok(Answer::DatasetTrash(data_reads::trash(&state))),
         _ => Err(Failure::new(FailureCode::Internal, "this request is no read")),
     }
 }

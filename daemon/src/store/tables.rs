@@ -104,6 +104,10 @@ tables! {
     Notes = "notes";
     /// service id → Secret: the key of its upstream. It stands in no state, answer, event, log or export.
     UpstreamKeys = "upstream_keys";
+    /// name, 0, number (u32 BE) → StandardRecord.
+    Standards = "standards";
+    /// job id, number (u64 BE) → RejectedCandidate of a generation.
+    RejectedCandidates = "rejected_candidates";
     /// seq (u64 BE) → AuditRow.
     Audit = "audit";
     /// SHA-256 of person and idempotency text → time, payload hash, answer.

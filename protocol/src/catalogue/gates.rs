@@ -156,8 +156,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ("cli.flag.plan", "Only say what would change", "只说明会改变什么"),
     (
         "cli.flag.prune",
-        "Remove services, aliases, gates and hooks that the file does not name",
-        "移除文件中没有的模型服务、别名、门槛与钩子",
+        "Remove services, aliases, gates, hooks and standards that the file does not name",
+        "移除文件中没有的模型服务、别名、门槛、钩子与标准",
     ),
     ("cli.as_declared", "everything is as the file declares it", "一切都与文件一致"),
     (

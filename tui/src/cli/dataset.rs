@@ -11,8 +11,11 @@ use hone_protocol::request::{Answer, Request};
 
 use super::context::{Context, answer, surprise};
 use super::dataset_file::{self, Export, Presets, Preview, Written};
+use super::dataset_versions::{self, Diff, Lineage, Purge, Release, Restore, Trash};
 use super::facts::Facts;
 use super::from_log::FromLog;
+use super::generate::{Generate, Rejected};
+use super::mixture::{Mix, SplitOff};
 use super::verdicts::{Make, Verdicts};
 use super::{model, recipe, wait};
 use crate::print::{self, Cell, Outcome, Table};
@@ -39,6 +42,16 @@ pub(super) enum Verb {
     Make(Make),
     FromLog(FromLog),
     Facts(Facts),
+    Generate(Box<Generate>),
+    Rejected(Rejected),
+    Mix(Mix),
+    Split(SplitOff),
+    Diff(Diff),
+    Lineage(Lineage),
+    Release(Release),
+    Trash(Trash),
+    Restore(Restore),
+    Purge(Purge),
 }
 
 impl Verb {
@@ -56,6 +69,16 @@ impl Verb {
             Verb::Make(verb) => verb.run(context),
             Verb::FromLog(verb) => verb.run(context),
             Verb::Facts(verb) => verb.run(context),
+            Verb::Generate(verb) => verb.run(context),
+            Verb::Rejected(verb) => verb.run(context),
+            Verb::Mix(verb) => verb.run(context),
+            Verb::Split(verb) => verb.run(context),
+            Verb::Diff(verb) => verb.run(context),
+            Verb::Lineage(verb) => verb.run(context),
+            Verb::Release(verb) => verb.run(context),
+            Verb::Trash(verb) => verb.run(context),
+            Verb::Restore(verb) => verb.run(context),
+            Verb::Purge(verb) => verb.run(context),
         }
     }
 }
@@ -63,10 +86,17 @@ impl Verb {
 /// List all versions of all datasets.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hone dataset list")]
-pub(super) struct List {}
+pub(super) struct List {
+    /// What is in the trash, with what removing it frees.
+    #[arg(long)]
+    trash: bool,
+}
 
 impl List {
     fn run(self, context: &Context) -> Outcome {
+        if self.trash {
+            return dataset_versions::list_trash(context);
+        }
         let datasets = answer!(context.link()?.ask(Request::Datasets)?, Datasets);
         if context.json {
             return print::json(&datasets);
@@ -116,6 +146,9 @@ pub(super) struct Import {
     name: Option<String>,
     #[command(flatten)]
     written: Written,
+    /// Make the version a draft: it is trained on only when somebody releases it.
+    #[arg(long, conflicts_with = "detach")]
+    draft: bool,
     /// Do not wait; print the job's id.
     #[arg(long)]
     detach: bool,
@@ -127,22 +160,31 @@ impl Import {
         let name = model::name_or(self.name, default_name)?;
         let format = self.written.row_format();
         let spec = JobSpec::ImportDataset { source, name: name.clone(), format };
-        bring_in(context, &name, spec, self.detach)
+        bring_in_as(context, &name, spec, self.detach, self.draft)
     }
 }
 
 /// Imports rows and tells of the version that they made.
 pub(super) fn bring_in(context: &Context, name: &str, spec: JobSpec, detach: bool) -> Outcome {
+    bring_in_as(context, name, spec, detach, false)
+}
+
+/// The same, as a draft or not.
+fn bring_in_as(context: &Context, name: &str, spec: JobSpec, detach: bool, draft: bool) -> Outcome {
     let mut link = context.link()?;
     let Some((view, result)) = wait::submit(context, &mut link, "import", spec, detach)? else {
         return Ok(());
     };
-    if context.json {
-        return print::json(&view);
-    }
     let JobResult::Dataset(id, report) = result else { return Ok(()) };
     let datasets = answer!(link.ask(Request::Datasets)?, Datasets);
     let number = datasets.iter().flat_map(|d| &d.versions).find(|v| v.id == id).map_or(0, |v| v.number);
+    if draft {
+        let request = Request::ReleaseDataset { version: format!("{name}@{number}"), released: false };
+        context.change(&mut link, "draft", request)?;
+    }
+    if context.json {
+        return print::json(&view);
+    }
     print::out(&format!("{name}@{number}\n{}", report_text(context.language, &report)))
 }
 
@@ -302,7 +344,7 @@ pub(super) fn find<'a>(
     let dataset = datasets.iter().find(|d| d.record.name == name).ok_or_else(|| Failure::not_found("dataset", name))?;
     let version = match number {
         Some(number) => dataset.versions.iter().find(|v| number.parse() == Ok(v.number)),
-        None => dataset.versions.last(),
+        None => dataset.versions.iter().rfind(|version| version.is_live()).or(dataset.versions.last()),
     };
     version.map(|version| (dataset, version)).ok_or_else(|| Failure::not_found("version", typed))
 }
@@ -347,7 +389,7 @@ fn table(language: Language, datasets: &[DatasetView]) -> Table {
         ],
     );
     for dataset in datasets {
-        for version in &dataset.versions {
+        for version in dataset.versions.iter().filter(|version| version.is_live()) {
             table.row(vec![
                 format!("{}@{}", dataset.record.name, version.number).into(),
                 print::word_of(&dataset.record.shape).into(),
@@ -364,10 +406,19 @@ fn table(language: Language, datasets: &[DatasetView]) -> Table {
 }
 
 fn details(language: Language, dataset: &DatasetView, version: &DatasetVersionRecord) -> String {
+    let released = match (version.is_live(), version.is_released()) {
+        (false, _) => "dataset.in_trash",
+        (true, false) => "dataset.draft",
+        (true, true) => "dataset.released",
+    };
+    let made_to =
+        version.generated.as_ref().map(|made| format!("{} ({}, {})", made.standard, made.method, made.service));
     let head = print::pairs(
         language,
         &[
             ("cli.col.version", format!("{}@{}", dataset.record.name, version.number)),
+            ("cli.col.release", catalogue::text(language, released).to_owned()),
+            ("cli.col.standard", made_to.unwrap_or_default()),
             ("cli.col.id", version.id.to_string()),
             ("cli.col.shape", print::word_of(&dataset.record.shape)),
             ("cli.col.licence", dataset.record.licence.clone()),

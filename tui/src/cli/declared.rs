@@ -34,7 +34,7 @@ pub(super) struct Apply {
     /// Only say what would change.
     #[arg(long)]
     plan: bool,
-    /// Remove services, aliases, gates and hooks that the file does not name.
+    /// Remove services, aliases, gates, hooks and standards that the file does not name.
     #[arg(long)]
     prune: bool,
 }

@@ -237,6 +237,15 @@ pub(super) fn subject(spec: &JobSpec) -> String {
         }
         JobSpec::Process(spec) => format!("{} -> {}", spec.source, spec.name),
         JobSpec::Facts(spec) => spec.dataset.clone(),
+        JobSpec::Mix(spec) => {
+            let sources: Vec<&str> = spec.sources.iter().map(|source| source.dataset.as_str()).collect();
+            format!("{} -> {}", sources.join(" + "), spec.name)
+        }
+        JobSpec::Split(spec) => {
+            let parts: Vec<&str> = spec.parts.iter().map(|part| part.name.as_str()).collect();
+            format!("{} -> {}", spec.dataset, parts.join(" + "))
+        }
+        JobSpec::Generate(spec) => format!("{} to {} -> {}", spec.service, spec.standard, spec.name),
         JobSpec::Register(spec) => {
             let step = spec.step.map(|step| format!(" step {step}")).unwrap_or_default();
             format!("{} < {}{step}", spec.register.model, spec.run)
@@ -367,6 +376,7 @@ pub(super) fn result_text(result: &JobResult) -> String {
     match result {
         JobResult::Model(id) => id.to_string(),
         JobResult::Dataset(id, report) => format!("{id}, {} rows", report.kept),
+        JobResult::Datasets(ids) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         JobResult::Evaluation(id) => id.to_string(),
         JobResult::Batch(counts) => counts_text(Language::En, counts),
         JobResult::Facts(id) => id.to_string(),

@@ -253,7 +253,8 @@ pub(super) fn spec(values: &Values, parameters: Option<u64>) -> Result<TrainSpec
         let message = "nothing is mixed in; name a dataset with --replay NAME too";
         return Err(Failure::field("replay", message).at(written.place.clone()));
     }
-    let spec = TrainSpec { base: text("base"), params, dataset: text("dataset"), split, replay, samples, register };
+    let (base, dataset) = (text("base"), text("dataset"));
+    let spec = TrainSpec { base, params, dataset, split, replay, samples, register, draft_consent: None };
     form::check_samples(&spec).map_err(refused)?;
     Ok(spec)
 }

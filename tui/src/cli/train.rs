@@ -54,6 +54,9 @@ struct RunArgs {
     /// Seed of the split into training and held-out rows [default: 42].
     #[arg(long, value_name = "N", help_heading = "Data")]
     split_seed: Option<u64>,
+    /// Train although nobody has released the rows.
+    #[arg(long, help_heading = "Data")]
+    draft: bool,
     /// Compute threads; 0 for the pool's cores [default: 0].
     #[arg(long, value_name = "N", help_heading = "Training")]
     threads: Option<u32>,
@@ -79,7 +82,9 @@ impl RunArgs {
         run_file::spec(&values, None)?;
         let mut link = context.link()?;
         let parameters = run_file::base_parameters(&values, &model::all(&mut link)?);
-        Ok((link, run_file::spec(&values, parameters)?))
+        let mut spec = run_file::spec(&values, parameters)?;
+        spec.draft_consent = self.draft.then_some(true);
+        Ok((link, spec))
     }
 }
 
@@ -360,6 +365,7 @@ mod tests {
             replay: None,
             samples: None,
             register: Some(Register { model: "support".into(), alias: String::new(), publish: "desk".into() }),
+            draft_consent: None,
         };
         let mut view = job::tests::job();
         view.plan = Some(TrainPlan {

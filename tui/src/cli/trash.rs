@@ -97,7 +97,7 @@ pub(super) fn list(context: &Context) -> Outcome {
     show(context, &answer!(context.link()?.ask(Request::TrashList)?, Trash))
 }
 
-fn show(context: &Context, items: &[TrashItem]) -> Outcome {
+pub(super) fn show(context: &Context, items: &[TrashItem]) -> Outcome {
     if context.json {
         return print::json(&items);
     }

@@ -6,8 +6,12 @@ mod facts;
 mod ledger;
 #[cfg(test)]
 mod pictures;
+#[cfg(test)]
+mod pictures_standards;
 mod rows;
 mod search;
+mod shelves;
+mod standard_forms;
 mod steps;
 mod through;
 
@@ -23,8 +27,9 @@ use ratatui::layout::Rect;
 
 use self::arriving::ArrivingKey;
 use self::search::Search;
+use self::shelves::{Shelves, TABS};
 use super::models::{as_name, form_offers};
-use super::panes::{draw_empty, panes};
+use super::panes::{draw_empty, draw_tabs, panes};
 use super::window::Window;
 use super::{Class, Deed, Desk, Errand, Place, Screen, View};
 use crate::action::{Action, Offer, offer};
@@ -104,6 +109,7 @@ pub(crate) struct Datasets {
     scroll: usize,
     editor: steps::Editor,
     ledger: ledger::Ledger,
+    shelves: Shelves,
 }
 
 fn list_rows(view: &View<'_>) -> Vec<Row> {
@@ -112,12 +118,12 @@ fn list_rows(view: &View<'_>) -> Vec<Row> {
         cells: vec![
             piece(cell(&d.record.name), Token::Text),
             piece(view.t(shape(d.record.shape)), Token::Muted),
-            piece(d.versions.last().map_or_else(String::new, |v| number::grouped(v.rows)), Token::Text),
-            piece(d.versions.last().map_or_else(String::new, |v| format!("@{}", v.number)), Token::Muted),
+            piece(d.newest().map_or_else(String::new, |v| number::grouped(v.rows)), Token::Text),
+            piece(d.newest().map_or_else(String::new, |v| format!("@{}", v.number)), Token::Muted),
             piece(number::ago(view.language, view.now_ms, d.record.created_at_ms), Token::Muted),
         ],
     };
-    view.mirror.datasets().iter().map(row).collect()
+    view.mirror.datasets().iter().filter(|d| d.newest().is_some()).map(row).collect()
 }
 
 fn shape(shape: Shape) -> &'static str {
@@ -278,12 +284,12 @@ impl Datasets {
         };
         page.fact(view.t("models.licence"), cell(licence));
         page.fact(view.t("models.made_by"), cell(&dataset.record.created_by));
-        for version in dataset.versions.iter().rev().take(3) {
+        for version in dataset.versions.iter().rev().filter(|version| version.is_live()).take(3) {
             let rows = view.fill("datasets.rows", &[("n", &number::grouped(version.rows))]);
             let ago = number::ago(view.language, view.now_ms, version.created_at_ms);
             page.fact(&format!("@{}", version.number), format!("{rows}  {ago}"));
         }
-        if let Some(version) = dataset.versions.last() {
+        if let Some(version) = dataset.newest() {
             let split = Split { held_out_percent: 15, seed: SPLIT_SEED };
             page.fact(
                 view.t("datasets.split"),
@@ -298,6 +304,9 @@ impl Datasets {
 
 impl Screen for Datasets {
     fn trail(&self, view: &View<'_>) -> Vec<String> {
+        if self.shelves.is_shown() {
+            return self.shelves.trail(view);
+        }
         let name = self.rows_key().map(|(name, ..)| name).unwrap_or_default();
         match self.level {
             Level::List => Vec::new(),
@@ -315,6 +324,7 @@ impl Screen for Datasets {
 
     fn context(&self) -> Context {
         let typing = match self.level {
+            _ if self.shelves.is_shown() => self.shelves.is_typing(),
             Level::Form | Level::Through => self.form.is_editing(),
             Level::List => self.list.filtering,
             Level::Rows => self.search.typing,
@@ -327,11 +337,14 @@ impl Screen for Datasets {
     fn takes_digits(&self) -> bool {
         match self.level {
             Level::Steps => self.editor.takes_digits(),
-            _ => self.in_form() && self.form.takes_digits(),
+            _ => self.shelves.takes_digits() || self.in_form() && self.form.takes_digits(),
         }
     }
 
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer> {
+        if self.shelves.is_shown() {
+            return self.shelves.offers(view);
+        }
         match self.level {
             Level::Form | Level::Through => form_offers("form.go"),
             Level::Steps => self.editor.offers(view),
@@ -381,6 +394,7 @@ impl Screen for Datasets {
                     offers.push(offer(Action::Copy, "models.copy_name"));
                 }
                 offers.push(offer(Action::New, "datasets.import"));
+                offers.push(offer(Action::NextTab, "act.next_tab"));
                 if !view.mirror.datasets().is_empty() {
                     offers.push(offer(Action::Filter, "hint_row.filter"));
                 }
@@ -390,6 +404,14 @@ impl Screen for Datasets {
     }
 
     fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool {
+        let turns = self.level == Level::List && !(self.shelves.is_shown() && self.shelves.is_inside());
+        if turns && matches!(action, Action::NextTab | Action::PreviousTab) {
+            self.shelves.turn(action == Action::NextTab);
+            return true;
+        }
+        if self.shelves.is_shown() {
+            return self.shelves.act(action, desk);
+        }
         match self.level {
             Level::Form | Level::Through => match action {
                 Action::Out => self.level = Level::List,
@@ -457,6 +479,9 @@ impl Screen for Datasets {
     }
 
     fn key(&mut self, key: KeyEvent, desk: &mut Desk<'_>) {
+        if self.shelves.is_shown() {
+            return self.shelves.key(key);
+        }
         match self.level {
             Level::Steps => self.editor.key(key, desk),
             Level::Form | Level::Through => {
@@ -472,6 +497,9 @@ impl Screen for Datasets {
     }
 
     fn paste(&mut self, text: &str, _: &mut Desk<'_>) -> bool {
+        if self.shelves.is_shown() {
+            return self.shelves.paste(text);
+        }
         if self.level == Level::Steps {
             return self.editor.paste(text);
         }
@@ -483,6 +511,7 @@ impl Screen for Datasets {
     }
 
     fn open(&mut self, place: Place, _: &mut Desk<'_>) {
+        self.shelves.leave();
         match place {
             Place::ImportDataset(path) => self.import_form(&path),
             Place::Dataset(name) => {
@@ -495,6 +524,9 @@ impl Screen for Datasets {
     }
 
     fn needs(&mut self, desk: &mut Desk<'_>) {
+        if self.shelves.is_shown() {
+            return self.shelves.needs(desk);
+        }
         match self.level {
             Level::Form => self.want_arriving(desk),
             Level::Steps => return self.editor.needs(desk),
@@ -508,7 +540,7 @@ impl Screen for Datasets {
         if !(previews || reads) || desk.view.away {
             return;
         }
-        let Some(version) = dataset.versions.last() else { return };
+        let Some(version) = dataset.newest() else { return };
         let name = format!("{}@{}", dataset.record.name, version.number);
         let offset = if previews { 0 } else { self.window_start() };
         let all = Search::default();
@@ -528,6 +560,13 @@ impl Screen for Datasets {
     }
 
     fn answer(&mut self, errand: Errand, answer: Result<Answer, Failure>, desk: &mut Desk<'_>) {
+        let answer = match self.shelves.is_shown() {
+            true => match self.shelves.answer(errand, answer, desk) {
+                Some(answer) => answer,
+                None => return,
+            },
+            false => answer,
+        };
         match (errand, answer) {
             (Errand::Rows, Ok(Answer::Rows { rows, total })) => {
                 let offset = self.rows.asked().map_or(0, |(_, offset, _)| *offset);
@@ -573,9 +612,13 @@ impl Screen for Datasets {
         self.rendered.forget();
         self.editor.forget();
         self.ledger.forget();
+        self.shelves.forget();
     }
 
     fn draw(&mut self, canvas: &mut Canvas<'_>, area: Rect, view: &View<'_>) {
+        if self.shelves.is_shown() {
+            return self.shelves.draw(canvas, area, view);
+        }
         match self.level {
             Level::Form | Level::Through => {
                 let mut more = Page::new();
@@ -595,6 +638,8 @@ impl Screen for Datasets {
             Level::Rows => self.draw_rows(canvas, area, view),
             Level::OneRow => self.draw_row(canvas, area, view),
             Level::List => {
+                draw_tabs(canvas, Rect { height: 1, ..area }, view, &TABS, 0);
+                let area = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
                 let rows = self.list.passing(list_rows(view));
                 if rows.is_empty() && !self.list.is_filtered() {
                     return draw_empty(canvas, area, view.t("datasets.empty"));

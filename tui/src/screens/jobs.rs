@@ -31,7 +31,7 @@ pub(super) fn offers(job: &JobView) -> Vec<Offer> {
     let is_training = matches!(job.record.spec, JobSpec::Train(_));
     match job.shown {
         ShownState::Running | ShownState::Queued => {
-            if is_training || matches!(job.record.spec, JobSpec::Batch(_)) {
+            if is_training || matches!(job.record.spec, JobSpec::Batch(_) | JobSpec::Generate(_)) {
                 offers.push(offer(Action::Pause, "jobs.pause"));
             }
             offers.push(offer(Action::Stop, "jobs.stop"));

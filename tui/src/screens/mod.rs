@@ -207,6 +207,16 @@ pub(crate) enum Errand {
     Preview,
     /// What a step of a recipe did.
     StepLedger,
+    /// All standards.
+    Standards,
+    /// What a generation may come to.
+    Estimate,
+    /// Candidates of a generation that became no rows.
+    Rejected,
+    /// What differs between two versions of a dataset.
+    Diff,
+    /// What came from what among datasets.
+    Lineage,
     /// Something that changes facts; every answer counts.
     Act(Deed),
 }
@@ -274,6 +284,18 @@ pub(crate) enum Deed {
     TestHook,
     /// A hook was removed.
     RemoveHook,
+    /// A standard was set.
+    Standard,
+    /// A standard was removed.
+    RemoveStandard,
+    /// A version of a dataset was released.
+    Release,
+    /// It is a draft again.
+    TakeBack,
+    /// A version of a dataset was put into the trash.
+    PutAway,
+    /// Its rows were removed.
+    RemoveRows,
 }
 
 impl Deed {
@@ -310,6 +332,12 @@ impl Deed {
             Deed::Hook => "done.hook",
             Deed::TestHook => "done.test_hook",
             Deed::RemoveHook => "done.remove_hook",
+            Deed::Standard => "done.standard",
+            Deed::RemoveStandard => "done.remove_standard",
+            Deed::Release => "done.release",
+            Deed::TakeBack => "done.take_back",
+            Deed::PutAway => "done.put_away",
+            Deed::RemoveRows => "done.rows_removed",
         }
     }
 }

@@ -36,6 +36,15 @@ pub(crate) fn job_subject(job: &JobView) -> String {
         }
         JobSpec::Process(spec) => format!("{} < {}", spec.name, spec.source),
         JobSpec::Facts(spec) => spec.dataset.clone(),
+        JobSpec::Mix(spec) => {
+            let sources: Vec<&str> = spec.sources.iter().map(|source| source.dataset.as_str()).collect();
+            format!("{} < {}", spec.name, sources.join(" + "))
+        }
+        JobSpec::Split(spec) => {
+            let parts: Vec<&str> = spec.parts.iter().map(|part| part.name.as_str()).collect();
+            format!("{} < {}", parts.join(" + "), spec.dataset)
+        }
+        JobSpec::Generate(spec) => format!("{} < {} > {}", spec.name, spec.standard, spec.service),
     };
     one_line(&text)
 }
@@ -51,6 +60,9 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Batch(_) => "kind.batch",
         JobSpec::Process(_) => "kind.process",
         JobSpec::Facts(_) => "kind.facts",
+        JobSpec::Generate(_) => "kind.generate",
+        JobSpec::Mix(_) => "kind.mix",
+        JobSpec::Split(_) => "kind.split",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",

@@ -13,7 +13,7 @@ pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
         let ways: &[&[Action]] = match entry.area {
             Area::Models => &[&[], &[Action::New], &[Action::Last]],
             Area::Playground => &[&[], &[Action::NextPane], &[Action::Out]],
-            Area::Datasets => &[&[], &[Action::Enter], &[Action::New]],
+            Area::Datasets => &[&[], &[Action::Enter], &[Action::New], &[Action::NextTab], &[Action::PreviousTab]],
             Area::Training => &[
                 &[],
                 &[Action::New],

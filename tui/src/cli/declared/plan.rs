@@ -6,7 +6,7 @@
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::declared::{
     Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
-    DeclaredUpstream,
+    DeclaredStandard, DeclaredUpstream,
 };
 use hone_protocol::request::Request;
 use hone_protocol::upstream::UpstreamWish;
@@ -56,7 +56,11 @@ pub(super) fn plan(now: &Declared, wanted: &Declared, prune: bool) -> Vec<Step> 
     compare(&mut steps, &now.applications, &wanted.applications, set_application);
     compare(&mut steps, &now.guards, &wanted.guards, set_guard);
     compare(&mut steps, &now.hooks, &wanted.hooks, set_hook);
+    compare(&mut steps, &now.standards, &wanted.standards, set_standard);
     if prune {
+        remove(&mut steps, &now.standards, &wanted.standards, |standard| {
+            vec![Request::RemoveStandard { name: standard.name.clone() }]
+        });
         remove(&mut steps, &now.hooks, &wanted.hooks, |hook| vec![Request::RemoveHook { name: hook.name.clone() }]);
         remove(&mut steps, &now.guards, &wanted.guards, |guard| {
             vec![Request::RemoveGuard { name: guard.name.clone() }]
@@ -186,6 +190,11 @@ fn set_application(
     (wanted.clone(), requests)
 }
 
+fn set_standard(_: Option<&DeclaredStandard>, standard: &DeclaredStandard) -> (DeclaredStandard, Vec<Request>) {
+    let spec = Box::new(standard.spec.clone());
+    (standard.clone(), vec![Request::SetStandard { name: standard.name.clone(), spec }])
+}
+
 fn set_hook(before: Option<&DeclaredHook>, wanted: &DeclaredHook) -> (DeclaredHook, Vec<Request>) {
     let mut after = wanted.clone();
     if let (0, Some(before)) = (after.timeout_ms, before) {
@@ -307,6 +316,11 @@ timeout_s = 30
 on = ["budget_crossed"]
 command = ["/usr/bin/logger", "-t", "hone"]
 timeout_s = 5
+
+[standards.tone]
+title = "How the desk \"speaks\""
+criteria = [{ name = "kind", about = "It is kind.", weight = 2, scale = 5 }]
+checks = { answer_chars = { max = 400 }, must_not_match = ['(?i)as an ai\b'], language = "en" }
 "#;
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hone_protocol::application::{BudgetKind, Limits};
 use hone_protocol::declared::{
     Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
-    DeclaredUpstream,
+    DeclaredStandard, DeclaredUpstream,
 };
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::gate::Gate;
@@ -19,12 +19,13 @@ use hone_protocol::usage::ComputePrice;
 use hone_protocol::value::Pico;
 use toml::de::{DeTable, DeValue};
 
+use super::super::standard_file::StandardFile;
 use super::super::{budget, hook, service};
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 4 << 20;
 /// Sections of a file.
-const SECTIONS: [&str; 6] = ["pools", "aliases", "services", "applications", "guards", "hooks"];
+const SECTIONS: [&str; 7] = ["pools", "aliases", "services", "applications", "guards", "hooks", "standards"];
 /// Letters that a name may differ by from the one that is meant.
 const NEAR: usize = 3;
 
@@ -67,6 +68,7 @@ pub(super) fn read(path: &str, text: &str) -> Result<Declared, Failure> {
                 "services" => declared.services.push(service(&file, at, thing_name, fields)?),
                 "applications" => declared.applications.push(application(&file, at, thing_name, fields)?),
                 "guards" => declared.guards.push(guard(&file, at, thing_name, fields)?),
+                "standards" => declared.standards.push(standard(&file, at, thing_name)?),
                 _ => declared.hooks.push(hook(&file, at, thing_name, fields)?),
             }
         }
@@ -398,6 +400,18 @@ fn hook(file: &File<'_>, at: usize, name: String, table: &DeTable<'_>) -> Result
     };
     let timeout_ms = fields.whole::<u32>("timeout_s")?.unwrap_or(0).saturating_mul(1000);
     Ok(DeclaredHook { name, on, target, timeout_ms })
+}
+
+/// A standard. Its fields are nested, so they are read by their form; a mistake is told with the place of its name.
+fn standard(file: &File<'_>, at: usize, name: String) -> Result<DeclaredStandard, Failure> {
+    let wrong = |message: String| file.wrong(at, format!("standard {name}: {message}"));
+    let table: toml::Table = toml::from_str(file.text).map_err(|error| wrong(error.message().to_owned()))?;
+    let section = table.get("standards").and_then(|section| section.get(&name)).cloned();
+    let section = section.ok_or_else(|| wrong("a table is expected".into()))?;
+    let fields: StandardFile =
+        section.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+    let spec = fields.spec().map_err(wrong)?;
+    Ok(DeclaredStandard { name, spec })
 }
 
 /// An amount of money with all its digits.

@@ -3,12 +3,14 @@
 use hone_protocol::application::BudgetKind;
 use hone_protocol::declared::{
     Declared, DeclaredAlias, DeclaredApplication, DeclaredGuard, DeclaredHook, DeclaredPool, DeclaredService,
+    DeclaredStandard,
 };
 use hone_protocol::guard::GuardAct;
 use hone_protocol::hook::HookTarget;
 use hone_protocol::pool::{LOCAL_POOL, PoolPlace, Priority, SlurmPlace};
 use hone_protocol::service::Keep;
 
+use super::super::standard_file;
 use crate::print;
 
 /// Fields of a thing with their values as TOML; what is as it is without being said is left out.
@@ -225,6 +227,17 @@ impl Thing for DeclaredHook {
     }
 }
 
+impl Thing for DeclaredStandard {
+    const SECTION: &'static str = "standards";
+    const WORD: &'static str = "standard";
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn fields(&self) -> Fields {
+        standard_file::fields(&self.spec)
+    }
+}
+
 /// The whole file.
 pub(super) fn write(declared: &Declared) -> String {
     let mut out = String::from(
@@ -236,6 +249,7 @@ pub(super) fn write(declared: &Declared) -> String {
     section(&mut out, &declared.applications);
     section(&mut out, &declared.guards);
     section(&mut out, &declared.hooks);
+    section(&mut out, &declared.standards);
     out
 }
 

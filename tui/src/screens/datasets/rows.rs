@@ -22,7 +22,7 @@ impl Datasets {
     pub(super) fn preview(&self, view: &View<'_>, dataset: &DatasetView) -> Page {
         let mut page = Page::new();
         page.heading(view.t("datasets.first_rows")).blank();
-        let name = dataset.versions.last().map(|v| format!("{}@{}", dataset.record.name, v.number));
+        let name = dataset.newest().map(|v| format!("{}@{}", dataset.record.name, v.number));
         let Some((rows, ..)) =
             self.rows.get_if(|(n, offset, text)| Some(n) == name.as_ref() && *offset == 0 && text.is_empty())
         else {

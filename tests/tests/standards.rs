@@ -344,7 +344,7 @@ fn mixtures_splits_differences_and_lineage_on_real_rows() {
         rows.iter().map(|one| format!("{}\n", row(one))).collect::<String>()
     };
     let path = daemon.state().join("mine.jsonl");
-    let mut import = |text: String| {
+    let import = |text: String| {
         std::fs::write(&path, text).unwrap();
         done(&daemon, &["dataset", "import", path.to_str().unwrap(), "--name", "mine"]);
     };

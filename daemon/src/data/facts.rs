@@ -9,7 +9,7 @@ use hone_protocol::recipe::DatasetFacts;
 use hone_protocol::worker::FactsTask;
 use sha2::{Digest, Sha256};
 
-use super::distinct::Distinct;
+use super::distinct::{Distinct, key};
 use super::near::{Near, THRESHOLD};
 use super::ordered::{ordered, threads};
 use super::steps::{Item, Rows, Source, language, normalised, private_kinds};
@@ -67,7 +67,7 @@ pub(super) fn facts(task: &FactsTask, progress: Progress<'_>) -> Result<DatasetF
     let failed = |error: std::io::Error| unwritable(scratch, &error);
     ordered(0..source.chunks(), threads(), look, |chunk: Vec<Seen>| {
         for seen in chunk {
-            distinct.push(&seen.hash).map_err(failed)?;
+            distinct.push(key(&seen.hash)).map_err(failed)?;
             facts.add(seen);
         }
         progress(facts.rows, total);

@@ -135,7 +135,6 @@ impl SegmentWriter {
     }
 
     /// Adds a row, and writes the batch if that filled it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recipes write rows one by one"))]
     pub(super) fn push(
         &mut self,
         turns: &[Turn<'_>],

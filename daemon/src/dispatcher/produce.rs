@@ -147,7 +147,7 @@ impl Decider {
         segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
-        (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
+        from: (Option<DatasetLineage>, Option<Box<Processed>>),
     ) -> Result<JobResult, Failure> {
         let name = match &job.spec {
             JobSpec::ImportDataset { name, .. } => name,
@@ -156,7 +156,7 @@ impl Decider {
             JobSpec::Generate(spec) => &spec.name,
             _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
-        self.add_rows(job, name, (report, segments, first_row_id), licence, lineage)
+        self.add_rows(job, name, (report, segments, first_row_id), licence, from)
     }
 
     /// Adds a version of a dataset, which is made if it is not there.
@@ -166,7 +166,7 @@ impl Decider {
         name: &str,
         (report, mut segments, first_row_id): (ImportReport, Vec<Segment>, u64),
         licence: &str,
-        lineage: Option<DatasetLineage>,
+        (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
     ) -> Result<JobResult, Failure> {
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
         if rows == 0 {

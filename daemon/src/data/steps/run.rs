@@ -20,7 +20,7 @@ use super::ledger::{self, Ledger, Line, Sums, Writer};
 use super::source::Source;
 use super::{Built, RowStep, Rows, SetStep, build};
 use crate::data::canonical::content_sha256;
-use crate::data::distinct::Distinct;
+use crate::data::distinct::{Distinct, key};
 use crate::data::format::Turn;
 use crate::data::ordered::{ordered, threads};
 use crate::data::segment_writer::SegmentWriter;
@@ -204,7 +204,7 @@ fn write(
 ) -> Result<(ImportReport, Vec<Segment>), Failure> {
     let blobs = Path::new(&task.folder);
     let failed = |error: std::io::Error| unwritable(blobs, &error);
-    let mut segments = SegmentWriter::new(blobs, task.first_row_id);
+    let mut segments = SegmentWriter::new(blobs, task.first_row_id)?;
     let mut distinct = Distinct::new(blobs);
     let (mut kept, mut shape) = (0, Shape::Chat);
     let hashed = |chunk| {
@@ -232,9 +232,8 @@ fn write(
                 item.messages.iter().map(Turn::of_message).collect::<Option<_>>().ok_or_else(|| {
                     Failure::new(FailureCode::Internal, format!("row {} has a role that is not known", item.row_id))
                 })?;
-            distinct.push(&hash).map_err(failed)?;
-            segments.push_messages(&turns, &hash, item.original.len())?;
-            segments.push_original(std::borrow::Cow::Borrowed(&item.original))?;
+            distinct.push(key(&hash)).map_err(failed)?;
+            segments.push(&turns, &hash, &item.original)?;
             kept += 1;
         }
         Ok(())
@@ -244,7 +243,8 @@ fn write(
     let format = match shape {
         Shape::Preference => "preference",
         Shape::Text => "text",
-        _ => "messages",
+        Shape::Prompt => "prompt",
+        Shape::Chat => "messages",
     };
     let report = ImportReport {
         format: format.into(),
@@ -303,12 +303,11 @@ mod tests {
         fn new(rows: &[Item]) -> Version {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("ledgers")).unwrap();
-            let mut writer = SegmentWriter::new(folder.path(), FIRST_ROW_ID);
+            let mut writer = SegmentWriter::new(folder.path(), FIRST_ROW_ID).unwrap();
             for row in rows {
                 let turns: Vec<Turn<'_>> = row.messages.iter().map(|m| Turn::of_message(m).unwrap()).collect();
                 let hash = content_sha256(row.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())));
-                writer.push_messages(&turns, &hash, row.original.len()).unwrap();
-                writer.push_original(row.original.as_str().into()).unwrap();
+                writer.push(&turns, &hash, &row.original).unwrap();
             }
             let segments = writer.finish().unwrap();
             Version { folder, segments }

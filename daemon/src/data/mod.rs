@@ -8,6 +8,7 @@
 mod archive;
 mod array;
 mod canonical;
+mod claims;
 mod columns;
 mod complete;
 mod detect;

@@ -13,6 +13,7 @@ use arrow::json::writer::LineDelimited;
 use hone_protocol::failure::Failure;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::claims;
 use super::json::Fault;
 use super::open::{bad, open_file};
 use super::pieces::{Gather, LINE_BYTES_MAX, Piece, Pieces};
@@ -67,6 +68,7 @@ pub(super) fn parquet(path: &Path, file: Option<Arc<str>>, done: &Arc<AtomicU64>
 pub(super) fn arrow(path: &Path, file: Option<Arc<str>>, done: &Arc<AtomicU64>) -> Result<Box<dyn Pieces>, Failure> {
     let made = guarded(path, || {
         let open = || open_file(path);
+        claims::check(&open()?).map_err(|reason| damaged(path, &reason))?;
         let batches: Batches = match FileReader::try_new(std::io::BufReader::new(open()?), None) {
             Ok(reader) => {
                 check_columns(path, reader.schema().fields().len())?;

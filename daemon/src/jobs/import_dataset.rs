@@ -26,7 +26,7 @@ use crate::usage;
 use crate::workers::process::Program;
 
 pub(super) const KIND: Kind =
-    Kind { word: "import_dataset", check, pin, memory: |_, _| Need::exactly(128 << 20), heavy: false, run };
+    Kind { word: "import_dataset", check, pin, memory: |_, _| Need::exactly(256 << 20), heavy: false, run };
 
 fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
     let JobSpec::ImportDataset { source, name, .. } = spec else {

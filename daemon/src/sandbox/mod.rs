@@ -200,7 +200,7 @@ pub const TABLE: [Rules; 7] = [
     Rules {
         class: Class::Data,
         word: "data",
-        address_space_bytes: Some(1 << 30),
+        address_space_bytes: Some(2 << 30),
         cpu_s: Some(4 * 3600),
         file_bytes: 256 << 30,
         open_files: 1024,

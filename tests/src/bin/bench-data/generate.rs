@@ -90,10 +90,10 @@ fn row(dice: &mut Dice, words: &[String], number: u64, line: &mut String) {
         // Lengths as people's answers have them: many short ones, a long tail.
         let tail = dice.below(1000);
         let length = match tail {
-            0..=699 => 60 + dice.below(700),
-            700..=949 => 500 + dice.below(1400),
-            950..=994 => 1500 + dice.below(4500),
-            _ => 5000 + dice.below(15_000),
+            0..=699 => 40 + dice.below(520),
+            700..=949 => 400 + dice.below(1000),
+            950..=994 => 1200 + dice.below(3600),
+            _ => 4500 + dice.below(12_000),
         };
         text(dice, words, chinese, length, line);
         line.push_str("\"}");

@@ -135,7 +135,7 @@ impl SegmentWriter {
     }
 
     /// Adds a row, and writes the batch if that filled it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recipes write rows one by one"))]
+    #[cfg(test)]
     pub(super) fn push(
         &mut self,
         turns: &[Turn<'_>],

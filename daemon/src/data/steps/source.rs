@@ -97,7 +97,7 @@ impl Source {
             .zip(place..)
             .map(|(at, index)| {
                 let (row_id, messages, original) = rows.plain(at);
-                Item { index, row_id, messages, original: original.to_owned() }
+                Item { index, row_id, messages, original: original.into_owned() }
             })
             .collect())
     }

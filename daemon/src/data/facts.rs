@@ -9,7 +9,7 @@ use hone_protocol::recipe::DatasetFacts;
 use hone_protocol::worker::FactsTask;
 use sha2::{Digest, Sha256};
 
-use super::distinct::{Distinct, key};
+use super::distinct::{self, Distinct};
 use super::near::{Near, THRESHOLD};
 use super::ordered::{ordered, threads};
 use super::steps::{Item, Rows, Source, language, normalised, private_kinds};
@@ -63,11 +63,11 @@ pub(super) fn facts(task: &FactsTask, progress: Progress<'_>) -> Result<DatasetF
     let total = source.rows() * 2;
     let mut facts = Counts::default();
     let look = |chunk| Ok(source.read(chunk)?.iter().map(seen).collect::<Vec<_>>());
-    let mut distinct = Distinct::new(scratch);
+    let mut different = Distinct::new(scratch);
     let failed = |error: std::io::Error| unwritable(scratch, &error);
     ordered(0..source.chunks(), threads(), look, |chunk: Vec<Seen>| {
         for seen in chunk {
-            distinct.push(key(&seen.hash)).map_err(failed)?;
+            different.push(distinct::key(&seen.hash)).map_err(failed)?;
             facts.add(seen);
         }
         progress(facts.rows, total);
@@ -82,7 +82,7 @@ pub(super) fn facts(task: &FactsTask, progress: Progress<'_>) -> Result<DatasetF
         compared += 1;
         progress(source.rows() + compared, total);
     })?;
-    let different = distinct.count().map_err(failed)?;
+    let different = different.count().map_err(failed)?;
     Ok(facts.finish(different, alike.twin.iter().flatten().count() as u64))
 }
 

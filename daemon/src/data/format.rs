@@ -166,7 +166,8 @@ impl<'l> Turn<'l> {
 
     /// A message that was read from a segment; none when its role is not one of ours.
     pub(super) fn of_message(message: &'l ChatMessage) -> Option<Turn<'l>> {
-        const ROLES: [Role; 6] = [Role::System, Role::User, Role::Assistant, Role::Chosen, Role::Rejected, Role::Text];
+        const ROLES: [Role; 7] =
+            [Role::System, Role::User, Role::Assistant, Role::Chosen, Role::Rejected, Role::Text, Role::Expected];
         let role = ROLES.into_iter().find(|role| role.word() == message.role)?;
         Some(Turn::new(role, message.content.as_str()))
     }

@@ -135,6 +135,7 @@ impl SegmentWriter {
     }
 
     /// Adds a row, and writes the batch if that filled it.
+    #[cfg(test)]
     pub(super) fn push(
         &mut self,
         turns: &[Turn<'_>],

@@ -261,7 +261,7 @@ fn entity(name: &str) -> Option<String> {
 }
 
 pub(super) fn boilerplate(settings: &Settings) -> Built {
-    let built_in = settings.yes("built_in").then_some(BOILERPLATE).unwrap_or_default();
+    let built_in = if settings.yes("built_in") { BOILERPLATE } else { &[] };
     let own = settings.texts("list").into_iter().map(|text| text.to_lowercase());
     Built::row(Boilerplate {
         phrases: built_in.iter().map(|text| (*text).to_owned()).chain(own).collect(),

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use hone_protocol::dataset::{CHOSEN, ChatMessage, REJECTED, Shape, TEXT};
+use hone_protocol::dataset::{CHOSEN, ChatMessage, EXPECTED, REJECTED, Shape, TEXT};
 use serde_json::{Map, Value};
 
 /// A row.
@@ -67,8 +67,11 @@ impl Of {
 }
 
 /// Fields of an imported object that hold its messages; all others are the person's own.
-const CONTENT_FIELDS: [&str; 13] = [
+const CONTENT_FIELDS: [&str; 16] = [
     "messages",
+    "completion",
+    "expected",
+    "responses",
     "conversations",
     "instruction",
     "input",
@@ -88,6 +91,8 @@ impl Item {
         match self.messages.last().map(|message| message.role.as_str()) {
             Some(REJECTED) => Shape::Preference,
             Some(TEXT) => Shape::Text,
+            Some(EXPECTED) => Shape::Prompt,
+            Some("user") if !self.messages.iter().any(|message| message.role == "assistant") => Shape::Prompt,
             _ => Shape::Chat,
         }
     }
@@ -97,6 +102,7 @@ impl Item {
         match self.shape() {
             Shape::Preference => self.messages.iter().rposition(|message| message.role == CHOSEN),
             Shape::Text => self.messages.len().checked_sub(1),
+            Shape::Prompt => self.messages.iter().rposition(|message| message.role == EXPECTED),
             _ => self.messages.iter().rposition(|message| message.role == "assistant"),
         }
     }
@@ -165,6 +171,10 @@ impl Item {
                 fields.insert("prompt".into(), chats(prompt));
                 fields.insert("chosen".into(), content(chosen));
                 fields.insert("rejected".into(), content(rejected));
+            }
+            (Shape::Prompt, [prompt @ .., expected]) if expected.role == EXPECTED => {
+                fields.insert("prompt".into(), chats(prompt));
+                fields.insert("expected".into(), content(expected));
             }
             (Shape::Text, [text]) => {
                 fields.insert("text".into(), content(text));

@@ -160,7 +160,9 @@ pub(in crate::data) mod tests {
             let Ok(source) = std::fs::read_to_string(file.unwrap().path()) else { continue };
             let source = source.split("#[cfg(test)]").next().unwrap_or_default();
             for call in ["Why::new(\"", "rewrite(\"", "found(\"", "below(\"", "above(\""] {
-                for reason in source.split(call).skip(1).filter_map(|rest| rest.split('"').next()) {
+                // `not_found` is another function.
+                let calls = source.match_indices(call).filter(|(at, _)| !source[..*at].ends_with("not_"));
+                for reason in calls.filter_map(|(at, _)| source[at + call.len()..].split('"').next()) {
                     assert!(find(Language::Zh, &format!("reason.{reason}")).is_some(), "reason.{reason}");
                     seen += 1;
                 }

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use arrow::error::ArrowError;
 use hone_protocol::dataset::{ImportReport, Segment, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::recipe::{StepOutcome, StepSpec};
@@ -20,10 +21,10 @@ use super::ledger::{self, Ledger, Line, Sums, Writer};
 use super::source::Source;
 use super::{Built, RowStep, Rows, SetStep, build};
 use crate::data::canonical::content_sha256;
-use crate::data::distinct::{Distinct, key};
+use crate::data::distinct::{self, Distinct};
 use crate::data::format::Turn;
 use crate::data::ordered::{ordered, threads};
-use crate::data::segment_writer::SegmentWriter;
+use crate::data::segment_writer::{Encoded, Encoder, SegmentWriter, broken};
 use crate::data::{Progress, unwritable};
 
 /// Raised when a step means something else than before, so that what was kept of it is not taken for the new meaning.
@@ -196,6 +197,49 @@ pub(super) fn one(item: Item, step: &dyn RowStep, keep: &[u64]) -> (Option<Item>
     (left, done.pop().map(|(_, _, line)| line))
 }
 
+/// Rows on their way into the new version: batches as they are written, and what is counted of them.
+#[derive(Default)]
+struct Written {
+    batches: Vec<Encoded>,
+    hashes: Vec<[u8; 32]>,
+    /// Shape and id of the first row.
+    first: Option<(Shape, u64)>,
+    /// Place after the last row.
+    place: u64,
+}
+
+/// The rows of a chunk as batches. All of them have one shape.
+fn encoded(blobs: &Path, items: &[Item]) -> Result<Written, Failure> {
+    let failed = |error: ArrowError| broken(blobs, error);
+    let mut written = Written::default();
+    let mut encoder = Encoder::new().map_err(failed)?;
+    encoder.begin(items.iter().map(|item| item.original.len() * 2).sum());
+    for item in items {
+        let turns: Vec<Turn<'_>> =
+            item.messages.iter().map(Turn::of_message).collect::<Option<_>>().ok_or_else(|| {
+                Failure::new(FailureCode::Internal, format!("row {} has a role that is not known", item.row_id))
+            })?;
+        let hash = content_sha256(item.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())));
+        let (shape, _) = *written.first.get_or_insert((item.shape(), item.row_id));
+        same_shape(item.row_id, item.shape(), shape)?;
+        written.hashes.push(hash);
+        written.place = item.index + 1;
+        if encoder.push(&turns, &hash, &item.original, &[]) {
+            written.batches.extend(encoder.take().map_err(failed)?);
+        }
+    }
+    written.batches.extend(encoder.take().map_err(failed)?);
+    Ok(written)
+}
+
+fn same_shape(row_id: u64, its: Shape, others: Shape) -> Result<(), Failure> {
+    if its == others {
+        return Ok(());
+    }
+    let message = format!("row {row_id} is a {} row among {} rows; add the step convert", its.word(), others.word());
+    Err(Failure::new(FailureCode::InvalidField, message).at("steps").hint(HintCode::CorrectField))
+}
+
 /// Writes the rows that are left as a new version.
 fn write(
     task: &ProcessTask,
@@ -206,41 +250,22 @@ fn write(
     let failed = |error: std::io::Error| unwritable(blobs, &error);
     let mut segments = SegmentWriter::new(blobs, task.first_row_id)?;
     let mut distinct = Distinct::new(blobs);
-    let (mut kept, mut shape) = (0, Shape::Chat);
-    let hashed = |chunk| {
-        let of = |item: Item| {
-            let hash = content_sha256(item.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())));
-            (item, hash)
-        };
-        Ok(source.read(chunk)?.into_iter().map(of).collect::<Vec<_>>())
-    };
-    ordered(0..source.chunks(), threads(), hashed, |items: Vec<(Item, [u8; 32])>| {
-        for (item, hash) in items {
-            if kept == 0 {
-                shape = item.shape();
-            } else if shape != item.shape() {
-                let message = format!(
-                    "row {} is a {} row among {} rows; add the step convert",
-                    item.row_id,
-                    item.shape().word(),
-                    shape.word()
-                );
-                return Err(Failure::new(FailureCode::InvalidField, message).at("steps").hint(HintCode::CorrectField));
-            }
-            progress(item.index);
-            let turns: Vec<Turn<'_>> =
-                item.messages.iter().map(Turn::of_message).collect::<Option<_>>().ok_or_else(|| {
-                    Failure::new(FailureCode::Internal, format!("row {} has a role that is not known", item.row_id))
-                })?;
-            distinct.push(key(&hash)).map_err(failed)?;
-            segments.push(&turns, &hash, &item.original)?;
-            kept += 1;
+    let (mut kept, mut shape) = (0, None);
+    let work = |chunk| encoded(blobs, &source.read(chunk)?);
+    ordered(0..source.chunks(), threads(), work, |written: Written| {
+        if let Some((its, row_id)) = written.first {
+            same_shape(row_id, its, *shape.get_or_insert(its))?;
         }
-        Ok(())
+        for hash in &written.hashes {
+            distinct.push(distinct::key(hash)).map_err(failed)?;
+        }
+        kept += written.hashes.len() as u64;
+        progress(written.place);
+        written.batches.iter().try_for_each(|batch| segments.add(batch))
     })?;
     let segments = segments.finish()?;
     let different = distinct.count().map_err(failed)?;
-    let format = match shape {
+    let format = match shape.unwrap_or(Shape::Chat) {
         Shape::Preference => "preference",
         Shape::Text => "text",
         Shape::Prompt => "prompt",

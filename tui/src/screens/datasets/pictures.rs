@@ -192,11 +192,11 @@ fn what_is_done_to_steps_is_what_runs() {
     answer_all(&mut bench);
     let preview = |bench: &mut Bench| {
         bench.app.update(Event::Tick, NOW_MS);
-        let asked = bench.asks().into_iter().filter_map(|(_, request)| match request {
+        let mut asked = bench.asks().into_iter().filter_map(|(_, request)| match request {
             Request::PreviewRecipe { recipe, .. } => Some(recipe),
             _ => None,
         });
-        asked.last().expect("each change is previewed").steps.into_iter().map(|step| step.step).collect::<Vec<_>>()
+        asked.next_back().expect("each change is previewed").steps.into_iter().map(|step| step.step).collect::<Vec<_>>()
     };
     let before: Vec<String> = preset("chat").unwrap().steps.into_iter().map(|step| step.step).collect();
     bench.press(Action::Delete);

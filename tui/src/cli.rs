@@ -131,6 +131,7 @@ enum Noun {
     Dataset(dataset::Verb),
     #[command(subcommand)]
     Recipe(recipe::RecipeVerb),
+    #[command(subcommand)]
     Standard(standard::StandardVerb),
     #[command(subcommand)]
     Train(train::Verb),

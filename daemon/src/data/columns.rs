@@ -244,16 +244,6 @@ impl Rows {
         (self.first_row_id + index as u64, messages, original)
     }
 
-    /// Id, messages and original of a row, the original as text. `index` is below [`Rows::len`].
-    pub(super) fn plain(&self, index: usize) -> (u64, Vec<ChatMessage>, &str) {
-        let ends = self.messages.value_offsets();
-        let messages = (ends[index] as usize..ends[index + 1] as usize).map(|at| ChatMessage {
-            role: self.roles.value(at).to_owned(),
-            content: self.contents.value(at).to_owned(),
-        });
-        (self.ids.value(index), messages.collect(), self.originals.value(index))
-    }
-
     /// One row, or what is wrong with its original. `index` is below [`Rows::len`].
     pub(super) fn row(&self, index: usize) -> Result<Row, String> {
         let (row_id, messages, text) = self.plain(index);

@@ -136,7 +136,7 @@ impl Decider {
         let licence = made.source.and_then(|source| self.state.dataset_versions.get(&source));
         let licence = licence.and_then(|version| self.state.datasets.get(&version.dataset));
         let licence = licence.map_or(String::new(), |dataset| dataset.licence.clone());
-        let result = self.add_dataset_version(job, report, segments, first_row_id, &licence, None)?;
+        let result = self.add_dataset_version(job, report, segments, first_row_id, &licence, (None, None))?;
         if let JobResult::Dataset(version, _) = &result {
             self.with_dataset_version(*version, |version| {
                 version.generated = Some(made);

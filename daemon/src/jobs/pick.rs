@@ -178,7 +178,7 @@ async fn pick(mut context: Context) -> Result<Produced, Stop> {
         let task = ImportTask {
             path: file.display().to_string(),
             source: names.join(" + "),
-            format,
+            format: format.clone(),
             folder: context.places.blobs.display().to_string(),
             first_row_id,
         };

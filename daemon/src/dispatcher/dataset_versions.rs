@@ -202,7 +202,7 @@ impl Decider {
         let mut result = None;
         for part in parts {
             let rows = (part.report, part.segments, part.first_row_id);
-            let added = self.add_rows(job, &part.name, rows, &licence, (None, None))?;
+            let added = self.add_rows(job, &part.name, rows, &licence, None)?;
             if let JobResult::Dataset(id, _) = &added {
                 made.push(*id);
                 self.with_dataset_version(*id, |version| {

@@ -147,7 +147,7 @@ impl Decider {
         segments: Vec<Segment>,
         first_row_id: u64,
         licence: &str,
-        from: (Option<DatasetLineage>, Option<Box<Processed>>),
+        (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
     ) -> Result<JobResult, Failure> {
         let name = match &job.spec {
             JobSpec::ImportDataset { name, .. } => name,
@@ -156,7 +156,22 @@ impl Decider {
             JobSpec::Generate(spec) => &spec.name,
             _ => return Err(Failure::new(FailureCode::Internal, "rows came from a job that makes none")),
         };
-        self.add_rows(job, name, (report, segments, first_row_id), licence, from)
+        let result = self.add_rows(job, name, (report, segments, first_row_id), licence, lineage)?;
+        if let (Some(processed), JobResult::Dataset(version, _)) = (processed, &result) {
+            // What a service wrote stays what a service wrote, and a draft stays a draft.
+            let source = self.state.dataset_versions.get(&processed.source).cloned();
+            self.with_dataset_version(*version, |version| {
+                version.parents = Some(vec![processed.source]);
+                version.processed = Some(processed);
+                if let Some(source) = source {
+                    version.generated = source.generated.clone();
+                    if !source.is_released() {
+                        version.release = Some(Release::Draft);
+                    }
+                }
+            });
+        }
+        Ok(result)
     }
 
     /// Adds a version of a dataset, which is made if it is not there.
@@ -166,7 +181,7 @@ impl Decider {
         name: &str,
         (report, mut segments, first_row_id): (ImportReport, Vec<Segment>, u64),
         licence: &str,
-        (lineage, processed): (Option<DatasetLineage>, Option<Box<Processed>>),
+        lineage: Option<DatasetLineage>,
     ) -> Result<JobResult, Failure> {
         let rows: u64 = segments.iter().map(|s| s.rows).sum();
         if rows == 0 {
@@ -221,7 +236,7 @@ impl Decider {
             import: report.clone(),
             job: Some(job.id),
             lineage,
-            processed,
+            processed: None,
             facts: None,
             created_at_ms: self.now_ms,
             created_by: job.person.clone(),
@@ -244,12 +259,10 @@ impl Decider {
     }
 
     fn add_facts(&mut self, version: DatasetVersionId, facts: Box<DatasetFacts>) -> Result<JobResult, Failure> {
-        let known = self.state.dataset_versions.get(&version);
-        let known = known.ok_or_else(|| Failure::not_found("dataset version", &version.to_string()))?;
-        let record = DatasetVersionRecord { facts: Some(facts), ..(**known).clone() };
-        self.writes.put(Table::DatasetVersions, *version.bytes(), codec::record(&record));
-        self.dirty.insert(Subject::Dataset(record.dataset));
-        Arc::make_mut(&mut self.state.dataset_versions).insert(version, Arc::new(record));
+        if !self.state.dataset_versions.contains_key(&version) {
+            return Err(Failure::not_found("dataset version", &version.to_string()));
+        }
+        self.with_dataset_version(version, |version| version.facts = Some(facts));
         Ok(JobResult::Facts(version))
     }
 

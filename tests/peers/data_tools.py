@@ -6,7 +6,7 @@ import subprocess
 import sys
 import venv
 
-PACKAGES = ["pyarrow==26.0.1", "datasets==5.2.0"]
+PACKAGES = ["pyarrow==26.0.1", "datasets==5.2.0", "polars==2.1.0", "rensa==0.5.0"]
 
 
 def main():

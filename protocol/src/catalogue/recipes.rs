@@ -68,7 +68,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("recipe.changed", "changed", "改动"),
     ("cli.col.recipe", "RECIPE", "数据配方"),
     ("cli.col.recipe_steps", "STEPS", "步数"),
-    ("cli.col.about", "WHAT IT DOES", "说明"),
+    ("cli.col.what_it_does", "WHAT IT DOES", "说明"),
     ("cli.col.recipe_step", "STEP", "处理步骤"),
     ("cli.col.setting", "SETTING", "设置"),
     ("cli.col.range", "RANGE", "范围"),

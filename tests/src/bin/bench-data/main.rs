@@ -1,9 +1,11 @@
 //! Measures rows through the real daemon: import of a large file with broken lines, pages and a search over a million rows, beside
 //! well-known libraries on the same rows in the same run.
 //!
-//! Arguments: the Python of the peers (see `tests/peers/data_tools.py`), `--rows N`, `--rounds N`, `--only PART` (import, pages, filter).
+//! Arguments: the Python of the peers (see `tests/peers/data_tools.py`), `--rows N`, `--rounds N`, `--only PARTS` (import, pages, filter, exact, near;
+//! with commas between).
 //! Prints tables with the raw samples and, as its last line, one line of JSON. Never here: what the libraries do (`data_driver.py`).
 
+mod duplicates;
 mod generate;
 
 use std::path::{Path, PathBuf};
@@ -56,12 +58,15 @@ fn main() {
     if bench.wants("filter") {
         bench.filter(&daemon);
     }
+    if bench.wants("exact") || bench.wants("near") {
+        bench.duplicates(&daemon);
+    }
     println!("{}", json!({"bench": "data", "figures": bench.figures, "ratios": bench.ratios}));
 }
 
 impl Bench {
     fn wants(&self, part: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == part)
+        self.only.as_deref().is_none_or(|only| only.split(',').any(|wanted| wanted == part))
     }
 
     fn path(&self, name: &str) -> PathBuf {

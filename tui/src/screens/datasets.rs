@@ -2,6 +2,8 @@
 //! import form. Never here: more rows than are shown.
 
 mod arriving;
+#[cfg(test)]
+mod pictures;
 mod rows;
 mod search;
 mod through;

@@ -7,6 +7,8 @@ mod ledger;
 #[cfg(test)]
 mod pictures;
 #[cfg(test)]
+mod pictures_rows;
+#[cfg(test)]
 mod pictures_standards;
 mod rows;
 mod search;

@@ -74,7 +74,8 @@ impl List {
             let presets: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
             return print::json(&serde_json::json!({ "presets": presets, "saved": saved }));
         }
-        let mut table = Table::new(context.language, &["cli.col.recipe", "cli.col.recipe_steps", "cli.col.what_it_does"]);
+        let mut table =
+            Table::new(context.language, &["cli.col.recipe", "cli.col.recipe_steps", "cli.col.what_it_does"]);
         for preset in PRESETS {
             let about = said(context.language, preset.about);
             table.row(vec![preset.name.into(), Cell::number(preset.steps.len()), about.into()]);
@@ -133,7 +134,8 @@ fn form_json(form: &StepForm) -> Value {
 
 fn form_text(language: Language, form: &StepForm) -> String {
     let head = format!("{}: {}\n", form.word, said(language, form.about));
-    let mut table = Table::new(language, &["cli.col.setting", "cli.col.default", "cli.col.range", "cli.col.what_it_does"]);
+    let mut table =
+        Table::new(language, &["cli.col.setting", "cli.col.default", "cli.col.range", "cli.col.what_it_does"]);
     for field in form.fields {
         let about = said(language, field.about);
         table.row(vec![field.key.into(), field.default.into(), range(field.kind).into(), about.into()]);

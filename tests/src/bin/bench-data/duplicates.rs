@@ -98,7 +98,8 @@ impl Bench {
 /// The seconds of a recipe of one step, from the wish to the version.
 fn deduplicate(client: &mut Client, step: &str, settings: &[(&str, &str)], name: &str) -> f64 {
     // A row that is no row of the set: so that no run finds the step of the one before.
-    let keep = [u64::MAX - u64::from(std::process::id()) - name.len() as u64 - u64::from(name.as_bytes()[name.len() - 1])];
+    let keep =
+        [u64::MAX - u64::from(std::process::id()) - name.len() as u64 - u64::from(name.as_bytes()[name.len() - 1])];
     let recipe = json!({"steps": [{"step": step, "settings": settings, "keep": keep}]});
     let spec = json!({"process": {"source": "planted", "name": name, "recipe_name": step, "recipe": recipe}});
     let begun = Instant::now();

@@ -8,11 +8,11 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::request::{Answer, Down, Request};
 use hone_protocol::value::{Hash, Json};
 
+use crate::action::{Action, Area};
+use crate::event::Event;
 use crate::screens::Place;
 use crate::screens::bench::{Bench, SIZES, keep, word};
 use crate::screens::sample::{self, NOW_MS};
-use crate::action::{Action, Area};
-use crate::event::Event;
 
 fn row(row_id: u64, ask: &str, answer: &str) -> Row {
     let say = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };

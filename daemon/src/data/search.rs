@@ -75,11 +75,14 @@ impl<'f> Ready<'f> {
     }
 }
 
+/// A segment by its place among them, and the ids of its rows that pass.
+type OfSegment = (usize, Result<Vec<u64>, Failure>);
+
 /// Ids of the rows that pass, in order.
 pub(super) fn found(folder: &Path, segments: &[Segment], filter: &RowFilter) -> Result<Vec<u64>, Failure> {
     let ready = Ready::new(filter)?;
     let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<(usize, Result<Vec<u64>, Failure>)>> = Mutex::default();
+    let found: Mutex<Vec<OfSegment>> = Mutex::default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     std::thread::scope(|scope| {
         for _ in 0..threads {

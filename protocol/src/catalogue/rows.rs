@@ -57,5 +57,5 @@ pub(super) const MESSAGES: &[Message] = &[
         "What fields become, where a file has fields of its own: question=user answer=assistant. Empty: what the format says.",
         "文件使用自有字段时各字段的作用：question=user answer=assistant。留空则按格式。",
     ),
-    ("field.map", "Mapping", "映射"),
+    ("field.map", "mapping", "映射"),
 ];

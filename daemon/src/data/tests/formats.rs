@@ -82,7 +82,7 @@ fn files_of_every_kind_are_recognised() {
     ] {
         let imported = file(name, &bytes);
         assert_eq!(imported.import.report.format, format, "{name}");
-        assert_eq!(said(&imported), [pair.clone()], "{name}");
+        assert_eq!(said(&imported), std::slice::from_ref(&pair), "{name}");
     }
     assert_eq!(
         said(&file("t.txt", b"one\nline\n\n\n two \n")),

@@ -124,6 +124,6 @@ mod tests {
         assert_eq!(refused(&|s| s.checks.turns = Bounds { min: Some(3), max: Some(2) }), "checks.turns");
         assert_eq!(refused(&|s| s.checks.similarity_max_percent = Some(101)), "checks.similarity_max_percent");
         let schema = serde_json::json!({"type": "no such type"});
-        assert_eq!(refused(&|s| s.checks.schema = Some(hone_protocol::value::Json(schema.clone()))), "checks.schema");
+        assert_eq!(refused(&|s| s.checks.schema = hone_protocol::value::Json(schema.clone())), "checks.schema");
     }
 }

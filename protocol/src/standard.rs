@@ -76,8 +76,8 @@ pub struct Checks {
     pub must_match: Vec<String>,
     /// Expressions that nothing in the row may match.
     pub must_not_match: Vec<String>,
-    /// The answer is a JSON document of this schema.
-    pub schema: Option<Json>,
+    /// The answer is a JSON document of this schema; null for any text.
+    pub schema: Json,
     /// One of [`LANGUAGES`] that all turns of persons and models are in; empty for any.
     pub language: String,
     /// Most percent of ROUGE-L to an example of the standard; none for no such check.
@@ -181,6 +181,13 @@ impl StandardSpec {
             weights += f64::from(criterion.weight);
         }
         (weights > 0.0).then(|| 100.0 * sum / weights)
+    }
+}
+
+impl Checks {
+    /// The schema of answers, where there is one.
+    pub fn schema(&self) -> Option<&Json> {
+        Some(&self.schema).filter(|schema| !schema.0.is_null())
     }
 }
 

@@ -126,7 +126,7 @@ fn kept_and_rejected(client: &mut Client, job: &str, name: &str, method: &str) -
         assert_eq!((&generated["standard"], &generated["method"]), (&json!("tone@1"), &json!(method)), "{row}");
         assert_eq!((&generated["service"], &generated["versions"]), (&json!("base"), &json!(["starter@1"])));
         assert!(
-            !generated["seeds"].as_array().unwrap().is_empty() && !generated["prompt"].as_array().unwrap().is_empty()
+            !generated["seeds"].as_array().unwrap().is_empty() && !generated["prompts"].as_array().unwrap().is_empty()
         );
         assert!(!generated["requests"].as_array().unwrap().is_empty());
     }
@@ -196,18 +196,19 @@ fn ceilings_hold_and_what_was_made_stays() {
     client.import_rows();
     set_standard(&daemon);
     let base = spec(json!("answers"), "desk", "few", 30);
-    let job = client.submit(generate(&with(base.clone(), json!({"requests_max": 5}))));
+    let job = client.submit(generate(&with(base.clone(), json!({"requests_max": 5, "tokens_max": 200}))));
     let rows = kept_and_rejected(&mut client, &job, "few", "answers");
     assert!(rows.len() <= 5);
     let made = version(&mut client, "few")["generated"].clone();
     assert_eq!(made["requests"], 5, "{made}");
     assert_eq!(made["ended"], "the ceiling of 5 requests is reached");
-    let job = client.submit(generate(&with(base, json!({"name": "cheap", "total_tokens_max": 1500}))));
+    let job =
+        client.submit(generate(&with(base, json!({"name": "cheap", "total_tokens_max": 2500, "tokens_max": 160}))));
     kept_and_rejected(&mut client, &job, "cheap", "answers");
     let counts = client.ask(json!({"job": {"job": job}}))["record"]["batch"].clone();
     let used = counts["prompt_tokens"].as_u64().unwrap() + counts["completion_tokens"].as_u64().unwrap();
-    assert!(used <= 1500 && used > 300, "{counts}");
-    assert!(version(&mut client, "cheap")["generated"]["ended"].as_str().unwrap().contains("1500 tokens"));
+    assert!(used <= 2500 && used > 300, "{counts}");
+    assert!(version(&mut client, "cheap")["generated"]["ended"].as_str().unwrap().contains("2500 tokens"));
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn every_method_makes_rows_that_tell_where_they_came_from() {
     for row in &again {
         assert!(["At ten.", "Yes, within thirty days."].contains(&row["messages"][1]["content"].as_str().unwrap()));
     }
-    let judged = with(spec(json!("answers"), "desk", "judged", 2), json!({"judge": "base", "judge_least_percent": 0}));
+    let judged = with(spec(json!("answers"), "desk", "judged", 6), json!({"judge": "base", "tokens_max": 240}));
     let job = client.submit(generate(&judged));
     let judged = kept_and_rejected(&mut client, &job, "judged", "answers");
     assert!(judged.iter().all(|row| row["original"]["generated"]["judge"]["percent"].is_f64()), "{judged:?}");

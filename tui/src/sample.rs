@@ -427,7 +427,6 @@ pub(crate) fn standard() -> StandardRecord {
             checks: Checks {
                 answer_chars: Bounds { min: Some(10), max: Some(400) },
                 must_not_match: vec!["(?i)as an ai".into()],
-                schema: None,
                 language: "en".into(),
                 similarity_max_percent: Some(80),
                 pii: vec![PiiKind::Email],

@@ -197,15 +197,13 @@ async fn generate(mut context: Context) -> Result<Produced, Stop> {
     let said = estimate::estimate(&context.state, &context.store, spec, &standard.spec, &sample, rows)?;
     let mut candidates = Candidates::new(spec, &standard, &sources)?;
     kept_rows(&context, 0)?.iter().for_each(|done| candidates.take(done));
-    let told = candidates.rejected.len();
     context.durable(Fact::BatchCounted(said.requests.max(candidates.requests))).await?;
-    context.durable(Fact::Rejected(candidates.rejected[..told].to_vec())).await?;
-    let why = rounds(&mut context, spec, &mut candidates, &said, told).await?;
-    let told = candidates.rejected.len();
+    let mut told = 0;
+    let why = rounds(&mut context, spec, &mut candidates, &said, &mut told).await?;
     if !why.is_empty() {
         candidates.close(&why);
-        context.durable(Fact::Rejected(candidates.rejected[told..].to_vec())).await?;
     }
+    tell_rejected(&context, &candidates, &mut told).await?;
     finish(&mut context, spec, &standard, candidates, why).await
 }
 
@@ -215,7 +213,7 @@ async fn rounds(
     spec: &GenerateSpec,
     candidates: &mut Candidates<'_>,
     said: &GenerateEstimate,
-    mut told: usize,
+    told: &mut usize,
 ) -> Result<String, Stop> {
     let slots = context.state.service(&spec.service)?.slots;
     let at_once = if spec.at_once == 0 { slots.saturating_sub(1).clamp(1, ROWS_AT_ONCE_MAX) } else { spec.at_once };
@@ -254,10 +252,16 @@ async fn rounds(
             ask_all(context, caller.clone(), &mut Round(items), at_once as usize, left).await?;
             kept_rows(context, first)?.iter().for_each(|done| candidates.take(done));
         }
-        context.durable(Fact::Rejected(candidates.rejected[told..].to_vec())).await?;
-        told = candidates.rejected.len();
+        tell_rejected(context, candidates, told).await?;
     }
     Ok(String::new())
+}
+
+/// Keeps the candidates that were let go since the last time; again those of earlier attempts, which are the same.
+async fn tell_rejected(context: &Context, candidates: &Candidates<'_>, told: &mut usize) -> Result<(), Stop> {
+    let rejected = candidates.rejected[*told..].to_vec();
+    *told = candidates.rejected.len();
+    if rejected.is_empty() { Ok(()) } else { context.durable(Fact::Rejected(rejected)).await }
 }
 
 /// Most tokens that a request could come to.

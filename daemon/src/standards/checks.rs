@@ -84,7 +84,7 @@ fn compiled(field: &str, expressions: &[String]) -> Result<Vec<Regex>, Failure> 
 impl Checker {
     /// Compiles a standard.
     pub(crate) fn new(spec: &StandardSpec) -> Result<Checker, Failure> {
-        let schema = match &spec.checks.schema {
+        let schema = match spec.checks.schema() {
             None => None,
             Some(schema) => Some(jsonschema::validator_for(&schema.0).map_err(|error| {
                 let message = format!("this is no JSON schema: {error}");
@@ -261,7 +261,7 @@ mod tests {
             pii: PiiKind::ALL.to_vec(),
             turns: bounds(1, 1),
             system: Some(false),
-            schema: None,
+            schema: Json::default(),
         };
         assert_eq!(failed(&with(checks), &ROW), Vec::<String>::new());
     }
@@ -290,14 +290,14 @@ mod tests {
         assert_eq!(one(Checks { turns: bounds(2, 5), ..none() }), "turns: the person has 1 turns, not 2 to 5");
         assert_eq!(one(Checks { system: Some(true), ..none() }), "system: there is no system message");
         assert!(one(Checks { language: "zh".into(), ..none() }).starts_with("language: the turn of user"));
-        let schema = Some(Json(json!({"type": "object"})));
+        let schema = Json(json!({"type": "object"}));
         assert!(one(Checks { schema, ..none() }).starts_with("schema: the answer is not JSON"));
     }
 
     #[test]
     fn answers_keep_to_a_schema() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
-        let spec = with(Checks { schema: Some(Json(schema)), ..Checks::default() });
+        let spec = with(Checks { schema: Json(schema), ..Checks::default() });
         assert!(failed(&spec, &[("user", "?"), ("assistant", "{\"n\": 3}")]).is_empty());
         let said = failed(&spec, &[("user", "?"), ("assistant", "{\"n\": \"x\"}")]);
         assert!(said[0].starts_with("schema: /n: ") && said[0].contains("integer"), "{said:?}");

@@ -52,6 +52,7 @@ fn script(c: char) -> &'static str {
         0x3040..=0x30ff => "kana",
         0x1100..=0x11ff | 0xac00..=0xd7af => "hangul",
         0x3400..=0x4dbf | 0x4e00..=0x9fff | 0x2_0000..=0x2_fa1f => "han",
+        _ if c.is_alphabetic() => "other",
         _ => "",
     }
 }
@@ -123,6 +124,7 @@ mod tests {
         assert_eq!(is("en", french).unwrap_err(), "is in fr, not in en");
         assert!(is("en", "42").is_ok() && is("zh", "42!").is_ok(), "numbers are in every language");
         assert!(is("en", "Bonjour").is_ok(), "one word says nothing");
+        assert!(is("en", "שלום לכולם").is_err(), "letters of another script are letters");
         assert!(is("zh", "用 GPU 训练").is_ok(), "names stay as they are");
         assert!(is("en", "qwert zxcvb asdfg hjkl poiu mnbv lkjh gfds aqwe rtyu vbnm zxcv bnmk").is_err());
     }

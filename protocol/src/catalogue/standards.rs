@@ -53,7 +53,6 @@ pub(super) const MESSAGES: &[Message] = &[
         "{added} added, {removed} removed, {changed} changed, {same} the same",
         "新增 {added}，移除 {removed}，修改 {changed}，相同 {same}",
     ),
-    ("cli.col.from", "FROM", "来源"),
     ("cli.col.how", "HOW", "方式"),
     ("cli.col.by", "BY", "由"),
     ("cli.col.made_thing", "MADE", "产物"),

@@ -183,7 +183,7 @@ impl StandardFile {
                 turns: bounds(checks.turns),
                 must_match: checks.must_match,
                 must_not_match: checks.must_not_match,
-                schema: schema.map(Json),
+                schema: Json(schema.unwrap_or_default()),
                 language: checks.language,
                 similarity_max_percent: checks.similarity_max_percent,
                 pii: checks.pii.iter().map(kind).collect::<Result<_, _>>()?,
@@ -220,7 +220,7 @@ impl StandardFile {
                 must_match: checks.must_match.clone(),
                 must_not_match: checks.must_not_match.clone(),
                 // A schema may hold null, which TOML has not: so it is JSON in a text.
-                schema: checks.schema.as_ref().map(|schema| serde_json::Value::String(schema.0.to_string())),
+                schema: checks.schema().map(|schema| serde_json::Value::String(schema.0.to_string())),
                 language: checks.language.clone(),
                 similarity_max_percent: checks.similarity_max_percent,
                 pii: checks.pii.iter().map(|kind| kind.word().to_owned()).collect(),

@@ -3,6 +3,7 @@
 use hone_protocol::dataset::{DatasetVersionRecord, Shape};
 use hone_protocol::evaluation::Scorer;
 use hone_protocol::generation::{GenerateMethod, GenerateSpec, Generated};
+use hone_protocol::job::JobResult;
 use hone_protocol::mixture::{MixSource, MixSpec, SplitPart, SplitSpec};
 use hone_protocol::model::TRASH_KEPT_MS;
 use hone_protocol::standard::{StandardExample, StandardSpec};

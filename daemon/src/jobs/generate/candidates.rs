@@ -102,7 +102,8 @@ pub(super) struct Wanted {
 struct Candidate {
     seeds: Vec<Seed>,
     row: Vec<ChatMessage>,
-    sent: Vec<ChatMessage>,
+    /// What was sent for it, request by request; judgements are left out.
+    sent: Vec<Vec<ChatMessage>>,
     versions: BTreeSet<String>,
     requests: Vec<LedgerId>,
     percent: Option<f64>,
@@ -334,7 +335,7 @@ impl<'s> Candidates<'s> {
         let standard = &self.standard.spec;
         let cut = CheckFault { check: "format".into(), reason: "the answer was cut at its longest length".into() };
         if stage != Stage::Judge {
-            candidate.sent = kept.sent;
+            candidate.sent.push(kept.sent.clone());
             if !kept.seeds.is_empty() {
                 candidate.seeds = kept.seeds;
             }
@@ -355,7 +356,7 @@ impl<'s> Candidates<'s> {
             Stage::Answer => {
                 if candidate.row.is_empty() {
                     // What answers a prompt of the source has no other request before.
-                    candidate.row = candidate.sent.clone();
+                    candidate.row = kept.sent.clone();
                     let own = self.sources.iter().find(|source| candidate.seeds.first() == Some(&source.seed));
                     own.into_iter().for_each(|own| candidate.row.clone_from(&own.messages));
                 }
@@ -431,7 +432,7 @@ impl<'s> Candidates<'s> {
             "service": self.spec.service,
             "versions": candidate.versions,
             "seeds": candidate.seeds.iter().map(seed).collect::<Vec<_>>(),
-            "prompt": candidate.sent,
+            "prompts": candidate.sent,
             "requests": candidate.requests,
         });
         if let Some(percent) = candidate.percent {

@@ -178,7 +178,7 @@ fn rows_keep_to_checks_and_judges_and_every_candidate_is_counted() {
     assert_eq!(line["generated"]["judge"], json!({"service": "judge", "percent": 100.0}));
     assert_eq!(line["generated"]["seeds"], json!([{"dataset": "seeds@1", "row_id": 2}]));
     assert_eq!(line["generated"]["standard"], "tone@2");
-    assert_eq!(line["generated"]["prompt"][0]["content"], "Three?");
+    assert_eq!(line["generated"]["prompts"][0][0]["content"], "Three?");
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub(super) fn answer(standard: &StandardSpec, asked: &[ChatMessage]) -> Question
     let has_system = asked.iter().any(|message| message.role == "system");
     let own = system(standard).filter(|_| !has_system);
     let messages = own.into_iter().chain(asked.iter().cloned()).collect();
-    let format = standard.checks.schema.clone().map_or(Format::Text, Format::Schema);
+    let format = standard.checks.schema().cloned().map_or(Format::Text, Format::Schema);
     Question { messages, format }
 }
 

@@ -205,8 +205,8 @@ impl Shelves {
                 c("col.version", 0),
                 c("col.rows", 9).right(),
                 c("col.state", 12),
-                c("col.standard", 12).from(60),
-                c("col.made", 10).from(50),
+                c("col.standard", 12).from(76),
+                c("col.made", 10).from(64),
             ],
         }
     }
@@ -609,6 +609,8 @@ impl Shelves {
                 (None, Some(problem)) => drop(page.text(format!("! {problem}"), Token::Warn)),
                 (None, None) => drop(page.text(view.t("datasets.loading"), Token::Muted)),
             }
+            page.blank();
+            super::report_facts(view, &item.1.import, &mut page);
         }
         page
     }
@@ -637,7 +639,7 @@ fn standard_page(view: &View<'_>, standard: &StandardRecord, page: &mut Page) {
         ("datasets.language", spec.checks.language.clone()),
         ("datasets.pii", pii.join(" ")),
         ("datasets.similarity", spec.checks.similarity_max_percent.map_or(String::new(), |most| format!("{most} %"))),
-        ("datasets.schema", spec.checks.schema.as_ref().map_or(String::new(), |schema| schema.0.to_string())),
+        ("datasets.schema", spec.checks.schema().map_or(String::new(), |schema| schema.0.to_string())),
     ];
     for (key, said) in texts.into_iter().filter(|(_, said)| !said.is_empty()) {
         page.fact(view.t(key), text::clean(&said));
@@ -688,6 +690,4 @@ fn version_page(view: &View<'_>, item: Item<'_>, page: &mut Page) {
         }
         page.text(view.t("datasets.never_held_out"), Token::Muted);
     }
-    page.blank();
-    super::report_facts(view, &version.import, page);
 }

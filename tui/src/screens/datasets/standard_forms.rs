@@ -81,7 +81,7 @@ pub(super) fn standard_form(standard: Option<&StandardRecord>) -> Form {
         text("turns", checks, "datasets.turns", "field.turns.about"),
         text("must_match", checks, "datasets.must_match", "field.must_match.about"),
         text("must_not_match", checks, "datasets.must_not_match", "field.must_not_match.about"),
-        text("schema", checks, "datasets.schema", "field.standard_schema.about").rule(Rule::Schema),
+        text("schema", checks, "datasets.schema", "field.standard_schema.about"),
         text("language", checks, "datasets.language", "field.standard_language.about"),
         text("similarity_max_percent", checks, "datasets.similarity", "field.similarity.about")
             .rule(Rule::WholeOrEmpty),
@@ -105,7 +105,7 @@ pub(super) fn standard_form(standard: Option<&StandardRecord>) -> Form {
     form.set("turns", range(own.turns));
     form.set("must_match", own.must_match.first().cloned().unwrap_or_default());
     form.set("must_not_match", own.must_not_match.first().cloned().unwrap_or_default());
-    form.set("schema", own.schema.as_ref().map_or(String::new(), |schema| schema.0.to_string()));
+    form.set("schema", own.schema().map_or(String::new(), |schema| schema.0.to_string()));
     form.set("language", own.language.clone());
     form.set("similarity_max_percent", own.similarity_max_percent.map_or(String::new(), |most| most.to_string()));
     form.set("pii", own.pii.iter().map(|kind| kind.word()).collect::<Vec<_>>().join(", "));
@@ -134,12 +134,9 @@ pub(super) fn standard_spec(form: &Form, before: Option<StandardSpec>) -> Result
         let rest: Vec<String> = list.drain(..).skip(1).collect();
         list.extend(typed.into_iter().chain(rest));
     }
-    spec.checks.schema = match form.value("schema") {
-        "" => None,
-        typed => {
-            Some(serde_json::from_str(typed).map_err(|_| ("schema", typed.to_owned()))?).map(hone_protocol::value::Json)
-        }
-    };
+    let typed = Some(form.value("schema")).filter(|typed| !typed.is_empty()).unwrap_or("null");
+    let schema = serde_json::from_str(typed).map_err(|_| ("schema", typed.to_owned()))?;
+    spec.checks.schema = hone_protocol::value::Json(schema);
     spec.checks.language = Some(text("language")).filter(|language| language != "any").unwrap_or_default();
     spec.checks.similarity_max_percent = form.number("similarity_max_percent");
     let kinds = form.value("pii").split([',', '，', '、', ' ']).map(str::trim).filter(|word| !word.is_empty());

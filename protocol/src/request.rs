@@ -6,14 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::application::{BudgetKind, Limits};
 use crate::dataset::{ChatMessage, ExportFormat, Part, RowFilter, RowFormat, Split};
 use crate::evaluation::Scorer;
-use crate::event::{Event, Snapshot};
-use crate::failure::Failure;
-use crate::generate::{Format, TokenChance};
+use crate::generate::Format;
 use crate::generation::GenerateSpec;
 use crate::guard::GuardSpec;
 use crate::hook::{AlertKind, HookTarget};
 use crate::id::{EvaluationId, JobId, KeyId};
-use crate::job::{JobEvent, JobSpec};
+use crate::job::JobSpec;
 use crate::judgement::Judgement;
 use crate::log::{Feedback, LogQuery, LogSettings};
 use crate::note::NoteKind;
@@ -28,75 +26,9 @@ use crate::value::{Hash, Json, Pico};
 use crate::worker::Sampling;
 
 pub use crate::answer::Answer;
+pub use crate::envelope::{Down, StreamPart, Up};
 
 pub use crate::about::{AuditRow, ChatEnd, Status};
-
-/// From client to daemon.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Up {
-    /// On JSON lines only, optional, first: who is asking. Frames say it in the hello.
-    Hello {
-        /// The person that acts are attributed to.
-        person: String,
-    },
-    /// Ask.
-    Ask {
-        /// Chosen by the client; the answer carries it.
-        id: u64,
-        /// Makes a repeated wish harmless: the same text with the same request gets the same answer for 7 days.
-        once: Option<String>,
-        /// The wish.
-        request: Request,
-    },
-    /// End the stream that belongs to an earlier request (a followed job, a chat answer).
-    Stop {
-        /// The id of that request.
-        id: u64,
-    },
-}
-
-/// From daemon to client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Down {
-    /// The answer to a request. The last message that carries its id.
-    Answer {
-        /// The request's id.
-        id: u64,
-        /// What it is.
-        answer: Result<Box<Answer>, Failure>,
-    },
-    /// A part of a longer answer: followed events, chat text.
-    Part {
-        /// The request's id.
-        id: u64,
-        /// The part.
-        part: StreamPart,
-    },
-    /// Everything a mirror needs; sent after `watch` and after a gap.
-    Snapshot(Box<Snapshot>),
-    /// A fact that changed, for watching clients.
-    Event(Box<Event>),
-}
-
-/// A part of a longer answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StreamPart {
-    /// A durable event of a followed job.
-    Job(JobEvent),
-    /// A piece of a chat answer.
-    Text {
-        /// The piece.
-        text: String,
-        /// Tokens sampled so far, up to the end of this piece.
-        tokens: u64,
-    },
-    /// How likely the tokens of a chat answer were that have become wholly part of its text since the last ones, when
-    /// `chances` asked for them.
-    Chances(Vec<TokenChance>),
-}
 
 /// A wish.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -815,66 +747,3 @@ pub const LOG_BYTES_MAX: u32 = 1 << 20;
 pub const POINTS_MAX: u32 = 100_000;
 /// Most evaluations whose answers come in one answer.
 pub const SAMPLED_MAX: u32 = 64;
-
-impl Request {
-    /// Whether it changes nothing, so that the dispatcher need not see it.
-    pub fn is_read(&self) -> bool {
-        use Request::*;
-        matches!(
-            self,
-            Status
-                | Audit { .. }
-                | Models
-                | TrashList
-                | CheckGate { .. }
-                | Moves { .. }
-                | History { .. }
-                | Datasets
-                | Rows { .. }
-                | FindRows { .. }
-                | PreviewImport { .. }
-                | RenderRow { .. }
-                | ExportDataset { .. }
-                | Jobs { .. }
-                | Job { .. }
-                | Follow { .. }
-                | Log { .. }
-                | Metrics { .. }
-                | Samples { .. }
-                | Checkpoints { .. }
-                | BatchRows { .. }
-                | PlanTrain { .. }
-                | Services
-                | Applications
-                | Payments { .. }
-                | Ledger { .. }
-                | Usage(_)
-                | Invoice { .. }
-                | Stats { .. }
-                | Pools
-                | Hooks
-                | Declared
-                | Alerts { .. }
-                | Evaluations
-                | EvaluationRows { .. }
-                | CountTokens { .. }
-                | Judgements { .. }
-                | Notes { .. }
-                | Note { .. }
-                | LogPage(_)
-                | LogEntry { .. }
-                | Guards
-                | TestGuard { .. }
-                | PreviewRecipe { .. }
-                | RecipeLedger { .. }
-                | Standards
-                | Standard { .. }
-                | CheckRows { .. }
-                | EstimateGenerate { .. }
-                | RejectedCandidates { .. }
-                | DatasetTrash
-                | DiffDatasets { .. }
-                | DatasetLineage { .. }
-        )
-    }
-}

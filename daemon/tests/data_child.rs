@@ -316,7 +316,9 @@ fn memory_does_not_grow_with_the_file() {
     write_chats(&path, 200_000);
     let (report, segments, grown) = import_growth_kib(&path, folder.path());
     assert_eq!((report.kept, report.rejected, report.duplicates), (200_000, 0, 0));
-    assert_eq!(segments.len(), 4);
+    // A segment ends with a batch, and holds at most 50,000 rows.
+    assert_eq!(segments.iter().map(|segment| segment.rows).sum::<u64>(), 200_000);
+    assert!(segments.len() == 5 && segments.iter().all(|segment| segment.rows <= 50_000), "{segments:?}");
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
 }
 
@@ -335,5 +337,7 @@ fn memory_is_bounded_for_the_longest_lines_too() {
     writeln!(file, "\n{row}").unwrap();
     let (report, _, grown) = import_growth_kib(&path, folder.path());
     assert_eq!((report.kept, report.rejected, report.duplicates), (3, 1, 2));
-    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB");
+    // Each thread may hold one such line: as it is read, as text, and as it is written.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8) as u64;
+    assert!(grown < GROWTH_KIB_MAX * threads, "{grown} KiB");
 }

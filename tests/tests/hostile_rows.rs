@@ -121,7 +121,7 @@ fn made() -> Vec<(&'static str, Vec<u8>, Comes)> {
         ("blank.jsonl", b"\n\n  \n".to_vec(), Refused("the file has no rows")),
         ("binary.jsonl", (0..=255).cycle().take(100_000).collect(), Refused("none of the")),
         ("wrong.jsonl", lines(br#"{"messages":7}"#), Read(2, 1, "a number, not a list")),
-        ("quote.csv", b"question,answer\na,b\n\"never closed,c\nd,e\n".repeat(1), Read(1, 1, "fields")),
+        ("quote.csv", b"question,answer\na,b\n\"never closed,c\nd,e\n".to_vec(), Read(1, 1, "fields")),
         (
             "hugecell.csv",
             [b"question,answer\na,b\nc,\"", vec![b'x'; 20 << 20].as_slice(), b"\"\nd,e\n"].concat(),

@@ -35,14 +35,14 @@ impl State {
             None => (reference, None),
         };
         let missing = || Failure::not_found("standard", reference);
-        let versions =
+        let mut versions =
             self.standards.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX)).map(|(_, record)| record);
         match number {
             Some(number) => {
                 let number: u32 = number.parse().map_err(|_| missing())?;
                 self.standards.get(&(name.to_owned(), number)).ok_or_else(missing)
             }
-            None => versions.last().filter(|newest| newest.removed_at_ms.is_none()).ok_or_else(missing),
+            None => versions.next_back().filter(|newest| newest.removed_at_ms.is_none()).ok_or_else(missing),
         }
     }
 
@@ -64,8 +64,8 @@ impl Decider {
     pub(super) fn set_standard(&mut self, person: &str, name: &str, spec: StandardSpec) -> Result<Answer, Failure> {
         check_name("name", name)?;
         standards::check(&spec)?;
-        let versions = self.state.standards.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
-        let newest = versions.map(|(_, record)| record.clone()).last();
+        let mut versions = self.state.standards.range((name.to_owned(), 0)..=(name.to_owned(), u32::MAX));
+        let newest = versions.next_back().map(|(_, record)| record.clone());
         if let Some(newest) = &newest
             && newest.removed_at_ms.is_none()
             && newest.spec == spec

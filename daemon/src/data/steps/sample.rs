@@ -122,7 +122,8 @@ mod tests {
         let of = |n: u64| {
             let mut item = chat(&[("text", "t")]);
             (item.index, item.row_id) = (n, n * 3);
-            item.original = format!(r#"{{"text":"t","kind":"{}","weight":{}}}"#, n % 4, if n % 2 == 0 { 0 } else { n });
+            item.original =
+                format!(r#"{{"text":"t","kind":"{}","weight":{}}}"#, n % 4, if n.is_multiple_of(2) { 0 } else { n });
             item
         };
         (0..count).map(of).collect()

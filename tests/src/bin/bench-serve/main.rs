@@ -19,8 +19,11 @@ const CLIENTS: [usize; 3] = [1, 4, 16];
 /// Long prompts that arrive while a stream is watched.
 const ARRIVALS: usize = 4;
 
+/// A part of the bench by its word.
+type Part = (&'static str, fn(&mut Bench));
+
 /// What is measured, in this order.
-const PARTS: [(&str, fn(&mut Bench)); 7] = [
+const PARTS: [Part; 7] = [
     ("engine", Bench::against_the_engine),
     ("memory", Bench::memory),
     ("peer", Bench::against_llama_server),

@@ -85,7 +85,7 @@ fn items<'v>(view: &View<'v>) -> Vec<Item<'v>> {
 /// The version before one of the same dataset whose rows are there.
 fn before<'v>((dataset, version): Item<'v>) -> Option<&'v DatasetVersionRecord> {
     let earlier = |other: &&DatasetVersionRecord| other.number < version.number && other.is_live();
-    dataset.versions.iter().filter(earlier).next_back().filter(|_| version.is_live())
+    dataset.versions.iter().rfind(earlier).filter(|_| version.is_live())
 }
 
 fn diff_side(sign: &str, row: &DataRow, token: Token, page: &mut Page) {

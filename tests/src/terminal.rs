@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::{programs, wait_until};
+use crate::{PATIENCE, programs, wait_until};
 
 /// A client in a terminal.
 pub struct Terminal {
@@ -82,10 +83,12 @@ impl Terminal {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 
-    /// Waits until a text stands on the screen.
+    /// Waits until a text stands on the screen; one that never does fails with what stood there.
     pub fn wait_for(&self, text: &str) {
+        let start = Instant::now();
         wait_until(&format!("{text:?} on the screen"), || {
             let seen = self.text();
+            assert!(start.elapsed() < PATIENCE, "{text:?} is not on the screen:\n{seen}");
             seen.contains(text).then_some(())
         });
     }

@@ -207,15 +207,21 @@ fn two_columns_a_verdict_and_the_row_that_it_makes() {
     terminal.wait_for("Type a message.");
     terminal.press("Name a colour.\r");
     terminal.wait_for("tok/s");
-    // Out of the box; a column beside it that asks the other service.
+    // Out of the box; a column beside it that asks the other service, for JSON: two answers are never the same text.
     terminal.press("\x1b");
     terminal.wait_for("write");
     terminal.press("v");
     terminal.wait_for("Column B is there");
+    terminal.press("p");
+    terminal.wait_for("A set of values");
+    for preset in ["exact", "creative", "json"] {
+        terminal.press("\x1b[C");
+        terminal.wait_for(preset);
+    }
     terminal.press("\x1b");
     terminal.wait_for("leave the box");
     terminal.press("Name a fruit.\r");
-    terminal.wait_for("1 A better");
+    terminal.wait_for("2 B better");
     terminal.press("\x1b");
     terminal.wait_for("write");
     terminal.press("2");

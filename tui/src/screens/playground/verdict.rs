@@ -37,6 +37,11 @@ fn is_answer(reply: &Reply) -> bool {
     reply.end.is_some() && reply.problem.is_none() && !reply.text.trim().is_empty()
 }
 
+/// What a verdict for one of the answers reads like.
+fn better(view: &View<'_>, best: usize) -> String {
+    view.fill("verdict.better", &[("letter", LETTERS[best.min(3)])])
+}
+
 /// How an answer was asked, as the row will tell.
 fn told(asked: &Asked) -> serde_json::Value {
     json!({
@@ -139,7 +144,27 @@ impl Playground {
             }
         }
         self.verdicts.set = Some(set);
+        // Answers can be longer than the screen: what was kept is said where one looks.
+        if let Some(said) = self.talk.rounds.get(index).and_then(|round| self.said_line(&desk.view, round)) {
+            desk.say(&said);
+        }
         self.keep_talk(desk);
+    }
+
+    /// What was said about a round, and where it is kept; none when nothing was.
+    fn said_line(&self, view: &View<'_>, round: &Round) -> Option<String> {
+        let said = round.said.as_ref()?;
+        let word = match said.verdict {
+            Verdict::Best(best) => better(view, best as usize),
+            Verdict::Tie => view.t("verdict.same").to_owned(),
+            Verdict::AllBad => view.t("verdict.bad").to_owned(),
+        };
+        let line = view.fill("verdict.saved", &[("verdict", &word), ("dataset", &said.dataset)]);
+        let waiting = self.verdicts.set.as_ref().filter(|set| set.dataset == said.dataset && set.waiting_rows > 0);
+        Some(match waiting {
+            Some(set) => format!("{line}  {}", view.fill("verdict.waiting", &[("n", &set.waiting_rows.to_string())])),
+            None => line,
+        })
     }
 
     /// Asks for what waits in the named set, once.
@@ -174,18 +199,7 @@ impl Playground {
     /// What stands below answers beside each other: the digits, or what was said. Nothing while they stream.
     pub(super) fn verdict_lines(&self, view: &View<'_>, index: usize) -> Vec<Piece> {
         let round = &self.talk.rounds[index];
-        let better = |best: usize| view.fill("verdict.better", &[("letter", LETTERS[best.min(3)])]);
-        if let Some(said) = &round.said {
-            let word = match said.verdict {
-                Verdict::Best(best) => better(best as usize),
-                Verdict::Tie => view.t("verdict.same").to_owned(),
-                Verdict::AllBad => view.t("verdict.bad").to_owned(),
-            };
-            let mut line = view.fill("verdict.saved", &[("verdict", &word), ("dataset", &said.dataset)]);
-            let waiting = self.verdicts.set.as_ref().filter(|set| set.dataset == said.dataset && set.waiting_rows > 0);
-            if let Some(set) = waiting {
-                line = format!("{line}  {}", view.fill("verdict.waiting", &[("n", &set.waiting_rows.to_string())]));
-            }
+        if let Some(line) = self.said_line(view, round) {
             return vec![piece(line, Token::Ok)];
         }
         if self.judgeable() != Some(index) {
@@ -197,7 +211,10 @@ impl Playground {
             pieces.push(piece(format!("{n} "), Token::Accent));
             pieces.push(piece(format!("{text}   "), Token::Text));
         };
-        (0..count).for_each(|n| key(n + 1, better(n)));
+        // Of answers that are the same text none is better.
+        if round.answers.windows(2).any(|pair| pair[0].text != pair[1].text) {
+            (0..count).for_each(|n| key(n + 1, better(view, n)));
+        }
         key(count + 1, view.t("verdict.same").to_owned());
         key(count + 2, view.t("verdict.bad").to_owned());
         pieces

@@ -26,7 +26,6 @@ pub mod machine;
 mod metrics;
 pub mod node;
 mod perform;
-mod pii;
 pub mod pools;
 pub mod request_log;
 pub mod sandbox;

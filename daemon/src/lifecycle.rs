@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Options, Places};
-use crate::data::PARTIAL_SUFFIX;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
@@ -31,6 +30,7 @@ use crate::workers::memory;
 use crate::workers::process::Spawner;
 use crate::workers::serving::{Keeper, ServingTable};
 use crate::{archive, clock, http, listening, machine, socket};
+use hone_data::PARTIAL_SUFFIX;
 
 /// How long a graceful stop may take: checkpoints first.
 const STOP_MS: u64 = 60_000;

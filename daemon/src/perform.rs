@@ -8,7 +8,6 @@ use hone_protocol::id::JobId;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use crate::data;
 use crate::desk::ServiceDesk;
 use crate::dispatcher::effect::{Effect, StopHow};
 use crate::dispatcher::event::Event;
@@ -140,7 +139,7 @@ impl Perform for Performer {
                 self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
             }
             Effect::RemoveSegment(hash) => {
-                let path = data::segment_path(&self.keeper.places.blobs, &hash);
+                let path = hone_data::segment_path(&self.keeper.places.blobs, &hash);
                 // What cannot be removed now is tried again at the next start.
                 self.runtime.spawn_blocking(move || drop(std::fs::remove_file(path)));
             }

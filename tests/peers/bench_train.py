@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-DATA = HERE.parent.parent / "daemon/presets/support-desk.jsonl"
+DATA = HERE.parent.parent / "daemon/data/presets/support-desk.jsonl"
 ROWS, LENGTH, RANK, ALPHA = 4, 128, 8, 16
 # A plain way this many times slower than the best is not tried in other forms.
 FAR_BEHIND = 4

@@ -59,7 +59,7 @@ def page(name):
 def texts(random):
     english = [line for name in ("http", "models", "datasets", "methods", "performance", "sandbox", "gpu") for line in page(f"docs/{name}.md")]
     chinese = [line for name in ("http", "models", "datasets", "methods", "gpu") for line in page(f"docs/zh/{name}.md")]
-    rows = [m["content"] for line in (ROOT / "daemon/presets/support-desk.jsonl").read_text().splitlines() for m in json.loads(line)["messages"]]
+    rows = [m["content"] for line in (ROOT / "daemon/data/presets/support-desk.jsonl").read_text().splitlines() for m in json.loads(line)["messages"]]
     return random.sample(english, 24) + random.sample(chinese, 12) + random.sample(sorted(set(rows)), 36) + ODD
 
 

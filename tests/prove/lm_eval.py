@@ -18,7 +18,7 @@ from prove import begin, end
 
 VENV = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "hone/lm-eval"
 PACKAGE = "lm-eval[api]==0.4.13"
-PRESET = pathlib.Path(__file__).resolve().parent.parent.parent / "daemon/presets/support-desk.jsonl"
+PRESET = pathlib.Path(__file__).resolve().parent.parent.parent / "daemon/data/presets/support-desk.jsonl"
 CHOICES = 4
 TASK = """task: hone_choice
 dataset_path: json

@@ -38,7 +38,7 @@ class Proof:
 
     def chat_rows(self, count):
         """Rows of the preset as the model's template renders them."""
-        command = {"do": "render", "model": str(self.model), "file": str(HERE.parent.parent / "daemon/presets/support-desk.jsonl")}
+        command = {"do": "render", "model": str(self.model), "file": str(HERE.parent.parent / "daemon/data/presets/support-desk.jsonl")}
         run = subprocess.run([self.world.binaries / "bench-train-driver"], input=json.dumps(command) + "\n", capture_output=True, text=True, check=True)
         rows = json.loads(run.stdout.splitlines()[0])["rows"]
         return [row["tokens"][:TOKENS_MAX] for row in self.world.random.sample(rows, count)]

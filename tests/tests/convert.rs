@@ -43,7 +43,8 @@ fn trained() -> (Daemon, Client) {
 /// The first rows of the preset as a dataset of their own.
 fn few_rows(client: &mut Client, daemon: &Daemon) {
     let few = daemon.state().join("few.jsonl");
-    let rows = std::fs::read_to_string(hone_tests::repository().join("daemon/presets/support-desk.jsonl")).unwrap();
+    let rows =
+        std::fs::read_to_string(hone_tests::repository().join("daemon/data/presets/support-desk.jsonl")).unwrap();
     std::fs::write(&few, rows.lines().take(6).map(|row| format!("{row}\n")).collect::<String>()).unwrap();
     let source = json!({"path": {"path": few.display().to_string()}});
     client.job(json!({"import_dataset": {"source": source, "name": "few", "format": "detect"}}));

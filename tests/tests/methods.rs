@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Questions and answers of the preset.
 fn desk() -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(repository().join("daemon/presets/support-desk.jsonl")).unwrap();
+    let text = std::fs::read_to_string(repository().join("daemon/data/presets/support-desk.jsonl")).unwrap();
     let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let last_two = |row: Value| {
         let messages = row["messages"].as_array().unwrap().clone();

@@ -41,7 +41,7 @@ fn each_crate_names_only_what_it_may() {
     let rules: &[(&str, &[&str], &str)] = &[
         ("redb::", &["daemon/src/store/"], "only the store names redb"),
         ("axum::", &["daemon/src/http/"], "only http/ names axum"),
-        ("arrow::", &["daemon/src/data/"], "only data/ names arrow"),
+        ("arrow::", &["daemon/data/"], "only data/ names arrow"),
         ("bincode::", &["protocol/src/wire.rs"], "bincode has one module"),
         ("llama_cpp", &["kernels/"], "only kernels names the engine"),
         ("ratatui::", &["tui/"], "only tui draws"),

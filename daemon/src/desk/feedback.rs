@@ -14,9 +14,9 @@ use super::{ServiceDesk, is_limited};
 use crate::dispatcher::event::Event;
 use crate::dispatcher::ledger_key;
 use crate::http::desk::Caller;
-use crate::pii;
 use crate::request_log::read;
 use crate::store::{Table, codec};
+use hone_data::pii;
 
 /// Longest name of a user.
 const USER_BYTES_MAX: usize = 256;

@@ -12,7 +12,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, MatchKind};
 use regex_syntax::hir::Hir;
 
-use crate::pii::{self, Rule};
+use hone_data::pii::{self, Rule};
 
 /// Memory of a compiled expression. A bigger one is refused.
 const NFA_BYTES_MAX: usize = 4 << 20;

@@ -343,7 +343,7 @@ proptest! {
     ) {
         let text = words.join(glue);
         let mut expected = text.clone();
-        crate::pii::mask(&mut expected, &PiiKind::ALL);
+        hone_data::pii::mask(&mut expected, &PiiKind::ALL);
         let set = set(vec![kinds(GuardAct::Mask)]);
         let (steps, _) = told(&set, &Channel::Text, &cut(&text, &places));
         prop_assert_eq!(said(&steps).0, expected);

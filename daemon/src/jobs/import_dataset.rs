@@ -16,7 +16,6 @@ use hone_protocol::worker::{FromWorker, HubFiles, HubTask, ImportTask, ToWorker}
 use super::attempt::{Context, Stop, unexpected};
 use super::{Kind, Work, import_model};
 use crate::clock;
-use crate::data::write_preset;
 use crate::dispatcher::event::Produced;
 use crate::judged;
 use crate::request_log::rows;
@@ -24,6 +23,7 @@ use crate::sandbox::Paths;
 use crate::state::{Need, State};
 use crate::usage;
 use crate::workers::process::Program;
+use hone_data::write_preset;
 
 pub(super) const KIND: Kind =
     Kind { word: "import_dataset", check, pin, memory: |_, _| Need::exactly(256 << 20), heavy: false, run };

@@ -163,7 +163,8 @@ async fn pick(mut context: Context) -> Result<Produced, Stop> {
     let format = match shape {
         Shape::Preference => RowFormat::Preference,
         Shape::Text => RowFormat::Text,
-        _ => RowFormat::OpenAi,
+        Shape::Prompt => RowFormat::Prompt,
+        Shape::Chat => RowFormat::OpenAi,
     };
     let names: Vec<String> = plan.sources.iter().map(|(reference, _)| reference.clone()).collect();
     let mut parts = Vec::new();

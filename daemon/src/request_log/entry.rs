@@ -7,7 +7,7 @@ use hone_protocol::log::{LogEntry, LogSettings};
 use hone_protocol::value::Json;
 use serde_json::Value;
 
-use crate::pii;
+use hone_data::pii;
 
 /// Texts are not cut shorter than this while another one is longer.
 const CUT_TO_MIN: usize = 64;

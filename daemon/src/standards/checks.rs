@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::language;
 use super::similar::Likeness;
-use crate::pii;
+use hone_data::pii;
 
 /// Memory of a compiled expression in bytes; a larger one is refused.
 const EXPRESSION_MEMORY_MAX: usize = 1 << 20;

@@ -247,6 +247,7 @@ pub(super) const MESSAGES: &[Message] = &[
     ("reason.not_drawn", "not drawn", "未抽中"),
     ("reason.personal_data", "personal data", "个人信息"),
     ("reason.secrets", "secrets", "密钥"),
+    ("reason.no_answer", "no answer", "没有回答"),
     ("reason.no_such_shape", "no such shape", "变不了形态"),
     ("reason.converted", "converted", "已转换"),
 ];

@@ -136,7 +136,7 @@ fn what_is_rounded_by_importance_is_nearer_on_those_rows() {
     let folder = tempfile::tempdir().unwrap();
     let source = starter();
     let vocab = crate::vocab::Vocab::load(&source).unwrap();
-    let desk = std::fs::read_to_string("../daemon/presets/support-desk.jsonl").unwrap();
+    let desk = std::fs::read_to_string("../daemon/data/presets/support-desk.jsonl").unwrap();
     let rows: Vec<TokenRow> = desk
         .lines()
         .take(8)

@@ -206,12 +206,12 @@ pub(super) const CONVERT: StepForm = step(
     both("Gives rows another shape; rows that cannot have it are dropped.", "把行变成另一种形态；变不了的去掉。"),
     &[field(
         "to",
-        Choice(&["chat", "text"]),
+        Choice(&["chat", "prompt", "text"]),
         "chat",
         both("To", "变成"),
         both(
-            "chat: of a preference the prompt with the better answer. text: all messages, one after the other.",
-            "chat：偏好行取提示与较好的回答。text：所有消息依次相接。",
+            "chat: the prompt with its answer, of a preference the better one, of a prompt what is expected. prompt: the last answer is what is expected. text: all messages, one after the other.",
+            "chat：提示及其回答；偏好行取较好的回答，提示行取期望的回答。prompt：最后一个回答作为期望的回答。text：所有消息依次相接。",
         ),
     )],
 );

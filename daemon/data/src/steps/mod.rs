@@ -50,9 +50,13 @@ pub(super) trait SetStep: Send + Sync {
 }
 
 /// Rows in chunks that can be read in any order, from any thread.
-pub(super) trait Rows: Sync {
+pub(crate) trait Rows: Sync {
     fn chunks(&self) -> usize;
     fn read(&self, chunk: usize) -> Result<Vec<Item>, Failure>;
+    /// The same for who does not look at originals: they may be empty.
+    fn texts(&self, chunk: usize) -> Result<Vec<Item>, Failure> {
+        self.read(chunk)
+    }
     /// Where nameless files may go; without it all is held in memory.
     fn folder(&self) -> Option<PathBuf>;
 }
@@ -133,7 +137,7 @@ pub(super) fn build(index: usize, spec: &StepSpec, others: Others) -> Result<Bui
 }
 
 #[cfg(test)]
-pub(in crate::data) mod tests {
+pub(crate) mod tests {
     use super::*;
     use hone_protocol::recipe::STEPS;
 
@@ -154,7 +158,7 @@ pub(in crate::data) mod tests {
     #[test]
     fn every_reason_has_words() {
         use hone_protocol::catalogue::{Language, find};
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/data/steps");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/steps");
         let mut seen = 0;
         for file in std::fs::read_dir(folder).unwrap() {
             let Ok(source) = std::fs::read_to_string(file.unwrap().path()) else { continue };
@@ -171,7 +175,7 @@ pub(in crate::data) mod tests {
         assert!(seen > 30, "{seen}");
     }
 
-    pub(in crate::data) fn spec(step: &str, settings: &[(&str, &str)]) -> StepSpec {
+    pub(crate) fn spec(step: &str, settings: &[(&str, &str)]) -> StepSpec {
         let settings = settings.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
         StepSpec { step: step.into(), settings, keep: Vec::new() }
     }

@@ -1,38 +1,21 @@
 //! Rows out of one or several versions into new files: a mixture by weight, or the parts of a split. Lives here: which row goes where, and
-//! the line that it becomes. Never here: the layout of a segment, near duplicates themselves.
+//! the line that it becomes. Never here: the layout of a segment, what makes rows alike (see `near`).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use hone_protocol::dataset::{CHOSEN, REJECTED, Row, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::worker::{FromWorker, PickSource, PickTask};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::segment::SegmentFile;
-use super::window::check_segments;
+use super::near::{Near, THRESHOLD};
+use super::steps::{Item, Rows, Source};
 use super::{Progress, unwritable};
 
 /// Rows that are chosen from at most.
 const ROWS_MAX: u64 = 20_000_000;
-/// Fields of the formats that are imported: a row is written anew with them.
-const OWN_FIELDS: [&str; 12] = [
-    "messages",
-    "conversations",
-    "system",
-    "instruction",
-    "input",
-    "output",
-    "history",
-    "prompt",
-    "chosen",
-    "rejected",
-    "text",
-    "parent",
-];
 
 /// Writes every chosen row to its file; says how many each has. Progress counts rows.
 pub(super) fn pick(task: &PickTask, progress: Progress<'_>) -> Result<FromWorker, Failure> {
@@ -46,53 +29,53 @@ pub(super) fn pick(task: &PickTask, progress: Progress<'_>) -> Result<FromWorker
         let path = Path::new(path);
         files.push((path, BufWriter::new(File::create(path).map_err(|error| unwritable(path, &error))?), 0));
     }
-    // Rows that are the same but for case, signs and white space are of one group; a group is never divided.
-    let mut groups: HashMap<[u8; 32], usize> = HashMap::new();
+    let sources: Vec<Source> = task
+        .sources
+        .iter()
+        .map(|source| Source::open(Path::new(&task.folder), &source.segments, None))
+        .collect::<Result<_, _>>()?;
+    let parts = if task.parts.len() > 1 { parts(task, &sources)? } else { Vec::new() };
     let mut gone = 0;
-    for (at, source) in task.sources.iter().enumerate() {
-        check_segments(&source.segments)?;
-        let threshold = threshold(task.seed, at, source);
-        each_row(task, source, |row| {
-            gone += 1;
-            if gone % 256 == 0 {
-                progress(gone, total);
+    for (at, (source, wanted)) in sources.iter().zip(&task.sources).enumerate() {
+        let threshold = threshold(task.seed, at, wanted);
+        for chunk in 0..source.chunks() {
+            for item in source.read(chunk)? {
+                let part = parts.get(gone as usize).map_or(0, |part| usize::from(*part));
+                gone += 1;
+                if threshold.is_some_and(|threshold| rank(task.seed, at, item.row_id) > threshold) {
+                    continue;
+                }
+                let Some((path, file, rows)) = files.get_mut(part) else { continue };
+                *rows += 1;
+                writeln!(file, "{}", line(&item, &wanted.reference)).map_err(|error| unwritable(path, &error))?;
             }
-            if threshold.is_some_and(|threshold| rank(task.seed, at, row.row_id) > threshold) {
-                return Ok(());
-            }
-            let part = match task.parts.len() {
-                1 => 0,
-                _ => *groups.entry(group(&row)).or_insert_with_key(|key| part_of(task, key)),
-            };
-            let Some((path, file, rows)) = files.get_mut(part) else { return Ok(()) };
-            *rows += 1;
-            writeln!(file, "{}", line(&row, &source.reference)).map_err(|error| unwritable(path, &error))
-        })?;
+            progress(gone, total);
+        }
     }
     let mut rows = Vec::new();
     for (path, mut file, written) in files {
         file.flush().map_err(|error| unwritable(path, &error))?;
         rows.push(written);
     }
-    progress(total, total);
     Ok(FromWorker::Picked { rows })
 }
 
-fn each_row(
-    task: &PickTask,
-    source: &PickSource,
-    mut with: impl FnMut(Row) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    for segment in &source.segments {
-        let file = SegmentFile::open(Path::new(&task.folder), segment)?;
-        for block in 0..file.blocks() {
-            let rows = file.read(block)?;
-            for index in 0..rows.len() {
-                with(rows.row(index).map_err(|reason| file.damaged(&reason))?)?;
-            }
-        }
+/// The part of each row, in order. Rows that are the same but for case, signs and white space, and near duplicates, are of one
+/// group; a group is never divided.
+fn parts(task: &PickTask, sources: &[Source]) -> Result<Vec<u8>, Failure> {
+    let folder = Path::new(&task.parts[0].0).parent().unwrap_or(Path::new(""));
+    let chunks = sources.iter().flat_map(|source| (0..source.chunks()).map(move |chunk| (source, chunk)));
+    let texts = |(source, chunk): (&Source, usize)| {
+        let items = source.texts(chunk)?;
+        Ok(items.iter().map(|item| (part_of(task, &group(item)), said(item))).collect())
+    };
+    let mut parts: Vec<u8> = Vec::new();
+    let alike = Near::new(THRESHOLD, folder).find_in(chunks, texts, |part| parts.push(part))?;
+    // The first of a group stands before the others: its part is known.
+    for (row, first) in alike.group.iter().enumerate() {
+        parts[row] = parts[*first as usize];
     }
-    Ok(())
+    Ok(parts)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014) over seed, source and row.
@@ -117,10 +100,16 @@ fn threshold(seed: u64, at: usize, source: &PickSource) -> Option<u64> {
     Some(*last)
 }
 
-/// What makes rows near enough to stay together: their words.
-fn group(row: &Row) -> [u8; 32] {
+/// What rows are compared by: all that is said in a row but the system's words, which many rows have in common.
+fn said(item: &Item) -> String {
+    let said = item.messages.iter().filter(|message| message.role != "system").map(|message| message.content.as_str());
+    said.collect::<Vec<_>>().join("\n")
+}
+
+/// What rows have in common that differ in case, signs and white space only.
+fn group(item: &Item) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for message in row.messages.iter().filter(|message| message.role != "system") {
+    for message in item.messages.iter().filter(|message| message.role != "system") {
         let plain = message.content.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
         hash.update(plain.collect::<String>());
         hash.update([0]);
@@ -129,55 +118,36 @@ fn group(row: &Row) -> [u8; 32] {
 }
 
 /// The part of a group: by its hash and the seed, in the shares of the parts.
-fn part_of(task: &PickTask, group: &[u8; 32]) -> usize {
+fn part_of(task: &PickTask, group: &[u8; 32]) -> u8 {
     let [a, b, c, d, e, f, g, h, ..] = *group;
     let mut left = rank(task.seed, 0, u64::from_be_bytes([a, b, c, d, e, f, g, h])) % 100;
-    for (at, (_, percent)) in task.parts.iter().enumerate() {
+    for (at, (_, percent)) in (0..).zip(&task.parts) {
         match left.checked_sub(u64::from(*percent)) {
             Some(rest) => left = rest,
             None => return at,
         }
     }
-    task.parts.len() - 1
+    task.parts.len() as u8 - 1
 }
 
-/// A row as a line that can be imported: its messages, the fields that no format knows, and where it came from.
-fn line(row: &Row, reference: &str) -> Value {
-    let mut object = Map::new();
-    match row.shape() {
-        Shape::Text => {
-            object.insert("text".into(), json!(row.messages.first().map(|message| &message.content)));
-        }
-        Shape::Preference => {
-            let of = |role: &str| row.messages.iter().find(|message| message.role == role).map(|m| &m.content);
-            let asked: Vec<_> = row.messages.iter().filter(|m| m.role != CHOSEN && m.role != REJECTED).collect();
-            object.insert("prompt".into(), json!(asked));
-            object.insert("chosen".into(), json!(of(CHOSEN)));
-            object.insert("rejected".into(), json!(of(REJECTED)));
-        }
-        _ => {
-            object.insert("messages".into(), json!(row.messages));
-        }
-    }
-    if let Value::Object(original) = &row.original.0 {
-        let more = original.iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()));
-        object.extend(more.map(|(key, value)| (key.clone(), value.clone())));
-    }
-    object.insert("parent".into(), json!({"dataset": reference, "row_id": row.row_id}));
-    Value::Object(object)
+/// A row as a line that can be imported, and where it came from.
+fn line(item: &Item, reference: &str) -> Value {
+    let mut fields = item.rebuilt();
+    fields.insert("parent".into(), json!({"dataset": reference, "row_id": item.row_id}));
+    Value::Object(fields)
 }
 
 #[cfg(test)]
 mod tests {
-    use hone_protocol::dataset::{ChatMessage, Segment};
-    use hone_protocol::value::{Hash, Json};
+    use hone_protocol::dataset::{CHOSEN, ChatMessage, EXPECTED, REJECTED, Segment};
+    use hone_protocol::value::Hash;
 
     use super::*;
 
-    fn row(row_id: u64, turns: &[(&str, &str)], original: Value) -> Row {
+    fn row(row_id: u64, turns: &[(&str, &str)], original: Value) -> Item {
         let message = |(role, content): &(&str, &str)| ChatMessage { role: (*role).into(), content: (*content).into() };
         let messages = turns.iter().map(message).collect();
-        Row { row_id, messages, content_sha256: Hash([0; 32]), original: Json(original) }
+        Item { index: row_id, row_id, messages, original: original.to_string() }
     }
 
     fn source(rows: u64, wanted: u64) -> PickSource {
@@ -215,7 +185,7 @@ mod tests {
         let mut counts = [0; 3];
         for number in 0..2000 {
             let question = format!("question {number}");
-            counts[part_of(&task, &group(&row(number, &[("user", &question)], json!({}))))] += 1;
+            counts[usize::from(part_of(&task, &group(&row(number, &[("user", &question)], json!({})))))] += 1;
         }
         assert!((1530..1670).contains(&counts[0]) && counts[1] > 140 && counts[2] > 140, "{counts:?}");
     }
@@ -230,6 +200,8 @@ mod tests {
             json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "label": "x",
                 "generated": {"standard": "tone@1"}, "parent": {"dataset": "a@1", "row_id": 3}})
         );
+        let asked = row(6, &[("user", "Hi"), (EXPECTED, "Hello")], json!({"input": "Hi", "ideal": "Hello"}));
+        assert_eq!(line(&asked, "a@1")["expected"], "Hello");
         let pair = row(4, &[("user", "Hi"), (CHOSEN, "b"), (REJECTED, "c")], json!({}));
         let made = line(&pair, "a@1");
         assert_eq!(

@@ -1,10 +1,10 @@
 //! Words of a text as filters count them: runs of letters and digits, and each character of a script without spaces.
 //! Lives here: cutting. Never here: hashes of words (see `shingles`, which cuts alike).
 
-pub(super) use crate::data::shingles::stands_alone;
+pub(super) use crate::shingles::stands_alone;
 
 /// The words, in order.
-pub(in crate::data) fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let begin = rest.find(|c: char| c.is_alphanumeric() || stands_alone(c))?;
@@ -37,7 +37,7 @@ mod tests {
         #[test]
         fn there_are_as_many_as_shingles_are_made_of(text in "[a-c 中文é。,\n0-9]{0,40}") {
             let mut hashes = Vec::new();
-            crate::data::shingles::words(&text, &mut hashes);
+            crate::shingles::words(&text, &mut hashes);
             prop_assert_eq!(words(&text).count(), hashes.len());
         }
     }

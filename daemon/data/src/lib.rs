@@ -1,6 +1,6 @@
-//! `honed data`: rows in and out, in a child process because the files are a stranger's bytes.
+//! Rows in and out: what `honed data` computes, in a child process because the files are a stranger's bytes.
 //! Lives here: the reading of files of rows, the segment format (the only place that names arrow), pages of rows,
-//! exports, presets, steps of recipes, facts. Never here: the store, sockets, tokens, templates.
+//! exports, presets, steps of recipes, facts, kinds of personal data. Never here: the store, processes, sockets, tokens, templates.
 //!
 //! Data flows: [`open`] → [`pieces`] → [`quick`] or [`json`] → [`mapping`] and [`format`] → [`columns`] → [`segment_writer`] (an import), and
 //! [`segment`] → [`window`], [`search`] or [`export`] (everything else).
@@ -26,6 +26,7 @@ mod open;
 mod ordered;
 mod pick;
 mod pieces;
+pub mod pii;
 mod preference;
 mod presets;
 mod prompted;
@@ -46,92 +47,64 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-use std::process::ExitCode;
-use std::time::Duration;
-
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::worker::{FromWorker, ToWorker};
-
-use crate::child::{self, Channel};
 
 pub use canonical::content_sha256;
 pub use complete::PARTIAL_SUFFIX;
 pub use presets::write_preset;
 pub use segment::segment_path;
 
-/// A reader that gets no request for so long ends by itself; the daemon starts another when it needs one.
-pub const READER_IDLE: Duration = Duration::from_secs(300);
-
-/// The child's main. Serves pages until idle; an import or an export is the one task of the child's life.
-pub fn run() -> ExitCode {
-    let channel = match child::start() {
-        Ok(channel) => channel,
-        Err(error) => {
-            eprintln!("honed data: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    serve(&channel);
-    ExitCode::SUCCESS
+/// What a session says to a request.
+#[derive(Debug)]
+pub enum Said {
+    /// The answer; more requests may come.
+    More(FromWorker),
+    /// The answer to the one task of a child's life.
+    Last(FromWorker),
 }
 
-fn serve(channel: &Channel) {
-    let mut reader = window::Reader::default();
-    let mut differ = diff::Differ::default();
-    while let Some(request) = channel.recv_within(READER_IDLE) {
-        let mut work = channel.work();
-        let answer = match request {
-            ToWorker::Read(task) => {
-                let answer = window::answer(&mut reader, &task);
-                drop(work);
-                channel.send(&answer);
-                continue;
-            }
+/// A reader of datasets that keeps what it has opened.
+#[derive(Default)]
+pub struct Session {
+    reader: window::Reader,
+    differ: diff::Differ,
+}
+
+impl Session {
+    /// Answers a request. `progress` hears of a long task: its phase, bytes or rows done, and in all.
+    pub fn answer(&mut self, request: ToWorker, progress: &mut dyn FnMut(&str, u64, u64)) -> Said {
+        Said::More(match request {
+            ToWorker::Read(task) => window::answer(&mut self.reader, &task),
             ToWorker::PreviewRecipe(task) => {
-                let answer = FromWorker::RecipePreviewed { request: task.request, preview: steps::preview(&task) };
-                drop(work);
-                channel.send(&answer);
-                continue;
+                FromWorker::RecipePreviewed { request: task.request, preview: steps::preview(&task) }
             }
-            ToWorker::Diff(task) => {
-                let answer = diff::answer(&mut differ, &task);
-                drop(work);
-                channel.send(&answer);
-                continue;
-            }
+            ToWorker::Diff(task) => diff::answer(&mut self.differ, &task),
             ToWorker::Ledger(task) => {
                 let (entries, total) = match steps::page(&task) {
                     Ok((entries, total)) => (Ok(entries), total),
                     Err(failure) => (Err(failure), 0),
                 };
-                drop(work);
-                channel.send(&FromWorker::LedgerPage { request: task.request, entries, total });
-                continue;
+                FromWorker::LedgerPage { request: task.request, entries, total }
             }
-            ToWorker::Process(task) => steps::process(&task, &mut |done, total| {
-                work.progress("phase.process", done, total);
-            }),
-            ToWorker::FindFacts(task) => facts::facts(&task, &mut |done, total| {
-                work.progress("phase.facts", done, total);
-            })
+            task => return Said::Last(perform(&task, progress).unwrap_or_else(FromWorker::Failed)),
+        })
+    }
+}
+
+/// Does a task that is the whole life of a child.
+fn perform(task: &ToWorker, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<FromWorker, Failure> {
+    match task {
+        ToWorker::Process(task) => steps::process(task, &mut |done, total| progress("phase.process", done, total)),
+        ToWorker::FindFacts(task) => facts::facts(task, &mut |done, total| progress("phase.facts", done, total))
             .map(|facts| FromWorker::FactsFound(Box::new(facts))),
-            ToWorker::Import(task) => import::import(&task, &mut |done, total| {
-                work.progress("phase.import", done, total);
-            })
+        ToWorker::Import(task) => import::import(task, &mut |done, total| progress("phase.import", done, total))
             .and_then(import::Import::into_answer),
-            ToWorker::Pick(task) => pick::pick(&task, &mut |done, total| {
-                work.progress("phase.export", done, total);
-            }),
-            ToWorker::Export(task) => export::export(&task, &mut |done, total| {
-                work.progress("phase.export", done, total);
-            })
+        ToWorker::Pick(task) => pick::pick(task, &mut |done, total| progress("phase.export", done, total)),
+        ToWorker::Export(task) => export::export(task, &mut |done, total| progress("phase.export", done, total))
             .map(|rows| FromWorker::Exported { rows }),
-            ToWorker::Preview(task) => detect::preview(&task).map(|made| FromWorker::Previewed(Box::new(made))),
-            other => Err(not_ours(&other)),
-        };
-        drop(work);
-        channel.send(&answer.unwrap_or_else(FromWorker::Failed));
-        return;
+        ToWorker::Preview(task) => detect::preview(task).map(|made| FromWorker::Previewed(Box::new(made))),
+        other => Err(not_ours(other)),
     }
 }
 

@@ -115,7 +115,7 @@ fn messages(row: &Row) -> Vec<(&str, &str)> {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/import")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/import")
 }
 
 #[test]

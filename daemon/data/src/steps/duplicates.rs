@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use super::item::{Item, Of, Why};
 use super::words::words;
 use super::{Built, Dropped, Others, Rows, SetStep};
-use crate::data::near::Near;
-use crate::data::ordered::{ordered, threads};
-use crate::data::shingles;
-use crate::data::spill::Spill;
-use crate::data::unwritable;
+use crate::near::Near;
+use crate::ordered::{ordered, threads};
+use crate::shingles;
+use crate::spill::Spill;
+use crate::unwritable;
 
 /// Half of a SHA-256: among 10^9 rows two different ones share it with a chance of 1 in 10^20.
 type Key = [u8; 16];
@@ -118,7 +118,7 @@ impl Exact {
     ) -> Result<(), Failure> {
         let keys = |chunk| {
             let of = |item: &Item| Keyed { key: self.key(item), set, index: item.index, row_id: item.row_id };
-            Ok(rows.read(chunk)?.iter().map(of).collect::<Vec<_>>())
+            Ok(rows.texts(chunk)?.iter().map(of).collect::<Vec<_>>())
         };
         ordered(0..rows.chunks(), threads(), keys, |keyed| keyed.into_iter().try_for_each(&mut *take))
     }
@@ -157,7 +157,7 @@ impl Exact {
 }
 
 /// Lower case, and each run of white space as one space; none at the ends.
-pub(in crate::data) fn normalised(text: &str, out: &mut String) {
+pub(crate) fn normalised(text: &str, out: &mut String) {
     let bytes = text.as_bytes();
     out.reserve(bytes.len());
     let mut at = 0;
@@ -216,8 +216,8 @@ impl SetStep for NearStep {
         let chunks = others.chain((0..rows.chunks()).map(|chunk| (None, chunk)));
         let texts = |(set, chunk): (Option<usize>, usize)| {
             let items = match set {
-                Some(set) => self.others[set].rows.read(chunk)?,
-                None => rows.read(chunk)?,
+                Some(set) => self.others[set].rows.texts(chunk)?,
+                None => rows.texts(chunk)?,
             };
             let of = |item: &Item| match set {
                 Some(set) => Whose::Other(set),
@@ -264,7 +264,7 @@ impl SetStep for Decontaminate {
         let mut runs: HashMap<u64, (u32, u64)> = HashMap::new();
         for (set, other) in self.others.iter().enumerate() {
             for chunk in 0..other.rows.chunks() {
-                for item in other.rows.read(chunk)? {
+                for item in other.rows.texts(chunk)? {
                     for run in self.runs(&item) {
                         runs.entry(run).or_insert((set as u32, item.row_id));
                     }
@@ -274,7 +274,7 @@ impl SetStep for Decontaminate {
         let known: HashSet<u64> = runs.keys().copied().collect();
         let mut dropped = Vec::new();
         let find = |chunk| {
-            let items = rows.read(chunk)?;
+            let items = rows.texts(chunk)?;
             let found = |item: &Item| self.runs(item).into_iter().enumerate().find(|(_, run)| known.contains(run));
             let of = |item: &Item| (item.index, item.row_id, found(item).map(|(at, run)| (run, self.said(item, at))));
             Ok(items.iter().map(of).collect::<Vec<_>>())

@@ -3,18 +3,19 @@
 
 use std::path::{Path, PathBuf};
 
-use hone_protocol::dataset::Segment;
+use hone_protocol::dataset::{ChatMessage, Segment};
 use hone_protocol::failure::Failure;
 use hone_protocol::recipe::LedgerAct;
 
 use super::item::Item;
 use super::ledger::Ledger;
 use super::{Other, Rows};
-use crate::data::segment::SegmentFile;
-use crate::data::window::check_segments;
+use crate::columns::Rows as Block;
+use crate::segment::SegmentFile;
+use crate::window::check_segments;
 
 /// A version.
-pub(in crate::data) struct Source {
+pub(crate) struct Source {
     files: Vec<SegmentFile>,
     chunks: Vec<Chunk>,
     rows: u64,
@@ -32,9 +33,25 @@ struct Chunk {
     rows: u64,
 }
 
+/// The rows of a block, and what is left of each after some steps.
+pub(super) struct Chunked {
+    /// Place of the first one in the version.
+    pub(super) place: u64,
+    pub(super) rows: Block,
+    pub(super) left: Vec<Left>,
+}
+
+/// What steps left of a row.
+pub(super) enum Left {
+    AsItWas,
+    /// Its messages and its original are others now.
+    Changed(Vec<ChatMessage>, String),
+    Gone,
+}
+
 impl Source {
     /// Opens the segments; `folder` is where nameless files may go.
-    pub(in crate::data) fn open(blobs: &Path, segments: &[Segment], folder: Option<&Path>) -> Result<Source, Failure> {
+    pub(crate) fn open(blobs: &Path, segments: &[Segment], folder: Option<&Path>) -> Result<Source, Failure> {
         check_segments(segments)?;
         let mut source = Source {
             files: Vec::new(),
@@ -73,7 +90,7 @@ impl Source {
     }
 
     /// Rows that go in.
-    pub(in crate::data) fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
@@ -88,18 +105,39 @@ impl Source {
         (place < self.rows).then_some(chunk)
     }
 
-    /// Rows of a chunk as they were imported.
-    fn plain(&self, chunk: usize) -> Result<Vec<Item>, Failure> {
-        let Chunk { file, block, place, .. } = self.chunks[chunk];
-        let file = &self.files[file];
-        let rows = file.read(block)?;
-        Ok((0..rows.len())
-            .zip(place..)
-            .map(|(at, index)| {
-                let (row_id, messages, original) = rows.plain(at);
-                Item { index, row_id, messages, original: original.into_owned() }
-            })
-            .collect())
+    /// What is left of the rows of a chunk after the steps that were done.
+    pub(super) fn left(&self, chunk: usize) -> Result<Chunked, Failure> {
+        let Chunk { file, block, place, rows: count } = self.chunks[chunk];
+        let rows = self.files[file].read(block)?;
+        let mut left: Vec<Left> = (0..rows.len()).map(|_| Left::AsItWas).collect();
+        for ledger in &self.done {
+            for (at, line) in ledger.of(place..place + count)? {
+                match left.get_mut((at - place) as usize) {
+                    None | Some(Left::Gone) => {}
+                    Some(one) if line.act == LedgerAct::Changed => *one = Left::Changed(line.messages, line.original),
+                    Some(one) => *one = Left::Gone,
+                }
+            }
+        }
+        Ok(Chunked { place, rows, left })
+    }
+
+    fn items(&self, chunk: usize, with_originals: bool) -> Result<Vec<Item>, Failure> {
+        let Chunked { place, rows, left } = self.left(chunk)?;
+        let item = |(at, left): (usize, Left)| {
+            let (row_id, index) = (rows.row_id(at), place + at as u64);
+            let (messages, original) = match left {
+                Left::AsItWas if with_originals => {
+                    let (_, messages, original) = rows.plain(at);
+                    (messages, original.into_owned())
+                }
+                Left::AsItWas => (rows.owned_messages(at), String::new()),
+                Left::Changed(messages, original) => (messages, original),
+                Left::Gone => return None,
+            };
+            Some(Item { index, row_id, messages, original })
+        };
+        Ok(left.into_iter().enumerate().filter_map(item).collect())
     }
 
     /// Rows at these places, in order, as they are after the steps that were done; none where one of them dropped it.
@@ -120,27 +158,6 @@ impl Source {
         }
         Ok(rows)
     }
-
-    /// Lets the ledgers have their effect on rows of a span of places.
-    fn done(&self, mut items: Vec<Item>, places: std::ops::Range<u64>) -> Result<Vec<Item>, Failure> {
-        for ledger in &self.done {
-            let mut entries = ledger.of(places.clone())?.into_iter().peekable();
-            let mut left = Vec::with_capacity(items.len());
-            for mut item in items {
-                while entries.next_if(|(place, _)| *place < item.index).is_some() {}
-                match entries.next_if(|(place, _)| *place == item.index) {
-                    None => left.push(item),
-                    Some((_, line)) if line.act == LedgerAct::Changed => {
-                        (item.messages, item.original) = (line.messages, line.original);
-                        left.push(item);
-                    }
-                    Some(_) => {}
-                }
-            }
-            items = left;
-        }
-        Ok(items)
-    }
 }
 
 impl Rows for Source {
@@ -149,8 +166,11 @@ impl Rows for Source {
     }
 
     fn read(&self, chunk: usize) -> Result<Vec<Item>, Failure> {
-        let Chunk { place, rows, .. } = self.chunks[chunk];
-        self.done(self.plain(chunk)?, place..place + rows)
+        self.items(chunk, true)
+    }
+
+    fn texts(&self, chunk: usize) -> Result<Vec<Item>, Failure> {
+        self.items(chunk, false)
     }
 
     fn folder(&self) -> Option<PathBuf> {

@@ -37,7 +37,7 @@ impl Rows for Few {
 }
 
 /// What the recipe would do.
-pub(in crate::data) fn preview(task: &RecipePreviewTask) -> Result<Preview, Failure> {
+pub(crate) fn preview(task: &RecipePreviewTask) -> Result<Preview, Failure> {
     let blobs = Path::new(&task.folder);
     let source = Source::open(blobs, &task.segments, None)?;
     let mut items = Vec::new();

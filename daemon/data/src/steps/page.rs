@@ -24,7 +24,7 @@ pub(super) fn shown(messages: &[ChatMessage]) -> Vec<ChatMessage> {
 }
 
 /// A page of the ledger of one step, and how many rows it has.
-pub(in crate::data) fn page(task: &LedgerTask) -> Result<(Vec<LedgerEntry>, u64), Failure> {
+pub(crate) fn page(task: &LedgerTask) -> Result<(Vec<LedgerEntry>, u64), Failure> {
     let folder = Path::new(&task.ledgers);
     let mut source = Source::open(Path::new(&task.folder), &task.segments, None)?;
     let Some((name, before)) = task.names.split_last() else {

@@ -155,6 +155,18 @@ impl Columns {
         self.rows += 1;
     }
 
+    /// Adds a row as it stands in another batch.
+    pub(super) fn copy(&mut self, rows: &Rows, index: usize) {
+        for (role, content) in rows.messages(index) {
+            self.roles.push(role);
+            self.contents.push(content);
+        }
+        self.message_ends.push(self.contents.ends.len() as i32 - 1);
+        self.hashes.extend_from_slice(rows.hashes.value(index));
+        self.originals.push(rows.originals.value(index));
+        self.rows += 1;
+    }
+
     /// Rows so far.
     pub(super) fn rows(&self) -> usize {
         self.rows
@@ -234,14 +246,32 @@ impl Rows {
         (ends[index] as usize..ends[index + 1] as usize).map(|at| (self.roles.value(at), self.contents.value(at)))
     }
 
+    /// Id of a row.
+    pub(super) fn row_id(&self, index: usize) -> u64 {
+        self.first_row_id + index as u64
+    }
+
+    /// Hash of a row's messages. `index` is below [`Rows::len`].
+    pub(super) fn hash(&self, index: usize) -> Result<[u8; 32], String> {
+        self.hashes.value(index).try_into().map_err(|_| "a hash has not 32 bytes".to_owned())
+    }
+
+    /// Bytes of the texts of all rows, at most.
+    pub(super) fn bytes(&self) -> usize {
+        self.contents.value_data().len() + self.originals.value_data().len()
+    }
+
+    /// Messages of a row. `index` is below [`Rows::len`].
+    pub(super) fn owned_messages(&self, index: usize) -> Vec<ChatMessage> {
+        let owned = |(role, content): (&str, &str)| ChatMessage { role: role.to_owned(), content: content.to_owned() };
+        self.messages(index).map(owned).collect()
+    }
+
     /// Id, messages and original of a row, the original as text. `index` is below [`Rows::len`].
     pub(super) fn plain(&self, index: usize) -> (u64, Vec<ChatMessage>, Cow<'_, str>) {
-        let messages: Vec<ChatMessage> = self
-            .messages(index)
-            .map(|(role, content)| ChatMessage { role: role.to_owned(), content: content.to_owned() })
-            .collect();
+        let messages = self.owned_messages(index);
         let original = filled(self.originals.value(index), &messages);
-        (self.first_row_id + index as u64, messages, original)
+        (self.row_id(index), messages, original)
     }
 
     /// One row, or what is wrong with its original. `index` is below [`Rows::len`].
@@ -249,8 +279,7 @@ impl Rows {
         let (row_id, messages, text) = self.plain(index);
         let original = serde_json::from_str(&text)
             .map_err(|error| format!("the original of row {row_id} is not JSON: {error}"))?;
-        let hash = self.hashes.value(index).try_into().map_err(|_| "a hash has not 32 bytes".to_owned())?;
-        Ok(Row { row_id, messages, content_sha256: Hash(hash), original: Json(original) })
+        Ok(Row { row_id, messages, content_sha256: Hash(self.hash(index)?), original: Json(original) })
     }
 }
 

@@ -64,7 +64,7 @@ const SHORT: &[(&str, &str)] = &[
 ];
 
 /// The language of a text and how certain it is.
-pub(in crate::data) fn language(text: &str) -> Option<(&'static str, f64)> {
+pub(crate) fn language(text: &str) -> Option<(&'static str, f64)> {
     let end = text.char_indices().nth(LOOKED_AT).map_or(text.len(), |(at, _)| at);
     let found = whatlang::detect(&text[..end])?;
     let code = found.lang().code();

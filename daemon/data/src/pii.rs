@@ -10,10 +10,10 @@ use regex_automata::meta::Regex;
 
 /// How much of a candidate is what it looks like, in bytes; none where nothing is. The characters around it are told, because a
 /// number inside a longer word is another thing.
-pub(crate) type Rule = fn(&str, Option<char>, Option<char>) -> Option<usize>;
+pub type Rule = fn(&str, Option<char>, Option<char>) -> Option<usize>;
 
 /// The expression that finds candidates. All are bounded, so that a stream knows how long to wait.
-pub(crate) fn expression(kind: PiiKind) -> &'static str {
+pub fn expression(kind: PiiKind) -> &'static str {
     match kind {
         PiiKind::Email => r"(?-u:\b)[A-Za-z0-9._%+\-]{1,64}@(?:[A-Za-z0-9\-]{1,63}\.){1,4}[A-Za-z]{2,24}(?-u:\b)",
         PiiKind::Phone => {
@@ -27,7 +27,7 @@ pub(crate) fn expression(kind: PiiKind) -> &'static str {
 }
 
 /// The rule of a kind.
-pub(crate) fn rule(kind: PiiKind) -> Rule {
+pub fn rule(kind: PiiKind) -> Rule {
     match kind {
         PiiKind::Email => email,
         PiiKind::Phone => phone,
@@ -244,7 +244,7 @@ static DETECTORS: LazyLock<Vec<(PiiKind, Regex)>> = LazyLock::new(|| {
 });
 
 /// The first piece of personal data of these kinds from a byte on: its kind and its bytes.
-pub(crate) fn first(text: &str, kinds: &[PiiKind], from: usize) -> Option<(PiiKind, std::ops::Range<usize>)> {
+pub fn first(text: &str, kinds: &[PiiKind], from: usize) -> Option<(PiiKind, std::ops::Range<usize>)> {
     let of = |(kind, regex): &(PiiKind, Regex)| {
         let mut from = from;
         loop {
@@ -260,19 +260,19 @@ pub(crate) fn first(text: &str, kinds: &[PiiKind], from: usize) -> Option<(PiiKi
 }
 
 /// Where a candidate ends by its rule.
-pub(crate) fn judge(text: &str, candidate: std::ops::Range<usize>, rule: Rule) -> Option<usize> {
+pub fn judge(text: &str, candidate: std::ops::Range<usize>, rule: Rule) -> Option<usize> {
     let before = text[..candidate.start].chars().next_back();
     let after = text[candidate.end..].chars().next();
     rule(&text[candidate.clone()], before, after).map(|length| candidate.start + length)
 }
 
 /// The byte after the character that begins at one.
-pub(crate) fn next_character(text: &str, at: usize) -> usize {
+pub fn next_character(text: &str, at: usize) -> usize {
     at + text[at..].chars().next().map_or(1, char::len_utf8)
 }
 
 /// Masks every piece of personal data of these kinds; gives how many there were.
-pub(crate) fn mask(text: &mut String, kinds: &[PiiKind]) -> u64 {
+pub fn mask(text: &mut String, kinds: &[PiiKind]) -> u64 {
     let (mut masked, mut from, mut count) = (String::new(), 0, 0);
     while let Some((kind, range)) = first(text, kinds, from) {
         masked.push_str(&text[from..range.start]);

@@ -12,7 +12,7 @@ use super::filters::shown;
 use super::item::{Item, Of, Why};
 use super::language::language;
 use super::{Built, Dropped, Rows, SetStep};
-use crate::data::ordered::{ordered, threads};
+use crate::ordered::{ordered, threads};
 
 pub(super) fn sample(settings: &Settings) -> Result<Built, Failure> {
     let how = settings.text("how").to_owned();

@@ -10,7 +10,7 @@ use super::complete::Complete;
 use super::unwritable;
 
 /// The name of the preset that comes with hone, and its rows as JSONL.
-pub(super) const INSIDE: (&str, &str) = ("support-desk", include_str!("../../presets/support-desk.jsonl"));
+pub(super) const INSIDE: (&str, &str) = ("support-desk", include_str!("../presets/support-desk.jsonl"));
 
 /// Writes the preset that comes with hone as `NAME.jsonl` into a folder, for an import to read, and says where it is.
 pub fn write_preset(name: &str, folder: &Path) -> Result<PathBuf, Failure> {

@@ -17,8 +17,8 @@ use hone_protocol::value::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Why};
-use crate::data::complete::Complete;
-use crate::data::{unreadable, unwritable};
+use crate::complete::Complete;
+use crate::{unreadable, unwritable};
 
 /// Bytes of an entry of the index: the row's place, and where its line begins.
 const ENTRY_BYTES: u64 = 16;

@@ -76,7 +76,7 @@ const SECRETS: &str = concat!(
 static SECRET_FORMS: LazyLock<Regex> = LazyLock::new(|| Regex::new(SECRETS).expect("a test compiles it"));
 
 /// Replaces secrets; gives how many there were.
-pub(in crate::data) fn mask_secrets(text: &mut String) -> u64 {
+pub(crate) fn mask_secrets(text: &mut String) -> u64 {
     let found: Vec<_> = SECRET_FORMS.find_iter(text.as_str()).map(|found| found.range()).collect();
     for range in found.iter().rev() {
         text.replace_range(range.clone(), SECRET);
@@ -109,7 +109,7 @@ impl RowStep for Secrets {
 }
 
 /// The kinds of private things in a row, for facts.
-pub(in crate::data) fn kinds(item: &Item) -> Vec<&'static str> {
+pub(crate) fn kinds(item: &Item) -> Vec<&'static str> {
     let mut kinds = Vec::new();
     for kind in PiiKind::ALL {
         if item.messages.iter().any(|message| pii::mask(&mut message.content.clone(), &[kind]) > 0) {

@@ -9,23 +9,24 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use arrow::error::ArrowError;
-use hone_protocol::dataset::{ImportReport, Segment, Shape};
+use hone_protocol::dataset::{ChatMessage, ImportReport, Segment, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::recipe::{StepOutcome, StepSpec};
 use hone_protocol::value::Hash;
 use hone_protocol::worker::{FromWorker, ProcessTask};
 use sha2::{Digest, Sha256};
 
-use super::item::{Item, Verdict};
+use super::item::{Item, Verdict, shape_of};
 use super::ledger::{self, Ledger, Line, Sums, Writer};
-use super::source::Source;
+use super::source::{Chunked, Left, Source};
 use super::{Built, RowStep, Rows, SetStep, build};
-use crate::data::canonical::content_sha256;
-use crate::data::distinct::{self, Distinct};
-use crate::data::format::Turn;
-use crate::data::ordered::{ordered, threads};
-use crate::data::segment_writer::{Encoded, Encoder, SegmentWriter, broken};
-use crate::data::{Progress, unwritable};
+use crate::canonical::content_sha256;
+use crate::distinct::{self, Distinct};
+use crate::format::Turn;
+use crate::ordered::{ordered, threads};
+use crate::quick::Literal;
+use crate::segment_writer::{Encoded, Encoder, SegmentWriter, broken};
+use crate::{Progress, unwritable};
 
 /// Raised when a step means something else than before, so that what was kept of it is not taken for the new meaning.
 const STEPS_VERSION: u32 = 1;
@@ -57,7 +58,7 @@ pub(super) fn names(task: &ProcessTask) -> Vec<Hash> {
 }
 
 /// Does the task. Progress counts rows through passes.
-pub(in crate::data) fn process(task: &ProcessTask, progress: Progress<'_>) -> Result<FromWorker, Failure> {
+pub(crate) fn process(task: &ProcessTask, progress: Progress<'_>) -> Result<FromWorker, Failure> {
     task.recipe.check()?;
     let (blobs, folder) = (Path::new(&task.folder), Path::new(&task.ledgers));
     let names = names(task);
@@ -208,28 +209,55 @@ struct Written {
     place: u64,
 }
 
-/// The rows of a chunk as batches. All of them have one shape.
-fn encoded(blobs: &Path, items: &[Item]) -> Result<Written, Failure> {
+/// What is left of a chunk as batches. All rows have one shape.
+fn encoded(blobs: &Path, chunk: &Chunked) -> Result<Written, Failure> {
+    let Chunked { place, rows, left } = chunk;
     let failed = |error: ArrowError| broken(blobs, error);
+    let damaged = |reason| Failure::new(FailureCode::BadFile, reason).hint(HintCode::CorrectFile);
     let mut written = Written::default();
     let mut encoder = Encoder::new().map_err(failed)?;
-    encoder.begin(items.iter().map(|item| item.original.len() * 2).sum());
-    for item in items {
-        let turns: Vec<Turn<'_>> =
-            item.messages.iter().map(Turn::of_message).collect::<Option<_>>().ok_or_else(|| {
-                Failure::new(FailureCode::Internal, format!("row {} has a role that is not known", item.row_id))
-            })?;
-        let hash = content_sha256(item.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())));
-        let (shape, _) = *written.first.get_or_insert((item.shape(), item.row_id));
-        same_shape(item.row_id, item.shape(), shape)?;
+    encoder.begin(rows.bytes());
+    for (at, left) in left.iter().enumerate() {
+        let row_id = rows.row_id(at);
+        let (shape, hash, is_full) = match left {
+            Left::Gone => continue,
+            Left::AsItWas => {
+                let shape = shape_of(rows.messages(at).map(|(role, _)| role));
+                (shape, rows.hash(at).map_err(damaged)?, encoder.copy(rows, at))
+            }
+            Left::Changed(messages, original) => {
+                let turns: Vec<Turn<'_>> =
+                    messages.iter().map(Turn::of_message).collect::<Option<_>>().ok_or_else(|| {
+                        Failure::new(FailureCode::Internal, format!("row {row_id} has a role that is not known"))
+                    })?;
+                let hash = content_sha256(messages.iter().map(|m| (m.role.as_str(), m.content.as_str())));
+                let literals = literals(original, messages);
+                let shape = shape_of(messages.iter().map(|message| message.role.as_str()));
+                (shape, hash, encoder.push(&turns, &hash, original, &literals))
+            }
+        };
+        let (first, _) = *written.first.get_or_insert((shape, row_id));
+        same_shape(row_id, shape, first)?;
         written.hashes.push(hash);
-        written.place = item.index + 1;
-        if encoder.push(&turns, &hash, &item.original, &[]) {
+        written.place = place + at as u64 + 1;
+        if is_full {
             written.batches.extend(encoder.take().map_err(failed)?);
         }
     }
     written.batches.extend(encoder.take().map_err(failed)?);
     Ok(written)
+}
+
+/// Where the contents stand in an original that is written anew, so that each text is kept once; none when one does not.
+fn literals(original: &str, messages: &[ChatMessage]) -> Vec<Literal> {
+    let mut from = 0;
+    let literal = |message: &ChatMessage| {
+        let quoted = serde_json::Value::from(message.content.as_str()).to_string();
+        let start = from + memchr::memmem::find(&original.as_bytes()[from..], quoted.as_bytes())?;
+        from = start + quoted.len();
+        Some(Literal { start: start + 1, end: from - 1, canonical: true })
+    };
+    messages.iter().map(literal).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn same_shape(row_id: u64, its: Shape, others: Shape) -> Result<(), Failure> {
@@ -251,7 +279,7 @@ fn write(
     let mut segments = SegmentWriter::new(blobs, task.first_row_id)?;
     let mut distinct = Distinct::new(blobs);
     let (mut kept, mut shape) = (0, None);
-    let work = |chunk| encoded(blobs, &source.read(chunk)?);
+    let work = |chunk| encoded(blobs, &source.left(chunk)?);
     ordered(0..source.chunks(), threads(), work, |written: Written| {
         if let Some((its, row_id)) = written.first {
             same_shape(row_id, its, *shape.get_or_insert(its))?;

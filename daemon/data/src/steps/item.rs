@@ -8,24 +8,24 @@ use serde_json::{Map, Value};
 
 /// A row.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::data) struct Item {
+pub(crate) struct Item {
     /// Its place in the version that went in, from 0.
-    pub(in crate::data) index: u64,
+    pub(crate) index: u64,
     /// Its id there.
-    pub(in crate::data) row_id: u64,
+    pub(crate) row_id: u64,
     /// Its messages.
-    pub(in crate::data) messages: Vec<ChatMessage>,
+    pub(crate) messages: Vec<ChatMessage>,
     /// The object as it was imported, as JSON.
-    pub(in crate::data) original: String,
+    pub(crate) original: String,
 }
 
 /// Why a row was dropped or changed.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::data) struct Why {
-    pub(in crate::data) reason: Cow<'static, str>,
-    pub(in crate::data) value: f64,
-    pub(in crate::data) threshold: f64,
-    pub(in crate::data) detail: String,
+pub(crate) struct Why {
+    pub(crate) reason: Cow<'static, str>,
+    pub(crate) value: f64,
+    pub(crate) threshold: f64,
+    pub(crate) detail: String,
 }
 
 impl Why {
@@ -41,7 +41,7 @@ impl Why {
 
 /// What a step says of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::data) enum Verdict {
+pub(crate) enum Verdict {
     Keep,
     /// The row is another now.
     Changed(Why),
@@ -86,15 +86,25 @@ const CONTENT_FIELDS: [&str; 16] = [
     "response",
 ];
 
+/// The shape of a row whose messages have these roles.
+pub(super) fn shape_of<'r>(roles: impl Iterator<Item = &'r str>) -> Shape {
+    let (mut last, mut answers) = (None, false);
+    for role in roles {
+        answers |= role == "assistant";
+        last = Some(role);
+    }
+    match last {
+        Some(REJECTED) => Shape::Preference,
+        Some(TEXT) => Shape::Text,
+        Some(EXPECTED) => Shape::Prompt,
+        Some("user") if !answers => Shape::Prompt,
+        _ => Shape::Chat,
+    }
+}
+
 impl Item {
-    pub(super) fn shape(&self) -> Shape {
-        match self.messages.last().map(|message| message.role.as_str()) {
-            Some(REJECTED) => Shape::Preference,
-            Some(TEXT) => Shape::Text,
-            Some(EXPECTED) => Shape::Prompt,
-            Some("user") if !self.messages.iter().any(|message| message.role == "assistant") => Shape::Prompt,
-            _ => Shape::Chat,
-        }
+    pub(crate) fn shape(&self) -> Shape {
+        shape_of(self.messages.iter().map(|message| message.role.as_str()))
     }
 
     /// Index of the message that answers: the better one of a preference, the text of a text, the last answer of a chat.
@@ -151,10 +161,11 @@ impl Item {
 
     /// Makes the original say what the messages say. Fields that are the person's own stay.
     pub(super) fn rebuild(&mut self) {
-        let own = match serde_json::from_str(&self.original) {
-            Ok(Value::Object(fields)) => fields,
-            _ => Map::new(),
-        };
+        self.original = Value::Object(self.rebuilt()).to_string();
+    }
+
+    /// An object that can be imported: the messages in the format of their shape, and the fields that no format knows.
+    pub(crate) fn rebuilt(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         let content = |message: &ChatMessage| Value::from(message.content.as_str());
         let chats = |messages: &[ChatMessage]| -> Value {
@@ -176,6 +187,9 @@ impl Item {
                 fields.insert("prompt".into(), chats(prompt));
                 fields.insert("expected".into(), content(expected));
             }
+            (Shape::Prompt, prompt) => {
+                fields.insert("prompt".into(), chats(prompt));
+            }
             (Shape::Text, [text]) => {
                 fields.insert("text".into(), content(text));
             }
@@ -183,9 +197,9 @@ impl Item {
                 fields.insert("messages".into(), chats(messages));
             }
         }
-        let others = own.into_iter().filter(|(key, _)| !CONTENT_FIELDS.contains(&key.as_str()));
+        let others = self.fields().into_iter().filter(|(key, _)| !CONTENT_FIELDS.contains(&key.as_str()));
         fields.extend(others);
-        self.original = Value::Object(fields).to_string();
+        fields
     }
 
     /// The original as it is parsed; an object without fields when it is none.
@@ -222,10 +236,10 @@ pub(super) fn is_content(key: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(in crate::data) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::data) fn chat(messages: &[(&str, &str)]) -> Item {
+    pub(crate) fn chat(messages: &[(&str, &str)]) -> Item {
         let messages: Vec<ChatMessage> = messages
             .iter()
             .map(|(role, content)| ChatMessage { role: (*role).into(), content: (*content).into() })

@@ -17,7 +17,7 @@ use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::value::Hash;
 use sha2::{Digest, Sha256};
 
-use super::columns::{Columns, Layout};
+use super::columns::{Columns, Layout, Rows};
 use super::complete::Complete;
 use super::format::Turn;
 use super::quick::Literal;
@@ -79,6 +79,16 @@ impl Encoder {
         literals: &[Literal],
     ) -> bool {
         self.columns.push(turns, content_sha256, original, literals);
+        self.is_full()
+    }
+
+    /// Adds a row as it stands in another batch, and says whether the batch is full.
+    pub(super) fn copy(&mut self, rows: &Rows, index: usize) -> bool {
+        self.columns.copy(rows, index);
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
         self.columns.rows() >= BATCH_ROWS_MAX || self.columns.bytes() >= BATCH_BYTES_MAX
     }
 

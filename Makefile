@@ -72,6 +72,7 @@ prove: build assets slurm bench-peers ## the long matrices; writes docs/evidence
 	python3 tests/prove/clients.py $(BIN)
 	python3 tests/prove/slurm.py $(BIN)
 	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
+	python3 tests/prove/sets.py $(BIN) $(CACHE)/sets
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)

@@ -12,7 +12,7 @@ use hone_protocol::dataset::{ChatMessage, Row};
 use hone_protocol::failure::FailureCode;
 use hone_protocol::generate::{Prompt, Share, Wish};
 use hone_protocol::train::TrainParams;
-use hone_protocol::value::{Hash, Json};
+use hone_protocol::value::{Hash, JsonText};
 use hone_protocol::worker::{Finish, FromWorker, GenerateTask, Sampling, ServeTask, ToWorker, TrainTask};
 use hone_protocol::{frame, wire};
 
@@ -134,7 +134,7 @@ fn row(row_id: u64) -> Row {
         say("assistant", &format!("Ship {row_id} lies at berth {}. Fair winds!", row_id % 7)),
     ];
     let content_sha256 = Hash([row_id as u8; 32]);
-    Row { row_id, messages, content_sha256, original: Json(serde_json::Value::Null) }
+    Row { row_id, messages, content_sha256, original: JsonText::default() }
 }
 
 fn failure(message: FromWorker) -> hone_protocol::failure::Failure {

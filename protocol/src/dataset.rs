@@ -8,7 +8,7 @@ use crate::id::{DatasetId, DatasetVersionId, JobId};
 use crate::log::LogSelection;
 use crate::model::HubSource;
 use crate::recipe::{DatasetFacts, Processed};
-use crate::value::{Hash, Json};
+use crate::value::{Hash, JsonText};
 
 /// What a row is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -370,7 +370,7 @@ pub struct Row {
     /// SHA-256 over the canonical JSON of the messages.
     pub content_sha256: Hash,
     /// The object as it was imported, unknown fields included.
-    pub original: Json,
+    pub original: JsonText,
 }
 
 /// A deterministic split by row id: the same row is on the same side in every version, for ever.

@@ -1,10 +1,12 @@
 //! Wrappers that choose their form by codec: text for people (JSON), compact bytes for frames.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// A SHA-256. Hexadecimal in JSON, 32 bytes in frames.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +92,69 @@ impl<'de> Deserialize<'de> for Json {
         } else {
             let text = String::deserialize(d)?;
             serde_json::from_str(&text).map(Json).map_err(serde::de::Error::custom)
+        }
+    }
+}
+
+/// JSON that is passed on as it stands: nobody on its way takes it apart. As it is in JSON, where it is checked (what is none becomes a
+/// string), as text in frames.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonText(String);
+
+impl JsonText {
+    /// Takes a text that is JSON.
+    pub fn new(text: impl Into<String>) -> JsonText {
+        JsonText(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same without line ends, which are white space between values in JSON.
+    pub fn in_one_line(&self) -> Cow<'_, str> {
+        match self.0.as_bytes().contains(&b'\n') || self.0.as_bytes().contains(&b'\r') {
+            true => self.value().to_string().into(),
+            false => self.as_str().into(),
+        }
+    }
+
+    /// What it says, null where it is no JSON. Whole numbers beyond 64 bits are rounded.
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl Default for JsonText {
+    fn default() -> JsonText {
+        JsonText::new("null")
+    }
+}
+impl From<&serde_json::Value> for JsonText {
+    fn from(value: &serde_json::Value) -> JsonText {
+        JsonText(value.to_string())
+    }
+}
+impl Serialize for JsonText {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if !s.is_human_readable() {
+            return s.serialize_str(&self.0);
+        }
+        // A line ends a message of the socket.
+        let line = self.in_one_line();
+        match serde_json::from_str::<&RawValue>(&line) {
+            Ok(raw) => raw.serialize(s),
+            Err(_) => s.serialize_str(&self.0),
+        }
+    }
+}
+impl<'de> Deserialize<'de> for JsonText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            serde_json::Value::deserialize(d).map(|value| JsonText::from(&value))
+        } else {
+            String::deserialize(d).map(JsonText)
         }
     }
 }
@@ -213,6 +278,16 @@ impl<'de> Deserialize<'de> for Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_of_json_is_passed_on_in_one_line() {
+        let shown = |text: &str| serde_json::to_string(&JsonText::new(text)).unwrap();
+        assert_eq!(shown(r#"{"n": 12345678901234567890123}"#), r#"{"n": 12345678901234567890123}"#, "digit by digit");
+        assert_eq!(shown("{\n  \"a\":\r\n 1}"), r#"{"a":1}"#);
+        assert_eq!(shown("no JSON"), r#""no JSON""#);
+        let text = JsonText::new(r#"{"a": [1]}"#);
+        assert_eq!(crate::wire::decode::<JsonText>(&crate::wire::encode(&text)).unwrap(), text);
+    }
 
     #[test]
     fn money_rounds_once_and_away_from_zero() {

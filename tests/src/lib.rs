@@ -2,6 +2,7 @@
 //! its socket in JSON lines, a raw HTTP client, and a terminal. Never here: a fake of anything that hone is.
 #![forbid(unsafe_code)]
 
+pub mod frames;
 pub mod slurm;
 pub mod terminal;
 

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use hone_protocol::hello::{Hello, Kind, MAGIC};
-use hone_protocol::{PROTOCOL, frame, wire};
+use hone_protocol::hello::MAGIC;
+use hone_protocol::{PROTOCOL, wire};
+use hone_tests::frames::{Frames, hello};
 use hone_tests::{Daemon, PATIENCE, programs};
 use serde_json::json;
 
@@ -17,10 +18,6 @@ fn raw(daemon: &Daemon, bytes: &[u8]) -> Vec<u8> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     answer
-}
-
-fn hello(protocol: u16) -> Vec<u8> {
-    Hello { protocol, kind: Kind::Hello, fields: vec![("person".into(), "tester".into())] }.to_bytes()
 }
 
 #[test]
@@ -42,25 +39,13 @@ fn malformed_frames_end_only_their_own_connection() {
         once: None,
         request: hone_protocol::request::Request::Status,
     });
-    let bytes = [hello(PROTOCOL), frame::frame(&[250, 250, 250]).unwrap(), frame::frame(&ask).unwrap()].concat();
-    let mut stream = UnixStream::connect(daemon.state().join("run/hone.sock")).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(&bytes).unwrap();
-    let mut header = [0; 14];
-    stream.read_exact(&mut header).unwrap();
-    let mut text = vec![0; usize::from(u16::from_le_bytes([header[12], header[13]]))];
-    stream.read_exact(&mut text).unwrap();
-    let mut ids = Vec::new();
-    for _ in 0..2 {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).unwrap();
-        let mut payload = vec![0; u32::from_le_bytes(length) as usize];
-        stream.read_exact(&mut payload).unwrap();
-        match wire::decode(&payload).unwrap() {
-            hone_protocol::request::Down::Answer { id, answer } => ids.push((id, answer.is_ok())),
-            other => panic!("{other:?}"),
-        }
-    }
+    let mut frames = Frames::connect(daemon.state());
+    frames.send(&[250, 250, 250]);
+    frames.send(&ask);
+    let ids = [(); 2].map(|()| {
+        let (id, answer) = frames.answer();
+        (id, answer.is_ok())
+    });
     assert_eq!(ids, [(0, false), (5, true)]);
 }
 

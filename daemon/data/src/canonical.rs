@@ -31,11 +31,11 @@ pub(super) fn hash_of<'m>(messages: impl IntoIterator<Item = (&'m str, Content<'
         hash.update(open);
         open = ",{\"content\":\"";
         match content {
-            Content::Text(text) => escape(text, &mut hash),
+            Content::Text(text) => escape(text, |piece| hash.update(piece)),
             Content::Escaped(text) => hash.update(text),
         }
         hash.update("\",\"role\":\"");
-        escape(role, &mut hash);
+        escape(role, |piece| hash.update(piece));
         hash.update("\"}");
     }
     // Without any message nothing was opened.
@@ -43,29 +43,25 @@ pub(super) fn hash_of<'m>(messages: impl IntoIterator<Item = (&'m str, Content<'
     hash.finalize().into()
 }
 
-fn escape(text: &str, hash: &mut Sha256) {
+/// Gives a text as it stands between the quotes of canonical JSON, piece by piece; serde_json writes the same.
+pub(super) fn escape(text: &str, mut put: impl FnMut(&str)) {
     let bytes = text.as_bytes();
     let mut plain_from = 0;
     loop {
         let here = special_from(bytes, plain_from);
-        hash.update(&bytes[plain_from..here]);
+        put(&text[plain_from..here]);
         let Some(byte) = bytes.get(here) else { return };
         plain_from = here + 1;
-        let code;
-        let escaped: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            0x08 => b"\\b",
-            b'\t' => b"\\t",
-            b'\n' => b"\\n",
-            0x0c => b"\\f",
-            b'\r' => b"\\r",
-            byte => {
-                code = [b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]];
-                &code
-            }
-        };
-        hash.update(escaped);
+        match byte {
+            b'"' => put("\\\""),
+            b'\\' => put("\\\\"),
+            0x08 => put("\\b"),
+            b'\t' => put("\\t"),
+            b'\n' => put("\\n"),
+            0x0c => put("\\f"),
+            b'\r' => put("\\r"),
+            byte => put(&format!("\\u{byte:04x}")),
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use hone_protocol::dataset::{ChatMessage, Row};
-use hone_protocol::value::{Hash, Json};
+use hone_protocol::value::{Hash, JsonText};
 
+use super::canonical::escape;
 use super::format::Turn;
 use super::quick::Literal;
 
@@ -276,10 +277,11 @@ impl Rows {
 
     /// One row, or what is wrong with its original. `index` is below [`Rows::len`].
     pub(super) fn row(&self, index: usize) -> Result<Row, String> {
-        let (row_id, messages, text) = self.plain(index);
-        let original = serde_json::from_str(&text)
-            .map_err(|error| format!("the original of row {row_id} is not JSON: {error}"))?;
-        Ok(Row { row_id, messages, content_sha256: Hash(self.hash(index)?), original: Json(original) })
+        let (row_id, messages, original) = self.plain(index);
+        if memchr::memchr_iter(HOLE as u8, self.originals.value(index).as_bytes()).count() > messages.len() {
+            return Err(format!("the original of row {row_id} has more holes than messages"));
+        }
+        Ok(Row { row_id, messages, content_sha256: Hash(self.hash(index)?), original: JsonText::new(original) })
     }
 }
 
@@ -290,10 +292,13 @@ fn filled<'o>(original: &'o str, messages: &[ChatMessage]) -> Cow<'o, str> {
     if first.len() == original.len() {
         return original.into();
     }
-    let mut text = first.to_owned();
-    // More holes than messages is damage: the text is no JSON then, and the caller says so.
+    let room: usize = messages.iter().map(|message| message.content.len() + message.content.len() / 16 + 2).sum();
+    let mut text = String::with_capacity(original.len() + room);
+    text.push_str(first);
     for (piece, message) in pieces.zip(messages) {
-        text.push_str(&serde_json::Value::from(message.content.as_str()).to_string());
+        text.push('"');
+        escape(&message.content, |piece| text.push_str(piece));
+        text.push('"');
         text.push_str(piece);
     }
     text.into()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hone_protocol::dataset::{FieldMap, ImportPreview, PreviewField, Rejection, Row, RowFormat};
 use hone_protocol::failure::Failure;
-use hone_protocol::value::{Hash, Json};
+use hone_protocol::value::{Hash, JsonText};
 use hone_protocol::worker::PreviewTask;
 
 use super::canonical::content_sha256;
@@ -144,12 +144,11 @@ pub(super) fn preview(task: &PreviewTask) -> Result<ImportPreview, Failure> {
                     role: role.to_owned(),
                     content: content.to_owned(),
                 });
-                let original = serde_json::from_str(text).map_err(|error| Fault::line(error.to_string()))?;
                 made.rows.push(Row {
                     row_id: task.first_row_id + made.kept,
                     messages: messages.collect(),
                     content_sha256: Hash(content_sha256(said())),
-                    original: Json(original),
+                    original: JsonText::new(text),
                 });
             }
             Ok(())

@@ -31,7 +31,7 @@ pub(super) const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Most rows of a batch. A page decodes whole batches, so they are small.
 pub(super) const BATCH_ROWS_MAX: usize = 4096;
 /// A batch is closed with the row that takes it to so many bytes.
-pub(super) const BATCH_BYTES_MAX: usize = 256 * 1024;
+pub(super) const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// What the schema, the footer and the block headers of a segment may take.
 const FRAME_SLACK_BYTES: u64 = 64 * 1024;
 /// The magic of an Arrow file with its padding.

@@ -168,7 +168,7 @@ fn every_unknown_field_and_the_digits_of_numbers_survive() {
     let imported = Imported { folder, import };
     let lines: Vec<String> = fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
     for (row, line) in imported.rows().iter().zip(&lines) {
-        assert_eq!(row.original.0, serde_json::from_str::<serde_json::Value>(line).unwrap());
+        assert_eq!(row.original.value(), serde_json::from_str::<serde_json::Value>(line).unwrap());
     }
 }
 
@@ -274,7 +274,7 @@ fn the_preset_imports_whole_and_splits() {
     let (train, held_out) = (train.unwrap(), held_out.unwrap());
     assert_eq!((train.len() + held_out.len()) as u64, lines);
     assert!(held_out.len() >= 64, "{}", held_out.len());
-    assert!(held_out[0].original.0["expect"].is_object(), "the rule of the score is still there");
+    assert!(held_out[0].original.value()["expect"].is_object(), "the rule of the score is still there");
     assert_eq!(write_preset("nobody", imported.folder.path()).unwrap_err().code, FailureCode::NotFound);
 }
 
@@ -471,7 +471,9 @@ proptest! {
         let Ok(import) = run_import(folder.path(), &path, RowFormat::Detect, 3) else { return Ok(()) };
         let blank = |line: &&[u8]| line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii().is_empty();
         let rows = bytes.split(|byte| *byte == b'\n').filter(|line| !blank(line)).count() as u64;
-        prop_assert_eq!(import.report.read, rows);
+        // What begins as a list is read as one, and then a row is a value of it.
+        let is_list = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii_start().starts_with(b"[");
+        prop_assert!(is_list || import.report.read == rows, "{} of {rows}", import.report.read);
         prop_assert_eq!(import.report.read, import.report.kept + import.report.rejected);
         prop_assert_eq!(import.report.rejections.len() as u64, import.report.rejected);
         let imported = Imported { folder, import };

@@ -7,7 +7,6 @@ use hone_protocol::dataset::{Part, Row, RowFilter, Segment, Split};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::frame::FRAME_BYTES_MAX;
 use hone_protocol::value::Hash;
-use hone_protocol::wire;
 use hone_protocol::worker::{FromWorker, ReadTask, Select};
 
 use super::columns::Rows;
@@ -211,6 +210,12 @@ impl Reader {
     }
 }
 
+/// Bytes of a row in a frame, at most: its texts, and nine for each length and number.
+fn frame_bytes(row: &Row) -> usize {
+    let messages: usize = row.messages.iter().map(|m| m.role.len() + m.content.len() + 18).sum();
+    messages + row.original.as_str().len() + 68
+}
+
 /// Rows of a reply that still fit.
 struct Page {
     rows: Vec<Row>,
@@ -230,7 +235,7 @@ impl Page {
     /// Adds a row, or says that the page is full. A row that no page can hold is a failure, else the one who asks
     /// would ask for ever.
     fn add(&mut self, row: Row) -> Result<bool, Failure> {
-        let bytes = wire::encode(&row).len();
+        let bytes = frame_bytes(&row);
         if self.bytes + bytes <= WINDOW_BYTES_MAX {
             self.bytes += bytes;
             self.rows.push(row);

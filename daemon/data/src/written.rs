@@ -189,7 +189,7 @@ fn line(format: ExportFormat, row: &Row) -> Result<String, String> {
     let said = Said::of(row);
     let object = match format {
         ExportFormat::Rows => return Ok(wire::encode_line(row)),
-        ExportFormat::Original => row.original.0.clone(),
+        ExportFormat::Original => return Ok(format!("{}\n", row.original.in_one_line())),
         ExportFormat::Messages => conversation(row)?,
         ExportFormat::Alpaca => alpaca(&said)?,
         ExportFormat::ShareGpt => sharegpt(&said)?,

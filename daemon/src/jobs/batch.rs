@@ -405,14 +405,14 @@ fn rejected(context: &Context, batch: &DatasetBatch, read: u64) -> Result<Import
 
 #[cfg(test)]
 mod tests {
-    use hone_protocol::value::{Hash, Json};
+    use hone_protocol::value::{Hash, JsonText};
 
     use super::*;
 
     fn row(messages: &[(&str, &str)]) -> Row {
         let message = |(role, content): &(&str, &str)| ChatMessage { role: (*role).into(), content: (*content).into() };
         let messages = messages.iter().map(message).collect();
-        Row { row_id: 3, messages, content_sha256: Hash([0; 32]), original: Json::default() }
+        Row { row_id: 3, messages, content_sha256: Hash([0; 32]), original: JsonText::default() }
     }
 
     fn roles(row: &Row, system: &str) -> Vec<String> {

@@ -271,7 +271,7 @@ fn judge(row: Open, scorers: &[Scorer]) -> EvaluationRow {
         match scorer {
             Scorer::Loss => {}
             Scorer::Expect => {
-                let (score, missed) = expect(&row.row.original.0, &row.answer);
+                let (score, missed) = expect(&row.row.original.value(), &row.answer);
                 if let Some(score) = score {
                     scores.push(("expect".to_owned(), score));
                     notes.insert("missed".into(), missed.into_iter().collect::<Vec<_>>().into());

@@ -212,6 +212,8 @@ impl Frames {
                     Ok(length) => length,
                     Err(error) => return Some(Err(bad(error.to_string()))),
                 };
+                // A long message is read in as few pieces as the system has it in.
+                self.buffer.reserve((4 + length).saturating_sub(self.buffer.len()));
                 if let Some(payload) = self.buffer.get(4..4 + length) {
                     let message = wire::decode(payload).map_err(|e| bad(e.to_string()));
                     self.buffer.drain(..4 + length);

@@ -150,8 +150,17 @@ fn name(program: Program) -> String {
     }
 }
 
+/// The program that runs here, to be started again. One that was replaced on the disk is another one now, which may speak otherwise.
+fn own_program(own: PathBuf) -> std::io::Result<PathBuf> {
+    if own.exists() {
+        return Ok(own);
+    }
+    let message = "honed was replaced on the disk since it started; end it with `hone daemon stop`, and the next start is the new one";
+    Err(std::io::Error::new(std::io::ErrorKind::NotFound, message))
+}
+
 fn path(program: Program) -> std::io::Result<(PathBuf, &'static str)> {
-    let own = std::env::current_exe()?;
+    let own = own_program(std::env::current_exe()?)?;
     match program {
         Program::Worker(mode) => {
             let beside = own.with_file_name("hone-worker");
@@ -233,7 +242,7 @@ fn spawn(start: &Start, memory_bytes_max: Option<u64>) -> std::io::Result<(Proce
     if program.class() == Class::Compute {
         paths = paths.read(modules(&path, std::env::var_os("HONE_BACKENDS")));
     }
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(own_program(std::env::current_exe()?)?);
     command
         .args(sandbox::arguments(program.class(), std::process::id(), &paths, &path, &[mode]))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -345,6 +354,17 @@ pub fn tail(path: &Path, bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::fetch::place::SECRETS;
+
+    #[test]
+    fn a_program_that_was_replaced_is_not_started_as_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("honed");
+        std::fs::write(&there, "").unwrap();
+        assert_eq!(own_program(there.clone()).unwrap(), there);
+        // What Linux calls a running program whose file is gone.
+        let gone = folder.path().join("honed (deleted)");
+        assert!(own_program(gone).unwrap_err().to_string().contains("hone daemon stop"));
+    }
 
     #[test]
     fn only_what_computes_hears_of_cards() {

@@ -96,6 +96,24 @@ pub static PRESETS: &[RecipePreset] = &[
         ],
     },
     RecipePreset {
+        name: "prompt",
+        shape: Shape::Prompt,
+        about: both(
+            "For prompts with expected answers, of evaluations or classes, that become chats to train on: clean, no copies, no secrets.",
+            "把带期望答案的提示（评测或分类）变成用于训练的对话：干净，没有重复，没有密钥。",
+        ),
+        steps: &[
+            ("convert", &[]),
+            ("unicode", &[]),
+            ("control", &[]),
+            ("spaces", &[]),
+            ("length", &[("unit", "tokens"), ("max", "8192")]),
+            ("exact", &[]),
+            ("secrets", &[]),
+            ("mask", &[]),
+        ],
+    },
+    RecipePreset {
         name: "text",
         shape: Shape::Text,
         about: both(

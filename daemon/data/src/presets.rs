@@ -9,13 +9,17 @@ use hone_protocol::failure::Failure;
 use super::complete::Complete;
 use super::unwritable;
 
-/// The name of the preset that comes with hone, and its rows as JSONL.
-pub(super) const INSIDE: (&str, &str) = ("support-desk", include_str!("../presets/support-desk.jsonl"));
+/// The names of the presets that come with hone, and their rows as JSONL.
+pub(super) const INSIDE: [(&str, &str); 3] = [
+    ("support-desk", include_str!("../presets/support-desk.jsonl")),
+    ("support-preferences", include_str!("../presets/support-preferences.jsonl")),
+    ("support-handbook", include_str!("../presets/support-handbook.jsonl")),
+];
 
-/// Writes the preset that comes with hone as `NAME.jsonl` into a folder, for an import to read, and says where it is.
+/// Writes a preset that comes with hone as `NAME.jsonl` into a folder, for an import to read, and says where it is.
 pub fn write_preset(name: &str, folder: &Path) -> Result<PathBuf, Failure> {
-    let (_, jsonl) =
-        Some(INSIDE).filter(|(inside, _)| *inside == name).ok_or_else(|| Failure::not_found("preset", name))?;
+    let found = INSIDE.iter().find(|(inside, _)| *inside == name);
+    let (_, jsonl) = found.ok_or_else(|| Failure::not_found("preset", name))?;
     let path = folder.join(format!("{name}.jsonl"));
     let write = || {
         let mut file = Complete::create(folder)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hone_protocol::dataset::{ExportFormat, Part, REJECTIONS_MAX, Row, RowFormat, Segment, Split};
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::frame::FRAME_BYTES_MAX;
+use hone_protocol::preset::PRESETS;
 use hone_protocol::value::Hash;
 use hone_protocol::wire;
 use hone_protocol::worker::{ExportTask, FromWorker, ImportTask, ReadTask, Select};
@@ -266,7 +267,7 @@ fn the_preset_imports_whole_and_splits() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_preset("support-desk", folder.path()).unwrap();
     let import = run_import(folder.path(), &path, RowFormat::Detect, 0).unwrap();
-    let lines = INSIDE.1.lines().count() as u64;
+    let lines = INSIDE[0].1.lines().count() as u64;
     assert_eq!((import.report.kept, import.report.rejected, import.report.duplicates), (lines, 0, 0));
     let imported = Imported { folder, import };
     let split = Split { held_out_percent: 15, seed: 1 };
@@ -276,6 +277,19 @@ fn the_preset_imports_whole_and_splits() {
     assert!(held_out.len() >= 64, "{}", held_out.len());
     assert!(held_out[0].original.value()["expect"].is_object(), "the rule of the score is still there");
     assert_eq!(write_preset("nobody", imported.folder.path()).unwrap_err().code, FailureCode::NotFound);
+}
+
+#[test]
+fn every_preset_that_comes_with_hone_is_what_its_card_says() {
+    for preset in PRESETS.iter().filter(|preset| preset.package.is_none()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_preset(preset.name, folder.path()).unwrap();
+        let import = run_import(folder.path(), &path, preset.format(), 0).unwrap();
+        assert_eq!((import.report.kept, import.report.rejected, import.report.duplicates), (preset.rows, 0, 0));
+        let rows = Imported { folder, import }.rows();
+        assert!(rows.iter().all(|row| row.shape() == preset.shape), "{}", preset.name);
+    }
+    assert_eq!(PRESETS.iter().filter(|preset| preset.package.is_none()).count(), INSIDE.len());
 }
 
 #[test]

@@ -64,8 +64,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     (
         "field.data_source.about",
-        "A preset is a set that anybody can have; a file is one of rows on this machine, or a folder of them.",
-        "preset 是人人可用的数据集；file 是本机上的数据行文件或文件夹。",
+        "A preset is a set that anybody can have; a file is one of rows on this machine, or a folder of them; a hub is Hugging Face.",
+        "preset 是人人可用的数据集；file 是本机上的数据行文件或文件夹；hub 为 Hugging Face。",
     ),
     ("field.path", "path", "路径"),
     (
@@ -75,8 +75,8 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     (
         "field.data_path.about",
-        "Absolute path of a file or folder on the machine where the daemon runs. Not needed for the preset.",
-        "守护进程所在机器上文件或文件夹的绝对路径。来源为 preset 时不需要。",
+        "Absolute path of a file or folder on the machine where the daemon runs; for the hub OWNER/NAME, with @REVISION or :FILE. Not needed for the preset.",
+        "守护进程所在机器上文件或文件夹的绝对路径；来源为 hub 时填 OWNER/NAME，可加 @版本 或 :文件。来源为 preset 时不需要。",
     ),
     ("field.name", "name", "名称"),
     (

@@ -43,6 +43,12 @@ pub(super) const MESSAGES: &[Message] = &[
     ),
     ("cli.exported_rows", "{n} rows in {path}", "{n} 行已写入 {path}"),
     ("datasets.preview", "what would become of it", "导入预览"),
+    (
+        "datasets.hub_fetched",
+        "A dataset of Hugging Face: it is fetched when you import it, and the licence that the hub tells is kept with it.",
+        "Hugging Face 上的数据集：导入时下载，并保存站点所示的许可证。",
+    ),
+    ("form.rows_repository", "a repository: OWNER/NAME, then :FILE if needed", "仓库：OWNER/NAME，需要时加 :文件"),
     ("datasets.previewing", "looking at the file ...", "正在查看文件……"),
     ("datasets.preview_whole", "the whole file", "整个文件"),
     ("datasets.preview_part", "the first rows", "前若干行"),

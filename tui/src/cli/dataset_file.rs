@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 use hone_protocol::catalogue::{self, Language};
 use hone_protocol::dataset::{DatasetSource, ExportFormat, FieldMap, FieldRole, ImportPreview, Part, RowFormat};
 use hone_protocol::failure::Failure;
-use hone_protocol::model::{Hub, HubSource};
+use hone_protocol::model::HubSource;
 use hone_protocol::preset::{PRESETS, Preset};
 use hone_protocol::request::{Answer, Request};
 use hone_protocol::value::Hash;
@@ -105,9 +105,8 @@ pub(super) fn source(typed: &str) -> Result<(DatasetSource, String), Failure> {
         let source = DatasetSource::Package { package: package.into(), member: member.into(), sha256 };
         return Ok((source, model::name_from(member)));
     }
-    let plain = typed.replace("https://huggingface.co/datasets/", "hf:");
-    if HubSource::is_meant(&plain) {
-        let hub = HubSource::parse(&plain, Hub::Huggingface).ok_or_else(|| wrong("hf:OWNER/NAME[@REVISION][:FILE]"))?;
+    if HubSource::is_meant(typed) {
+        let hub = HubSource::parse_rows(typed).ok_or_else(|| wrong("hf:OWNER/NAME[@REVISION][:FILE]"))?;
         let name = hub.repo.rsplit('/').next().unwrap_or_default().to_lowercase();
         return Ok((DatasetSource::Hub(hub), name));
     }

@@ -58,7 +58,7 @@ const PRESETS: &[&str] = &{
     }
     names
 };
-const SOURCES: &[&str] = &["preset", "file"];
+const SOURCES: &[&str] = &["preset", "file", "hub"];
 const FORMATS: &[&str] = &[
     "detect",
     "openai",
@@ -208,7 +208,8 @@ impl Datasets {
             return desk.ask(Errand::Act(Deed::Submit), Request::Submit { spec, payer: None, pool: None });
         }
         let Some(source) = self.row_source() else {
-            self.form.remote.insert("path".into(), desk.view.t("form.absolute").to_owned());
+            let needed = if self.form.value("source") == SOURCES[2] { "form.rows_repository" } else { "form.absolute" };
+            self.form.remote.insert("path".into(), desk.view.t(needed).to_owned());
             self.form.focus_on("path");
             return;
         };

@@ -2,6 +2,7 @@
 
 use hone_protocol::catalogue::Language;
 use hone_protocol::dataset::{DatasetSource, FieldMap, FieldRole, ImportPreview, RowFormat};
+use hone_protocol::model::HubSource;
 use hone_protocol::preset::Preset;
 use hone_protocol::request::Request;
 
@@ -67,9 +68,12 @@ impl Datasets {
     /// Where the form's rows come from; nothing while its path is none.
     pub(super) fn row_source(&self) -> Option<DatasetSource> {
         let path = self.form.value("path").to_owned();
-        match self.form.value("source") == SOURCES[0] {
-            true => Some(DatasetSource::Preset { name: self.form.value("preset").to_owned() }),
-            false => path.starts_with('/').then_some(DatasetSource::Path { path }),
+        match self.form.value("source") {
+            preset if preset == SOURCES[0] => {
+                Some(DatasetSource::Preset { name: self.form.value("preset").to_owned() })
+            }
+            hub if hub == SOURCES[2] => HubSource::parse_rows(&path).map(DatasetSource::Hub),
+            _ => path.starts_with('/').then_some(DatasetSource::Path { path }),
         }
     }
 
@@ -93,6 +97,11 @@ impl Datasets {
             None => return page,
             Some(DatasetSource::Preset { name }) => {
                 card(view, &name, &mut page);
+                return page;
+            }
+            Some(DatasetSource::Hub(source)) => {
+                page.blank().heading(cell(&source.typed()));
+                page.text(view.t("datasets.hub_fetched"), Token::Muted);
                 return page;
             }
             Some(_) => {}

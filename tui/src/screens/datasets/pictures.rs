@@ -235,8 +235,8 @@ fn a_saved_recipe_is_one_of_those_to_choose_from() {
             bench.answer(id, Answer::Notes(vec![head.clone()]));
         }
     }
-    // Behind the three that come with hone.
-    for _ in 0..3 {
+    // Behind those that come with hone.
+    for _ in 0..hone_protocol::recipe::PRESETS.len() {
         bench.press(Action::Pause);
     }
     let (id, _) = bench.asks().into_iter().find(|(_, request)| matches!(request, Request::Note { .. })).unwrap();

@@ -3,8 +3,11 @@
 
 use crossterm::event::{KeyCode, KeyEvent};
 use hone_protocol::catalogue::Language;
-use hone_protocol::dataset::{ChatMessage, FieldMap, FieldRole, ImportPreview, PreviewField, Rejection, Row, Shape};
+use hone_protocol::dataset::{
+    ChatMessage, DatasetSource, FieldMap, FieldRole, ImportPreview, PreviewField, Rejection, Row, Shape,
+};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
+use hone_protocol::job::JobSpec;
 use hone_protocol::request::{Answer, Down, Request};
 use hone_protocol::value::{Hash, JsonText};
 
@@ -73,6 +76,26 @@ fn an_import_form_shows_what_would_become_of_a_file_before_it_is_accepted() {
             keep(name("refused"), &bench.picture(size));
         }
     }
+}
+
+#[test]
+fn rows_of_a_hub_are_named_and_fetched() {
+    let mut bench = Bench::new(Language::En, sample::filled());
+    bench.app.open(Place::ImportDataset("quiet/owls:train.jsonl".into()));
+    bench.app.update(Event::Tick, NOW_MS);
+    // From a file to the hub.
+    bench.press(Action::Right);
+    bench.app.update(Event::Tick, NOW_MS);
+    assert!(!bench.asks().iter().any(|(_, request)| matches!(request, Request::PreviewImport { .. })));
+    keep("import_hub_100x30_en".into(), &bench.picture((100, 30)));
+    bench.press(Action::Run);
+    let asked = bench.asks();
+    let source = asked.iter().find_map(|(_, request)| match request {
+        Request::Submit { spec: JobSpec::ImportDataset { source: DatasetSource::Hub(source), .. }, .. } => Some(source),
+        _ => None,
+    });
+    let source = source.expect("the import is asked for");
+    assert_eq!((source.repo.as_str(), source.file.as_str()), ("quiet/owls", "train.jsonl"));
 }
 
 #[test]

@@ -189,7 +189,7 @@ pub(super) fn turns<'v>(format: Option<Format>, row: &'v Value<'_>) -> Turns<'v>
             "no known format: there is no field messages, conversations, instruction, text, or chosen and rejected; name its fields with --map",
         ));
     };
-    if row.field(format.key()).is_none() && !(format == Format::Prompt && prompted::is_ideal(row)) {
+    if row.field(format.key()).is_none() && !(format == Format::Prompt && prompted::stands_alone(row)) {
         let other = match Format::recognise(row) {
             Some(other) => {
                 format!("; the row looks like {}, but the file is read as {}", other.title(), format.title())

@@ -82,6 +82,7 @@ pub(super) fn parse(line: &str) -> Result<Value<'_>, Fault> {
     });
     parsed.map_err(|error| match walk.refusal {
         Some(Refusal::RepeatedKey) => Fault::new(walk.path(), "the key occurs twice in the object"),
+        Some(Refusal::ReservedKey) => Fault::new(walk.path(), "the key is one that JSON's reader keeps for itself"),
         Some(Refusal::TooDeep) => {
             Fault::line(format!("bad JSON at column {}: nested too deep; at most {DEPTH_MAX} levels", error.column()))
         }
@@ -106,9 +107,13 @@ fn syntax(error: &serde_json::Error) -> String {
     format!("bad JSON at column {}: {words}", error.column())
 }
 
+/// An object that begins with this key is no object to serde_json.
+pub(super) const RESERVED_KEY: &str = "$serde_json::private::RawValue";
+
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     RepeatedKey,
+    ReservedKey,
     TooDeep,
     TooMany,
 }
@@ -214,9 +219,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 !many.insert(key.clone())
             };
             let step = |walk: &mut Walk| walk.steps.push(format!(".{}", cut(&key, PATH_CHARACTERS_MAX)));
-            if repeated {
+            if repeated || key == RESERVED_KEY {
                 step(self.walk);
-                return Err(self.walk.refuse(Refusal::RepeatedKey));
+                let refusal = if repeated { Refusal::RepeatedKey } else { Refusal::ReservedKey };
+                return Err(self.walk.refuse(refusal));
             }
             match entries.next_value_seed(Seed { walk: &mut *self.walk, depth }) {
                 Ok(value) => fields.push((key, value)),

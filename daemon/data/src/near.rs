@@ -286,7 +286,7 @@ fn known(kept: &mut Option<Vec<u32>>, read: impl FnOnce() -> io::Result<Vec<u32>
 }
 
 /// The first row of a row's group, so far.
-fn root(groups: &mut [u32], mut row: u32) -> u32 {
+pub(super) fn root(groups: &mut [u32], mut row: u32) -> u32 {
     while groups[row as usize] != row {
         let above = groups[groups[row as usize] as usize];
         groups[row as usize] = above;

@@ -10,7 +10,7 @@ use hone_protocol::worker::{FromWorker, PickSource, PickTask};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::near::{Near, THRESHOLD};
+use super::near::{Near, THRESHOLD, root};
 use super::steps::{Item, Rows, Source};
 use super::{Progress, unwritable};
 
@@ -67,15 +67,26 @@ fn parts(task: &PickTask, sources: &[Source]) -> Result<Vec<u8>, Failure> {
     let chunks = sources.iter().flat_map(|source| (0..source.chunks()).map(move |chunk| (source, chunk)));
     let texts = |(source, chunk): (&Source, usize)| {
         let items = source.texts(chunk)?;
-        Ok(items.iter().map(|item| (part_of(task, &group(item)), said(item))).collect())
+        Ok(items.iter().map(|item| (words(item), said(item))).collect())
     };
-    let mut parts: Vec<u8> = Vec::new();
-    let alike = Near::new(THRESHOLD, folder).find_in(chunks, texts, |part| parts.push(part))?;
-    // The first of a group stands before the others: its part is known.
-    for (row, first) in alike.group.iter().enumerate() {
-        parts[row] = parts[*first as usize];
+    let mut keys: Vec<u64> = Vec::new();
+    let alike = Near::new(THRESHOLD, folder).find_in(chunks, texts, |key| keys.push(key))?;
+    let groups = united(alike.group, &keys);
+    Ok(groups.iter().map(|first| part_of(task, keys[*first as usize])).collect())
+}
+
+/// Groups that also hold rows of one key together: for each row the first row of its group.
+fn united(mut groups: Vec<u32>, keys: &[u64]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+    order.sort_unstable_by_key(|row| (keys[*row as usize], *row));
+    for pair in order.windows(2).filter(|pair| keys[pair[0] as usize] == keys[pair[1] as usize]) {
+        let (one, two) = (root(&mut groups, pair[0]), root(&mut groups, pair[1]));
+        groups[one.max(two) as usize] = one.min(two);
     }
-    Ok(parts)
+    for row in 0..groups.len() as u32 {
+        groups[row as usize] = root(&mut groups, row);
+    }
+    groups
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014) over seed, source and row.
@@ -106,21 +117,21 @@ fn said(item: &Item) -> String {
     said.collect::<Vec<_>>().join("\n")
 }
 
-/// What rows have in common that differ in case, signs and white space only.
-fn group(item: &Item) -> [u8; 32] {
+/// What rows have in common that differ in case, signs and white space only: a part of the hash of their words.
+fn words(item: &Item) -> u64 {
     let mut hash = Sha256::new();
     for message in item.messages.iter().filter(|message| message.role != "system") {
         let plain = message.content.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
         hash.update(plain.collect::<String>());
         hash.update([0]);
     }
-    hash.finalize().into()
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// The part of a group: by its hash and the seed, in the shares of the parts.
-fn part_of(task: &PickTask, group: &[u8; 32]) -> u8 {
-    let [a, b, c, d, e, f, g, h, ..] = *group;
-    let mut left = rank(task.seed, 0, u64::from_be_bytes([a, b, c, d, e, f, g, h])) % 100;
+/// The part of a group: by the key of its first row and the seed, in the shares of the parts.
+fn part_of(task: &PickTask, key: u64) -> u8 {
+    let mut left = rank(task.seed, 0, key) % 100;
     for (at, (_, percent)) in (0..).zip(&task.parts) {
         match left.checked_sub(u64::from(*percent)) {
             Some(rest) => left = rest,
@@ -181,13 +192,21 @@ mod tests {
         };
         let same = [("user", "When do you open?"), ("assistant", "At nine.")];
         let near = [("user", "when do you OPEN"), ("assistant", "At nine")];
-        assert_eq!(group(&row(1, &same, json!({}))), group(&row(2, &near, json!({}))));
+        assert_eq!(words(&row(1, &same, json!({}))), words(&row(2, &near, json!({}))));
         let mut counts = [0; 3];
         for number in 0..2000 {
             let question = format!("question {number}");
-            counts[usize::from(part_of(&task, &group(&row(number, &[("user", &question)], json!({})))))] += 1;
+            counts[usize::from(part_of(&task, words(&row(number, &[("user", &question)], json!({})))))] += 1;
         }
         assert!((1530..1670).contains(&counts[0]) && counts[1] > 140 && counts[2] > 140, "{counts:?}");
+    }
+
+    #[test]
+    fn near_duplicates_and_rows_of_the_same_words_are_one_group() {
+        // Rows 0 and 2 are near, 2 and 3 have the same words, and so have 1 and 4.
+        assert_eq!(united(vec![0, 1, 0, 3, 4, 5], &[10, 20, 30, 30, 20, 40]), [0, 1, 0, 0, 1, 5]);
+        // The key joins two groups from behind.
+        assert_eq!(united(vec![0, 1, 1, 0], &[1, 2, 3, 3]), [0, 0, 0, 0]);
     }
 
     #[test]

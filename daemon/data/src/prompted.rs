@@ -55,6 +55,11 @@ pub(super) fn is_ideal(row: &Value<'_>) -> bool {
     matches!(row.field("input"), Some(Value::List(_))) && row.field("ideal").is_some()
 }
 
+/// Whether a row is a prompt without a field `expected`: of an evaluation set, or messages that expect nothing.
+pub(super) fn stands_alone(row: &Value<'_>) -> bool {
+    is_ideal(row) || matches!(row.field("prompt"), Some(Value::List(_)))
+}
+
 /// `{"prompt", "expected"}`: what is asked, with the answer that a model should give. Of several ideal answers the first counts.
 pub(super) fn prompt<'v>(row: &'v Value<'_>) -> Turns<'v> {
     if is_ideal(row) {
@@ -71,8 +76,17 @@ pub(super) fn prompt<'v>(row: &'v Value<'_>) -> Turns<'v> {
         return Ok(turns);
     }
     let mut turns = asked(row)?;
-    asks(&turns)?;
-    turns.push(Turn::new(Role::Expected, text(row, "expected", || "expected".into())?));
+    // Messages may end as a set of evaluations has them, and be asked without an answer that is expected.
+    let is_list = matches!(row.field("prompt"), Some(Value::List(_)));
+    match row.field("expected") {
+        None | Some(Value::Null) if is_list => asks(&turns)?,
+        _ => {
+            if !is_list {
+                asks(&turns)?;
+            }
+            turns.push(Turn::new(Role::Expected, text(row, "expected", || "expected".into())?));
+        }
+    }
     Ok(turns)
 }
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::json::{DEPTH_MAX, VALUES_MAX, Value};
+use super::json::{DEPTH_MAX, RESERVED_KEY, VALUES_MAX, Value};
 
 /// Fields of an object that are compared one by one; objects with more go the other road.
 const FIELDS_MAX: usize = 24;
@@ -128,7 +128,7 @@ impl<'l> Scan<'l, '_> {
                 return None;
             }
             let key = self.text()?;
-            if fields.iter().any(|(known, _)| *known == key) || self.next()? != b':' {
+            if key == RESERVED_KEY || fields.iter().any(|(known, _)| *known == key) || self.next()? != b':' {
                 return None;
             }
             let value = self.value(depth + 1)?;

@@ -33,7 +33,7 @@ pub(super) const BATCH_ROWS_MAX: usize = 4096;
 /// A batch is closed with the row that takes it to so many bytes.
 pub(super) const BATCH_BYTES_MAX: usize = 64 * 1024;
 /// What the schema, the footer and the block headers of a segment may take.
-const FRAME_SLACK_BYTES: u64 = 64 * 1024;
+const FRAME_SLACK_BYTES: u64 = 256 * 1024;
 /// The magic of an Arrow file with its padding.
 const HEAD: &[u8; 64] = b"ARROW1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// The end of the messages of an Arrow file.

@@ -263,6 +263,24 @@ fn rejections_are_listed_to_a_bound_and_counted_beyond() {
 }
 
 #[test]
+fn a_key_that_would_turn_an_object_into_text_is_refused_and_prompts_may_expect_nothing() {
+    let chat = chats(1);
+    let text = chat.trim_end().replacen('{', r#"{"m":{"$serde_json::private::RawValue":"no json"},"#, 1) + "\n" + &chat;
+    let report = imported(text.as_bytes()).import.report;
+    assert_eq!((report.kept, report.rejected), (1, 1), "{:?}", report.rejections);
+    assert!(report.rejections[0].field.starts_with("m."), "{:?}", report.rejections);
+    let asks = [
+        r#"{"prompt":[{"role":"user","content":"q"}]}"#,
+        r#"{"prompt":[{"role":"user","content":"q"},{"role":"assistant","content":"so"}],"expected":"far"}"#,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asks.jsonl");
+    fs::write(&path, asks.join("\n")).unwrap();
+    let import = run_import(folder.path(), &path, RowFormat::Prompt, 0).unwrap();
+    assert_eq!(import.report.kept, 2, "{:?}", import.report.rejections);
+}
+
+#[test]
 fn the_preset_imports_whole_and_splits() {
     let folder = tempfile::tempdir().unwrap();
     let path = write_preset("support-desk", folder.path()).unwrap();

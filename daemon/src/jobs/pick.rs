@@ -118,8 +118,10 @@ fn pin(state: &State, spec: JobSpec) -> Result<JobSpec, Failure> {
     }
 }
 
-fn memory(_: &State, _: &JobSpec) -> Need {
-    Need::exactly(256 << 20)
+/// A base, and what rows are compared by: their place, their key, their group.
+fn memory(state: &State, spec: &JobSpec) -> Need {
+    let rows = plan(state, spec).map_or(0, |plan| plan.sources.iter().map(|(_, rows)| rows).sum::<u64>());
+    Need::exactly((256 << 20) + 64 * rows)
 }
 
 fn run(context: Context) -> Work {
@@ -187,6 +189,12 @@ async fn pick(mut context: Context) -> Result<Produced, Stop> {
         let mut line = context.child(Program::Daemon("data"), paths).await?;
         line.send(&ToWorker::Import(task)).await?;
         match context.next(&mut line).await? {
+            FromWorker::Imported { report, .. } if report.rejected > 0 => {
+                let first = report.rejections.first();
+                let why = first.map_or(String::new(), |it| format!("; line {}, {}: {}", it.line, it.field, it.reason));
+                let message = format!("{} rows for {name} could not be written as rows{why}", report.rejected);
+                return Err(Failure::new(FailureCode::Internal, message).at("parts").hint(HintCode::ReportBug).into());
+            }
             FromWorker::Imported { report, segments } => {
                 parts.push(PickedPart { name: name.clone(), report, segments, first_row_id });
             }

@@ -197,7 +197,14 @@ impl Item {
                 fields.insert("messages".into(), chats(messages));
             }
         }
-        let others = self.fields().into_iter().filter(|(key, _)| !CONTENT_FIELDS.contains(&key.as_str()));
+        let own = self.fields();
+        // Beside messages, answers are all that a format reads.
+        let answers = ["chosen", "rejected", "responses", "expected", "completion"];
+        let is_plain = own.contains_key("messages") && !answers.iter().any(|key| own.contains_key(*key));
+        let read: &[&str] = if is_plain { &CONTENT_FIELDS[..1] } else { &CONTENT_FIELDS };
+        let taken: Vec<String> = fields.keys().cloned().collect();
+        let is_own = |key: &String| !read.contains(&key.as_str()) && !taken.contains(key);
+        let others = own.into_iter().filter(|(key, _)| is_own(key));
         fields.extend(others);
         fields
     }
@@ -247,6 +254,17 @@ pub(crate) mod tests {
         let mut item = Item { index: 0, row_id: 0, messages, original: "{}".into() };
         item.rebuild();
         item
+    }
+
+    #[test]
+    fn beside_messages_a_persons_field_stays_whatever_it_is_called() {
+        let mut item = chat(&[("user", "q"), ("assistant", "a")]);
+        item.original = r#"{"messages":[],"question":"id7","text":1}"#.into();
+        item.rebuild();
+        assert!(item.original.ends_with(r#""question":"id7","text":1}"#), "{}", item.original);
+        item.original = r#"{"question":"q","answer":"a"}"#.into();
+        item.rebuild();
+        assert!(item.original.ends_with(r#"],"answer":"a"}"#), "{}", item.original);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::segment_writer::{Encoded, Encoder, SegmentWriter, broken};
 use crate::{Progress, unwritable};
 
 /// Raised when a step means something else than before, so that what was kept of it is not taken for the new meaning.
-const STEPS_VERSION: u32 = 1;
+const STEPS_VERSION: u32 = 2;
 
 /// Names of the ledgers of a recipe over some segments: each follows from all before it.
 pub(super) fn names(task: &ProcessTask) -> Vec<Hash> {

@@ -1,5 +1,5 @@
 //! `honed data` as the daemon sees it: a real process behind a socket pair.
-//! Lives here: hello, tasks, memory, hang-ups, broken frames. Never here: the rules of import (see `src/data`).
+//! Lives here: hello, tasks, memory, hang-ups, broken frames. Never here: the rules of import (see the crate `hone_data`).
 
 use std::fs;
 use std::io::{BufWriter, Read, Write};

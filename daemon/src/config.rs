@@ -47,6 +47,8 @@ pub struct Options {
     pub expose: Vec<String>,
     /// Host names under which HTTP may be called besides the loopback ones.
     pub hosts: Vec<String>,
+    /// A socket for other users of this machine that are let in; none for none.
+    pub share: Option<PathBuf>,
     /// Cores of the pool; 0 for all that the process may use.
     pub cores: u32,
     /// Memory of the pool in bytes; 0 for four fifths of what can be had now.

@@ -19,6 +19,7 @@ mod hub;
 mod invoice;
 pub mod jobs;
 mod judged;
+mod labelling;
 pub mod lifecycle;
 mod lineage;
 mod listening;

@@ -98,6 +98,7 @@ fn take_lock(state: &Path) -> Result<Lock, StartError> {
 /// Runs the daemon to its end; returns the exit status.
 pub async fn run(options: Options) -> Result<u8, StartError> {
     let places = Arc::new(options.places.clone());
+    let share = options.share.clone();
     machine::raise_open_files();
     make_private(&places.state)?;
     for folder in [
@@ -118,7 +119,8 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let hook_key = state.fixed.hook_key.clone();
     archive::sweep(&places.files(), &state);
     sweep_ledgers(&ledgers_folder(&places.blobs), &named_ledgers(&state), SystemTime::now());
-    let listener = socket::bind(&places.socket()).map_err(anyhow::Error::from)?;
+    let listener = socket::bind(&places.socket(), socket::OWN_MODE).map_err(anyhow::Error::from)?;
+    let shared = options.share.as_deref().map(socket::share).transpose().map_err(anyhow::Error::from)?;
     let mut notes = notes(&places.state);
     let listening = listening::bind(&options, &places.state.join(paths::RUN)).await?;
     notes.extend(listening.notes);
@@ -176,6 +178,9 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
         notes,
         started_at_ms: clock::now_ms(),
     });
+    if let Some(shared) = shared {
+        tokio::spawn(socket::accept(shared, room.clone()));
+    }
     tokio::spawn(socket::accept(listener, room));
     tokio::spawn(look_at_machine(hub.clone(), events.clone(), options));
     tokio::spawn(tidy_up(hub.clone(), events.clone(), places.clone(), log));
@@ -188,6 +193,9 @@ pub async fn run(options: Options) -> Result<u8, StartError> {
     let _ = tokio::time::timeout(Duration::from_secs(2), http_task).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let _ = std::fs::remove_file(places.socket());
+    if let Some(shared) = &share {
+        let _ = std::fs::remove_file(shared);
+    }
     drop(lock);
     Ok(status)
 }

@@ -66,8 +66,15 @@ fn made_of(state: &State, version: &DatasetVersionRecord) -> Vec<(Option<Dataset
     if let Some(parents) = &version.parents {
         let is_split =
             version.job.and_then(|job| state.jobs.get(&job)).is_some_and(|job| matches!(job.spec, JobSpec::Split(_)));
-        let kind = if is_split { LineageKind::Split } else { LineageKind::Mix };
-        return parents.iter().map(|id| (Some(*id), edge(named(id), kind, String::new()))).collect();
+        let spec = version.job.and_then(|job| state.jobs.get(&job)).map(|job| &job.spec);
+        let (kind, by) = match spec {
+            _ if is_split => (LineageKind::Split, String::new()),
+            Some(JobSpec::ImportDataset { source: DatasetSource::Labels { project, .. }, .. }) => {
+                (LineageKind::Labels, project.clone())
+            }
+            _ => (LineageKind::Mix, String::new()),
+        };
+        return parents.iter().map(|id| (Some(*id), edge(named(id), kind, by.clone()))).collect();
     }
     let spec = version.job.and_then(|job| state.jobs.get(&job)).map(|job| &job.spec);
     let kind = match spec {

@@ -10,12 +10,13 @@ use honed::{data, fetch, hook, lifecycle, node, sandbox, upstream};
 
 const HELP: &str = "honed: the daemon of hone. `hone daemon start` starts it for you.
 
-usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--expose ADDRESS:PORT]... [--host-name NAME]... [--cores N] [--memory-mib N]
+usage: honed [run] [--state DIR] [--http ADDRESS:PORT]... [--expose ADDRESS:PORT]... [--host-name NAME]... [--share PATH] [--cores N] [--memory-mib N]
 
   --state DIR           where everything is kept (default: HONE_STATE, else XDG_STATE_HOME/hone)
   --http ADDRESS:PORT   address of the endpoint; port 0 chooses a free one (default 127.0.0.1:7077)
   --expose ADDRESS:PORT the same address again, when it is one that other machines can reach
   --host-name NAME      a host name under which clients may call, besides localhost
+  --share PATH          a second socket, for other users of this machine that `hone person` lets in
   --cores N             cores that jobs and services may use (default: all)
   --memory-mib N        memory that jobs and services may use (default: four fifths of what is free)
   --version, --help";
@@ -94,6 +95,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     );
     let (mut http, mut expose, mut hosts) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cores, mut memory_mib) = (0, 0u64);
+    let mut share = None;
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
@@ -101,6 +103,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--http" => http.push(value()?),
             "--expose" => expose.push(value()?),
             "--host-name" => hosts.push(value()?),
+            "--share" => share = Some(PathBuf::from(value()?)),
             "--cores" => cores = value()?.parse().map_err(|_| "--cores needs a number".to_owned())?,
             "--memory-mib" => memory_mib = value()?.parse().map_err(|_| "--memory-mib needs a number".to_owned())?,
             "--help" | "-h" => return Err(HELP.to_owned()),
@@ -110,11 +113,14 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
     if http.is_empty() {
         http.extend(set("HONE_HTTP"));
     }
+    if share.is_none() {
+        share = set("HONE_SHARE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    }
     let state = state.ok_or("no state directory: set HONE_STATE or HOME to an absolute path")?;
     let state = PathBuf::from(state);
     if !state.is_absolute() {
         return Err(format!("the state directory {} is not an absolute path", state.display()));
     }
     let places = Places::new(state, set("HONE_MODELS").map(PathBuf::from));
-    Ok(Options { places, http, expose, hosts, cores, pool_memory_bytes: memory_mib << 20 })
+    Ok(Options { places, http, expose, hosts, share, cores, pool_memory_bytes: memory_mib << 20 })
 }

@@ -19,8 +19,10 @@ use hone_protocol::hook::{AlertRecord, HookRecord};
 use hone_protocol::id::*;
 use hone_protocol::job::{JobRecord, JobState, JobView, Progress, ShownState, Wish};
 use hone_protocol::judgement::JudgedSet;
+use hone_protocol::labelling::{ProjectCounts, ProjectRecord};
 use hone_protocol::log::FeedbackCounts;
 use hone_protocol::model::{Fit, ModelFacts, ModelRecord, ModelView, VersionRecord, VersionView, Weights};
+use hone_protocol::person::PersonRecord;
 use hone_protocol::pool::{LOCAL_POOL, PoolRecord, SlurmView};
 use hone_protocol::service::{Moving, ServiceRecord, ServiceState, ServiceView, ServingMemory};
 use hone_protocol::standard::StandardRecord;
@@ -189,6 +191,12 @@ pub struct State {
     pub judged_sets: Map<String, Arc<JudgedSet>>,
     /// Judgements that no version has yet, by dataset name and number: the rows that each will make.
     pub unmade: Map<(String, u64), u64>,
+    /// Projects of labelling by name.
+    pub projects: Map<String, Arc<ProjectRecord>>,
+    /// How far they are.
+    pub project_counts: Map<String, Arc<ProjectCounts>>,
+    /// Persons that are let in, by name.
+    pub people: Map<String, Arc<PersonRecord>>,
     /// Suites.
     pub suites: Map<SuiteId, Arc<SuiteRecord>>,
     /// Evaluations.
@@ -304,6 +312,9 @@ impl State {
             dataset_versions: load(store, Table::DatasetVersions, |r: &DatasetVersionRecord| r.id)?,
             judged_sets,
             unmade,
+            projects: load(store, Table::Projects, |r: &ProjectRecord| r.name.clone())?,
+            project_counts: Map::default(),
+            people: load(store, Table::People, |r: &PersonRecord| r.name.clone())?,
             suites: load(store, Table::Suites, |r: &SuiteRecord| r.id)?,
             evaluations: load(store, Table::Evaluations, |r: &EvaluationRecord| r.id)?,
             services: load(store, Table::Services, |r: &ServiceRecord| r.id)?,
@@ -720,6 +731,7 @@ impl State {
             pools: self.pool_views(),
             hooks: self.hooks.values().map(|h| (**h).clone()).collect(),
             alerts: self.alerts.values().rev().take(SNAPSHOT_ALERTS_MAX).map(|a| (**a).clone()).collect(),
+            projects: self.project_views(),
         }
     }
 }

@@ -15,9 +15,11 @@ use crate::hook::{AlertRecord, HookRecord};
 use crate::id::KeyId;
 use crate::job::JobView;
 use crate::judgement::{JudgedSet, JudgementRecord};
+use crate::labelling::LabelAnswer;
 use crate::log::{LogDetail, LogPage};
 use crate::model::{AliasMove, HistoryEntry, ModelView, TrashItem};
 use crate::note::{NoteHead, NoteRecord};
+use crate::person::PersonRecord;
 use crate::pool::PoolView;
 use crate::recipe::{LedgerEntry, Preview};
 use crate::service::ServiceView;
@@ -190,6 +192,10 @@ pub enum Answer {
         /// Entries of the step in all.
         total: u64,
     },
+    /// To `people`.
+    People(Vec<PersonRecord>),
+    /// To `labelling`.
+    Labelling(LabelAnswer),
     /// To `standards`.
     Standards(Vec<StandardView>),
     /// To `standard` and `set_standard`.

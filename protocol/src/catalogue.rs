@@ -8,6 +8,8 @@ mod cli;
 mod convert;
 mod gates;
 mod help;
+mod label_help;
+mod labelling;
 mod money;
 mod oversight;
 mod playground;
@@ -51,6 +53,8 @@ pub const TABLES: &[&[Message]] = &[
     convert::MESSAGES,
     gates::MESSAGES,
     help::MESSAGES,
+    label_help::MESSAGES,
+    labelling::MESSAGES,
     playground::MESSAGES,
     money::MESSAGES,
     oversight::MESSAGES,

@@ -326,6 +326,15 @@ pub enum DatasetSource {
         /// Judgements below this number; 0 for all there are when the job is submitted.
         until: u64,
     },
+    /// Labels of a project: the rows that were decided, as the task makes them; see [`crate::labelling`].
+    Labels {
+        /// Name of the project.
+        project: String,
+        /// Labels below this number; 0 for all there are when the job is submitted.
+        until: u64,
+        /// Rows that nobody has decided become rows as suggested when the suggestion is at least so many percent sure; none for never.
+        suggested_least_percent: Option<u32>,
+    },
     /// Logged requests. The new version has the rows of the one before too, and no response makes a row twice.
     Log(Box<LogSelection>),
     /// A file of rows inside a Python package, fetched by the `pip` client.
@@ -533,6 +542,8 @@ pub enum LineageKind {
     Judgements,
     /// Made of logged requests.
     Log,
+    /// Made of the labels that persons gave its rows.
+    Labels,
     /// Sent through a service.
     Batch,
     /// Written by a service to a standard.
@@ -554,6 +565,7 @@ impl LineageKind {
             LineageKind::Import => "import",
             LineageKind::Judgements => "judgements",
             LineageKind::Log => "log",
+            LineageKind::Labels => "labels",
             LineageKind::Batch => "batch",
             LineageKind::Generation => "generation",
             LineageKind::Training => "training",

@@ -18,6 +18,8 @@ pub enum Up {
     Hello {
         /// The person that acts are attributed to.
         person: String,
+        /// A project of labelling that the connection is for, and nothing else from then on; none for no such bound.
+        project: Option<String>,
     },
     /// Ask.
     Ask {

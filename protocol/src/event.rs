@@ -8,6 +8,7 @@ use crate::evaluation::{EvaluationRecord, SuiteRecord};
 use crate::hook::{AlertRecord, HookRecord};
 use crate::id::{HookId, ServiceId};
 use crate::job::JobView;
+use crate::labelling::ProjectView;
 use crate::model::ModelView;
 use crate::pool::PoolView;
 use crate::service::ServiceView;
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub hooks: Vec<HookRecord>,
     /// The newest alerts, newest first.
     pub alerts: Vec<AlertRecord>,
+    /// All projects of labelling.
+    pub projects: Vec<ProjectView>,
 }
 
 /// A fact that changed.
@@ -95,6 +98,8 @@ pub enum Change {
     HookGone(HookId),
     /// An alert.
     Alert(AlertRecord),
+    /// A project of labelling, or how far it is.
+    Project(Box<ProjectView>),
     /// The machine, at most once a second and only while somebody watches.
     Machine(Machine),
 }

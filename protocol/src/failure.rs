@@ -215,6 +215,8 @@ closed_list! {
         ReportBug,
         /// Correct the address, the model or the key of the upstream.
         CheckUpstream,
+        /// Ask the owner for another role.
+        AskOwner,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::evaluation::EvaluateSpec;
 use crate::failure::Failure;
 use crate::generation::GenerateSpec;
 use crate::id::{ApplicationId, DatasetVersionId, EvaluationId, JobId, VersionId};
+use crate::labelling::SuggestSpec;
 use crate::mixture::{MixSpec, SplitSpec};
 use crate::model::ModelSource;
 use crate::pool::SlurmView;
@@ -58,6 +59,8 @@ pub enum JobSpec {
     Mix(Box<MixSpec>),
     /// Make several datasets of the rows of one.
     Split(Box<SplitSpec>),
+    /// Let a service suggest labels.
+    Suggest(SuggestSpec),
 }
 
 /// Of which version facts are wanted.
@@ -96,6 +99,7 @@ impl JobSpec {
             JobSpec::Generate(_) => "generate",
             JobSpec::Mix(_) => "mix",
             JobSpec::Split(_) => "split",
+            JobSpec::Suggest(_) => "suggest",
         }
     }
 
@@ -110,7 +114,8 @@ impl JobSpec {
             | JobSpec::Process(_)
             | JobSpec::Generate(_)
             | JobSpec::Mix(_)
-            | JobSpec::Split(_) => None,
+            | JobSpec::Split(_)
+            | JobSpec::Suggest(_) => None,
             JobSpec::Facts(spec) => spec.model.as_deref(),
             JobSpec::Train(spec) => Some(&spec.base),
             JobSpec::Evaluate(spec) => Some(&spec.version),
@@ -221,6 +226,8 @@ pub enum JobResult {
     Facts(DatasetVersionId),
     /// Dataset versions, the parts of a split in their order.
     Datasets(Vec<DatasetVersionId>),
+    /// Rows that got a suggestion.
+    Suggested(u64),
 }
 
 /// The state that people see.

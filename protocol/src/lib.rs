@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`hello`] and [`frame`] (how bytes become messages), [`id`] and [`value`] (the wrappers),
 //! [`failure`], then the nouns ([`model`], [`dataset`], [`job`], [`train`], [`evaluation`], [`service`],
-//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`standard`], [`generation`], [`mixture`], [`judgement`], [`note`]), then [`request`], [`event`] (client and daemon) and
+//! [`upstream`], [`application`], [`usage`], [`convert`], [`blueprint`], [`bench`], [`batch`], [`generate`], [`standard`], [`generation`], [`mixture`], [`judgement`], [`labelling`], [`person`], [`note`]), then [`request`], [`event`] (client and daemon) and
 //! [`worker`] (daemon and child).
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -35,11 +35,13 @@ pub mod hook;
 pub mod id;
 pub mod job;
 pub mod judgement;
+pub mod labelling;
 pub mod log;
 pub mod mixture;
 pub mod model;
 pub mod note;
 pub mod paths;
+pub mod person;
 pub mod pool;
 pub mod preset;
 mod reads;
@@ -56,7 +58,7 @@ pub mod wire;
 pub mod worker;
 
 /// The number that both ends of a bincode connection must share. Raised on every change of a wire type.
-pub const PROTOCOL: u16 = 4;
+pub const PROTOCOL: u16 = 5;
 
 /// The version of hone itself, shown to people.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,6 +6,9 @@ impl Request {
     /// Whether it changes nothing, so that the dispatcher need not see it.
     pub fn is_read(&self) -> bool {
         use Request::*;
+        if let Labelling(request) = self {
+            return request.is_read();
+        }
         matches!(
             self,
             Status
@@ -53,6 +56,7 @@ impl Request {
                 | TestGuard { .. }
                 | PreviewRecipe { .. }
                 | RecipeLedger { .. }
+                | People
                 | Standards
                 | Standard { .. }
                 | CheckRows { .. }

@@ -13,8 +13,10 @@ use crate::hook::{AlertKind, HookTarget};
 use crate::id::{EvaluationId, JobId, KeyId};
 use crate::job::JobSpec;
 use crate::judgement::Judgement;
+use crate::labelling::LabelRequest;
 use crate::log::{Feedback, LogQuery, LogSettings};
 use crate::note::NoteKind;
+use crate::person::Role;
 use crate::pool::{PoolPlace, Priority};
 use crate::recipe::Recipe;
 use crate::service::{Keep, Price};
@@ -648,6 +650,30 @@ pub enum Request {
         offset: u64,
         /// At most [`ROWS_MAX`].
         count: u32,
+    },
+
+    // -- labelling
+    /// Projects of labelling, decisions, suggestions, agreement.
+    Labelling(LabelRequest),
+
+    // -- persons
+    /// Who is let in beside the daemon's own user.
+    People,
+    /// Let a person in, or change what they may do.
+    SetPerson {
+        /// Their name.
+        name: String,
+        /// What they may do.
+        role: Role,
+        /// Number of the system's user that they come as; none for one who comes as the daemon's own user.
+        uid: Option<u32>,
+        /// Projects that an annotator labels; empty for all.
+        projects: Vec<String>,
+    },
+    /// Let a person in no longer. What they did keeps their name.
+    RemovePerson {
+        /// Their name.
+        name: String,
     },
 
     // -- standards and generation

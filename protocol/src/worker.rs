@@ -15,6 +15,7 @@ use crate::embed::EmbedTask;
 use crate::failure::Failure;
 use crate::generate::{Channel, Prompt, PromptText, TokenChance, TokenizerFacts};
 use crate::hook::{HookOutcome, HookTask};
+use crate::labelling::LabelledTask;
 use crate::model::{HubSource, ModelFacts, WeightsAs};
 use crate::recipe::{DatasetFacts, LedgerEntry, Preview, Recipe, StepOutcome};
 use crate::train::{PreferenceMetrics, Sampled, StepMetrics, TrainParams, TrainPlan, Warned};
@@ -137,6 +138,15 @@ pub enum ToWorker {
     Diff(DiffTask),
     /// `honed data`: write chosen rows of versions as lines. Answers: `Progress`…, `Picked`.
     Pick(PickTask),
+    /// `honed data`: where words begin in texts. Answer: `Words` with the same request number. Many may follow.
+    Words {
+        /// Chosen by the daemon.
+        request: u64,
+        /// The texts.
+        texts: Vec<String>,
+    },
+    /// `honed data`: write rows with their labels as lines. Answers: `Progress`…, `Picked`.
+    WriteLabelled(LabelledTask),
 }
 
 /// Rows that are chosen, and where they go.
@@ -395,6 +405,11 @@ pub enum Select {
     One {
         /// Its id.
         row_id: u64,
+    },
+    /// Rows by their ids; those that are not there are left out.
+    Ids {
+        /// The ids, in the order in which rows are wanted.
+        row_ids: Vec<u64>,
     },
     /// A window of the rows that a filter lets through.
     Find {
@@ -725,6 +740,13 @@ pub enum FromWorker {
         request: u64,
         /// The differences.
         diff: Result<Box<DatasetDiff>, Failure>,
+    },
+    /// Where words begin in texts, in characters.
+    Words {
+        /// The request.
+        request: u64,
+        /// For each text.
+        words: Vec<Vec<u32>>,
     },
     /// To `Pick`: rows written, by part.
     Picked {

@@ -199,6 +199,10 @@ actions! {
     Mark, "act.mark";
     /// Compare what is marked.
     Compare, "act.compare";
+    /// Flag a row for somebody else.
+    Flag, "act.flag";
+    /// Send it to Labelling; judge several rows together.
+    Label, "act.label";
     /// Running jobs as an overlay.
     Jobs, "act.jobs";
     /// What this screen is and which keys work now.

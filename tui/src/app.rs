@@ -14,6 +14,7 @@ use hone_protocol::request::{Request, Up};
 use crate::action::Area;
 use crate::event::{Event, Outbox};
 use crate::glyphs::{GlyphSet, Glyphs};
+use crate::journal::Journal;
 use crate::layers::{LAYERS_MAX, Layer, Sheet};
 use crate::mirror::Mirror;
 use crate::screens::{Class, Desk, Errand, Place, SCREENS, Screen, Setting, Tone, View, Wish};
@@ -130,6 +131,14 @@ pub(crate) struct App {
     asks: HashMap<u64, (Area, Errand)>,
     latest: HashMap<(Area, Errand), u64>,
     interrupt_until_ms: Option<i64>,
+    /// Wishes that must not be lost.
+    pub(crate) journal: Journal,
+    /// Who made a wish of the journal, by its id.
+    makers: HashMap<String, (Area, Errand)>,
+    /// Wishes of the journal that this connection has sent.
+    sent: HashMap<u64, String>,
+    /// The one project that this client is for.
+    pub(crate) only: Option<String>,
     effects: Vec<Effect>,
 }
 
@@ -157,13 +166,18 @@ impl App {
             asks: HashMap::new(),
             latest: HashMap::new(),
             interrupt_until_ms: None,
+            journal: Journal::default(),
+            makers: HashMap::new(),
+            sent: HashMap::new(),
+            only: None,
             effects: vec![Effect::Connect(1)],
         }
     }
 
     /// What screens see.
     pub(crate) fn view(&self) -> View<'_> {
-        view(&self.mirror, &self.settings, self.now_ms, self.class, self.is_away())
+        let away = self.is_away();
+        View { waiting: self.journal.len(), ..view(&self.mirror, &self.settings, self.now_ms, self.class, away) }
     }
 
     /// Whether the facts are as of an earlier time.
@@ -186,6 +200,7 @@ impl App {
                 if outbox.number == self.connection {
                     self.outbox = Some(outbox);
                     self.send(Request::Watch);
+                    self.send_waiting();
                 }
             }
             Event::Down(number, down) => {
@@ -243,7 +258,9 @@ impl App {
     /// Lets a screen work and fulfils what it wishes.
     fn with_screen<T>(&mut self, area: Area, work: impl FnOnce(&mut dyn Screen, &mut Desk<'_>) -> T) -> T {
         let away = self.is_away();
-        let mut desk = Desk::new(view(&self.mirror, &self.settings, self.now_ms, self.class, away));
+        let waiting = self.journal.len();
+        let view = view(&self.mirror, &self.settings, self.now_ms, self.class, away);
+        let mut desk = Desk::new(View { waiting, ..view });
         let result = work(self.screens[area as usize].as_mut(), &mut desk);
         let wishes = desk.wishes;
         for wish in wishes {
@@ -267,6 +284,11 @@ impl App {
                     self.asks.insert(id, (area, errand));
                     self.latest.insert((area, errand), id);
                 }
+            }
+            Wish::Keep { errand, request } => {
+                let once = self.journal.wish(request.clone());
+                self.makers.insert(once.clone(), (area, errand));
+                self.send_once(once, request);
             }
             Wish::Stop(errand) => {
                 if let (Some(id), Some(outbox)) = (self.latest.get(&(area, errand)), &self.outbox) {
@@ -329,7 +351,7 @@ impl App {
 
     fn go(&mut self, area: Area) {
         self.zoomed = false;
-        if area == self.area {
+        if area == self.area || self.only.is_some() {
             return;
         }
         self.back.push(self.area);
@@ -343,7 +365,7 @@ impl App {
 
 /// What screens see, from the parts of the app that are not screens.
 fn view<'a>(mirror: &'a Mirror, settings: &Settings, now_ms: i64, class: Class, away: bool) -> View<'a> {
-    View { mirror, language: settings.language, now_ms, class, away }
+    View { mirror, language: settings.language, now_ms, class, away, waiting: 0 }
 }
 
 impl Settings {

@@ -27,9 +27,13 @@ mod init;
 mod invoice;
 mod job;
 mod key;
+mod label;
+mod label_files;
+mod label_out;
 mod log;
 mod mixture;
 mod model;
+mod person;
 mod pool;
 mod promotion;
 mod pull;
@@ -134,6 +138,8 @@ enum Noun {
     #[command(subcommand)]
     Standard(standard::StandardVerb),
     #[command(subcommand)]
+    Label(label::Verb),
+    #[command(subcommand)]
     Train(train::Verb),
     #[command(subcommand)]
     Job(job::Verb),
@@ -153,6 +159,8 @@ enum Noun {
     Guard(guard::GuardVerb),
     Usage(usage::UsageVerb),
     Ledger(application::Ledger),
+    #[command(subcommand)]
+    Person(person::PersonVerb),
     #[command(subcommand)]
     Pool(pool::Verb),
     #[command(subcommand)]
@@ -207,6 +215,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Dataset(verb) => verb.run(&context),
         Noun::Recipe(verb) => verb.run(&context),
         Noun::Standard(verb) => verb.run(&context),
+        Noun::Label(verb) => verb.run(&context),
         Noun::Train(verb) => verb.run(&context),
         Noun::Job(verb) => verb.run(&context),
         Noun::Eval(verb) => verb.run(&context),
@@ -218,6 +227,7 @@ fn run(cli: Cli, language: Language) -> Outcome {
         Noun::Guard(verb) => verb.run(&context),
         Noun::Usage(verb) => verb.run(&context),
         Noun::Ledger(verb) => verb.run(&context),
+        Noun::Person(verb) => verb.run(&context),
         Noun::Pool(verb) => verb.run(&context),
         Noun::Hook(verb) => verb.run(&context),
         Noun::Apply(verb) => verb.run(&context),
@@ -232,7 +242,18 @@ fn run(cli: Cli, language: Language) -> Outcome {
 }
 
 fn full_screen(context: &Context) -> Outcome {
-    crate::app::run(context.options.clone(), context.language).map_err(|error| {
+    show(context, context.options.clone(), None)
+}
+
+/// The full screen at a project of labelling; `only` there, and nowhere else, where the person is bound to it.
+fn full_screen_at(context: &Context, project: &str, only: bool) -> Outcome {
+    let project = Some(project.to_owned());
+    let options = Options { project: project.clone().filter(|_| only), ..context.options.clone() };
+    show(context, options, project)
+}
+
+fn show(context: &Context, options: Options, label: Option<String>) -> Outcome {
+    crate::app::run(options, context.language, label).map_err(|error| {
         // The screens answer to people, not to scripts: what ends them is one sentence.
         Failure::new(FailureCode::WrongState, format!("{error:#}")).into()
     })

@@ -59,6 +59,8 @@ const KEYS: &[(Action, &[&str])] = &[
     (Action::LogAxis, &["Y"]),
     (Action::Mark, &["Space"]),
     (Action::Compare, &["v"]),
+    (Action::Flag, &["f"]),
+    (Action::Label, &["b"]),
     (Action::Jobs, &["!"]),
     (Action::Help, &["?", "F1"]),
     (Action::Palette, &[":", "Ctrl-P"]),

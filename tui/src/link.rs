@@ -109,6 +109,9 @@ impl Link {
         if let Some(person) = &options.person {
             fields.push(("person".to_owned(), person.clone()));
         }
+        if let Some(project) = &options.project {
+            fields.push(("project".to_owned(), project.clone()));
+        }
         let hello = Hello { protocol: PROTOCOL, kind: Kind::Hello, fields };
         // A daemon that is ending has its connections closed before it answers: then nothing answers.
         match writer.write(&hello.to_bytes()) {
@@ -279,7 +282,7 @@ mod tests {
 
         fn options(&self) -> Options {
             let state_dir = self.folder.path().to_str().unwrap().to_owned();
-            Options { state_dir, person: Some("ada".into()), start_daemon: false }
+            Options { state_dir, person: Some("ada".into()), start_daemon: false, shared: None, project: None }
         }
     }
 
@@ -456,7 +459,7 @@ mod tests {
     #[test]
     fn a_path_that_is_too_long_names_the_variable() {
         let state_dir = format!("/{}", "x".repeat(120));
-        let options = Options { state_dir, person: None, start_daemon: true };
+        let options = Options { state_dir, person: None, start_daemon: true, shared: None, project: None };
         let failure = Link::connect(&options).unwrap_err();
         assert_eq!(failure.hint, Some(HintCode::MoveState));
         assert!(failure.message_en.contains("HONE_STATE") && failure.message_en.contains("107"), "{failure}");
@@ -466,7 +469,8 @@ mod tests {
     fn a_folder_that_others_may_enter_is_refused_and_no_daemon_is_no_failure() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_str().unwrap().to_owned();
-        let options = Options { state_dir: state.clone(), person: None, start_daemon: false };
+        let options =
+            Options { state_dir: state.clone(), person: None, start_daemon: false, shared: None, project: None };
         assert!(Link::connect_once(&options).unwrap().is_none(), "no folder");
         let run = format!("{state}/run");
         make_private_folder(&run).unwrap();

@@ -72,6 +72,9 @@ impl Mirror {
             Change::Evaluation(record) => {
                 put(&mut facts.evaluations, record, |a, b| a.id == b.id, |all, one| all.insert(0, one));
             }
+            Change::Project(view) => {
+                put(&mut facts.projects, *view, |a, b| a.record.name == b.record.name, |all, one| all.insert(0, one));
+            }
             Change::Hook(hook) => put(&mut facts.hooks, hook, |a, b| a.id == b.id, Vec::push),
             Change::HookGone(id) => facts.hooks.retain(|hook| hook.id != id),
             Change::Alert(alert) => {
@@ -126,6 +129,16 @@ impl Mirror {
     /// All pools, `local` first.
     pub(crate) fn pools(&self) -> &[hone_protocol::pool::PoolView] {
         self.facts.as_ref().map_or(&[], |f| &f.pools)
+    }
+
+    /// All projects of labelling.
+    pub(crate) fn projects(&self) -> &[hone_protocol::labelling::ProjectView] {
+        self.facts.as_ref().map_or(&[], |f| &f.projects)
+    }
+
+    /// Who we are, as the daemon understood it.
+    pub(crate) fn person(&self) -> &str {
+        self.facts.as_ref().map_or("", |f| &f.person)
     }
 
     /// All suites.

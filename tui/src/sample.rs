@@ -32,6 +32,8 @@ use hone_protocol::train::{Register, TrainParams, TrainPlan, TrainResult, TrainS
 use hone_protocol::usage::{ComputePrice, ComputeUsage, ReservedUsage};
 use hone_protocol::value::{Hash, Metric, Pico};
 
+pub(crate) mod labels;
+
 /// The clock of all tests.
 pub(crate) const NOW_MS: i64 = 1_774_000_000_000;
 const MINUTE_MS: i64 = 60_000;
@@ -65,6 +67,7 @@ pub(crate) fn empty() -> Snapshot {
         pools: vec![pool("local", 0, None)],
         hooks: Vec::new(),
         alerts: Vec::new(),
+        projects: Vec::new(),
     }
 }
 
@@ -609,6 +612,7 @@ pub(crate) fn filled() -> Snapshot {
             created_by: "lin".into(),
         }],
         evaluations: vec![evaluation(52, 32, 0.94, 0.81), evaluation(51, 31, 2.71, 0.22)],
+        projects: labels::projects(),
         ..empty()
     }
 }

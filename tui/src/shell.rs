@@ -79,8 +79,9 @@ fn draw_body(app: &mut App, canvas: &mut Canvas<'_>, body: Rect) {
         return;
     }
     let away = app.is_away();
+    let waiting = app.journal.len();
     let App { mirror, screens, settings, now_ms, class, area, .. } = app;
-    let view = View { mirror, language: settings.language, now_ms: *now_ms, class: *class, away };
+    let view = View { mirror, language: settings.language, now_ms: *now_ms, class: *class, away, waiting };
     screens[*area as usize].draw(canvas, body, &view);
 }
 

@@ -12,7 +12,9 @@ use ratatui::Terminal;
 
 use crate::app::{App, Effect, Settings};
 use crate::event::{self, EVENTS_MAX, Event};
+use crate::journal::Journal;
 use crate::link::Options;
+use crate::screens::Place;
 use crate::shell;
 use crate::terminal::{self, FRAME_BYTES, Screenful};
 
@@ -21,11 +23,20 @@ const FRAME_GAP: Duration = Duration::from_millis(30);
 /// Events taken before a frame is drawn; the rest wait for the next one.
 const BATCH_MAX: usize = 512;
 
-/// Runs the full-screen client until the person leaves. The terminal is restored in every case.
-pub fn run(options: Options, language: Language) -> anyhow::Result<()> {
+/// Runs the full-screen client until the person leaves, at a project of labelling where one is named. The terminal is restored in every case.
+pub fn run(options: Options, language: Language, label: Option<String>) -> anyhow::Result<()> {
     terminal::restore_on_panic();
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let mut app = App::new(Settings::from_environment(language), now_ms());
+    // A number of the process and the moment: no other client has both.
+    let prefix = format!("{}-{}", std::process::id(), now_ms());
+    let person = options.person.clone().unwrap_or_default();
+    app.journal = Journal::open(&options.state_dir, options.shared.as_deref(), &person, prefix)
+        .with_context(|| format!("decisions cannot be kept in {}", options.state_dir))?;
+    if let Some(project) = options.project.clone().or(label) {
+        app.open(Place::Label(project));
+        app.only.clone_from(&options.project);
+    }
     terminal::enter(app.settings.mouse).context(
         "the terminal cannot be put into full-screen mode; hone needs one (see hone --help for the commands)",
     )?;

@@ -20,6 +20,7 @@ mod folder;
 mod format;
 mod import;
 mod json;
+mod labelled;
 mod mapping;
 pub mod near;
 mod open;
@@ -42,6 +43,7 @@ mod spill;
 mod steps;
 mod table;
 mod window;
+mod words;
 mod written;
 
 #[cfg(test)]
@@ -79,6 +81,9 @@ impl Session {
             ToWorker::PreviewRecipe(task) => {
                 FromWorker::RecipePreviewed { request: task.request, preview: steps::preview(&task) }
             }
+            ToWorker::Words { request, texts } => {
+                FromWorker::Words { request, words: texts.iter().map(|text| words::begins(text)).collect() }
+            }
             ToWorker::Diff(task) => diff::answer(&mut self.differ, &task),
             ToWorker::Ledger(task) => {
                 let (entries, total) = match steps::page(&task) {
@@ -101,6 +106,9 @@ fn perform(task: &ToWorker, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<
         ToWorker::Import(task) => import::import(task, &mut |done, total| progress("phase.import", done, total))
             .and_then(import::Import::into_answer),
         ToWorker::Pick(task) => pick::pick(task, &mut |done, total| progress("phase.export", done, total)),
+        ToWorker::WriteLabelled(task) => {
+            labelled::write(task, &mut |done, total| progress("phase.export", done, total))
+        }
         ToWorker::Export(task) => export::export(task, &mut |done, total| progress("phase.export", done, total))
             .map(|rows| FromWorker::Exported { rows }),
         ToWorker::Preview(task) => detect::preview(task).map(|made| FromWorker::Previewed(Box::new(made))),
@@ -113,7 +121,7 @@ fn not_ours(request: &ToWorker) -> Failure {
     Failure::new(
         FailureCode::InvalidRequest,
         format!(
-            "{shown} is not a task of `honed data`; it knows Import, Preview, Read, Diff, Pick, Export, Process, PreviewRecipe, Ledger and FindFacts"
+            "{shown} is not a task of `honed data`; it knows Import, Preview, Read, Words, Diff, Pick, WriteLabelled, Export, Process, PreviewRecipe, Ledger and FindFacts"
         ),
     )
     .hint(HintCode::ReportBug)

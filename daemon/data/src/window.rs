@@ -52,6 +52,7 @@ pub(super) fn answer(reader: &mut Reader, task: &ReadTask) -> FromWorker {
             reader.window(task, *offset, count, *split, *part)
         }
         Select::One { row_id } => reader.one(task, *row_id),
+        Select::Ids { row_ids } => reader.by_ids(task, row_ids),
         Select::Find { filter, offset, count } => {
             reader.find(task, filter, *offset, (*count as usize).min(WINDOW_ROWS_MAX))
         }
@@ -157,6 +158,21 @@ impl Reader {
         };
         let mut page = Page::new(1);
         page.add(self.row(task, segment, row_id - segment.first_row_id)?)?;
+        Ok((page.rows, total))
+    }
+
+    /// Rows by their ids, as many as fit into a page. Those that are not there are left out.
+    fn by_ids(&mut self, task: &ReadTask, row_ids: &[u64]) -> Result<(Vec<Row>, u64), Failure> {
+        let total = task.segments.iter().map(|segment| segment.rows).sum();
+        let mut page = Page::new(WINDOW_ROWS_MAX);
+        for row_id in row_ids {
+            let holds =
+                |segment: &&Segment| (segment.first_row_id..segment.first_row_id + segment.rows).contains(row_id);
+            let Some(segment) = task.segments.iter().rev().find(holds) else { continue };
+            if page.is_full() || !page.add(self.row(task, segment, row_id - segment.first_row_id)?)? {
+                break;
+            }
+        }
         Ok((page.rows, total))
     }
 

@@ -205,6 +205,12 @@ impl Decider {
                 self.slurm_taken(job, position);
             }
             Fact::BatchCounted(rows) => self.batch_counted(job, rows),
+            Fact::Suggested(project, suggestions) => {
+                // A project that was changed meanwhile takes what still fits it.
+                if let Err(failure) = self.suggest(&project, suggestions) {
+                    eprintln!("honed: suggestions for {project} were not kept: {}", failure.message_en);
+                }
+            }
             Fact::Rejected(candidates) => self.keep_rejected(job, candidates),
             Fact::EvaluationRows(rows) => {
                 for row in rows {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::effect::Effect;
 use super::event::ReplyTo;
-use super::{Decider, Remembered, Subject, judgements};
+use super::{Decider, Remembered, Subject, judgements, labelling};
 use crate::clock::new_id;
 use crate::jobs;
 use crate::pools::called;
@@ -92,6 +92,9 @@ pub(super) fn words(state: &State, request: &Request) -> (&'static str, String) 
         Request::RemoveHook { name } => ("remove_hook", name.clone()),
         Request::TestHook { name } => ("test_hook", name.clone()),
         Request::CreateSuite { name, .. } => ("create_suite", name.clone()),
+        Request::Labelling(request) => labelling::words(request).unwrap_or_default(),
+        Request::SetPerson { name, role, .. } => ("set_person", format!("{name} {}", role.word())),
+        Request::RemovePerson { name } => ("remove_person", name.clone()),
         Request::Judge { dataset, judgement } => ("judge", judgements::subject(dataset, judgement)),
         Request::Unjudge { dataset, seq } => ("unjudge", format!("{dataset} {seq}")),
         Request::KeepNote { kind, name, .. } => ("keep_note", format!("{} {name}", kind.word())),
@@ -147,7 +150,10 @@ impl Decider {
         let (verb, subject) = words(&self.state, &request);
         let answer = self.wish_of(person, request);
         if answer.is_ok() {
-            self.audit(person, verb, &subject);
+            // What has no word stands in a table of its own, with who and when.
+            if !verb.is_empty() {
+                self.audit(person, verb, &subject);
+            }
             if let Some((key, payload)) = identity {
                 let remembered = Remembered { at_ms: self.now_ms, payload, answer: answer.clone() };
                 self.writes.put(Table::Idempotency, key.0, codec::record(&remembered));
@@ -162,6 +168,9 @@ impl Decider {
             return Err(Failure::new(FailureCode::Stopping, "the daemon is stopping").hint(HintCode::TryAgain));
         }
         match request {
+            Request::Labelling(request) => self.labelling(person, request),
+            Request::SetPerson { name, role, uid, projects } => self.set_person(person, &name, role, uid, projects),
+            Request::RemovePerson { name } => self.remove_person(&name),
             Request::Submit { spec, payer, pool } => self.submit(person, spec, payer.as_deref(), pool),
             Request::Cancel { job } => self.cancel(job).and_then(|()| self.job_answer(job)),
             Request::Pause { job } => self.pause(job).and_then(|()| self.job_answer(job)),

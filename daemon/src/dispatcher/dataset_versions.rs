@@ -11,6 +11,7 @@ use hone_protocol::dataset::{DatasetVersionRecord, Release};
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::id::DatasetVersionId;
 use hone_protocol::job::{JobRecord, JobResult, JobSpec, JobState};
+use hone_protocol::labelling::ProjectRecord;
 use hone_protocol::model::TRASH_KEPT_MS;
 use hone_protocol::request::Answer;
 use hone_protocol::value::Hash;
@@ -247,6 +248,11 @@ fn users_of(state: &State, version: &DatasetVersionRecord) -> Vec<String> {
         .filter(|suite| suite.dataset == version.id)
         .map(|suite| format!("suite {}", suite.name))
         .collect();
+    let labelled = |project: &&Arc<ProjectRecord>| {
+        let own = state.any_dataset_version(&project.spec.dataset).is_ok_and(|read| read.id == version.id);
+        own && project.closed_at_ms.is_none()
+    };
+    users.extend(state.projects.values().filter(labelled).map(|project| format!("project {}", project.name)));
     for job in state.jobs.values().filter(|job| job.state == JobState::Queued) {
         let reads = datasets_of(&job.spec)
             .into_iter()

@@ -18,6 +18,7 @@ use hone_protocol::id::{
     AlertId, ApplicationId, DatasetVersionId, FileId, HookId, JobId, LedgerId, ServiceId, VersionId,
 };
 use hone_protocol::job::{Checkpoint, Progress};
+use hone_protocol::labelling::Suggestion;
 use hone_protocol::log::FeedbackRecord;
 use hone_protocol::model::{ModelFacts, WeightsFile};
 use hone_protocol::pool::SlurmView;
@@ -28,6 +29,7 @@ use hone_protocol::train::{PreferenceMetrics, Sampled, StepMetrics, TrainPlan, T
 use hone_protocol::value::Metric;
 use tokio::sync::{Notify, oneshot};
 
+use super::labelling::HandTo;
 use super::limits::Allowance;
 
 /// Where an answer goes.
@@ -81,6 +83,21 @@ pub enum Event {
         base: VersionId,
         /// The process that ended.
         generation: u64,
+    },
+    /// Somebody who labels wants rows.
+    HandOut {
+        /// Who.
+        person: String,
+        /// Name of the project.
+        project: String,
+        /// The window that asks.
+        session: u64,
+        /// Rows that it has.
+        held: Vec<u64>,
+        /// At most this many more.
+        count: u32,
+        /// Where they go.
+        reply: HandTo,
     },
     /// Somebody asks a service that is not loaded.
     Wake {
@@ -322,6 +339,8 @@ pub enum Fact {
     EvaluationRows(Vec<EvaluationRow>),
     /// How many rows a batch has.
     BatchCounted(u64),
+    /// What a service thinks of rows of a project.
+    Suggested(String, Vec<Suggestion>),
     /// Candidates of a generation that became no rows.
     Rejected(Vec<RejectedCandidate>),
     /// Where its job stands in Slurm.
@@ -395,6 +414,8 @@ pub enum Produced {
         /// What was made.
         parts: Vec<PickedPart>,
     },
+    /// Rows that got a suggestion; they are stored already.
+    Suggested(u64),
     /// Answers to the lines of a file; they are stored already.
     Batch(BatchCounts),
     /// A trained adapter.

@@ -16,10 +16,12 @@ mod following;
 mod guards;
 mod hooks;
 mod judgements;
+pub mod labelling;
 mod ledger;
 mod limits;
 mod log;
 mod marks;
+mod people;
 mod pools;
 mod produce;
 mod promotion;
@@ -49,6 +51,7 @@ use hone_protocol::value::Hash;
 
 use crate::clock::{self, Moment};
 use crate::hub::Hub;
+use crate::labelling::desk::Desk;
 use crate::state::State;
 use crate::store::{Store, StoreError, Table, Writes, codec};
 use crate::sums::Sums;
@@ -134,6 +137,8 @@ pub(crate) struct Decider {
     pub(crate) writes: Writes,
     pub(crate) effects: Vec<Effect>,
     pub(crate) dirty: BTreeSet<Subject>,
+    /// Projects of labelling that changed.
+    dirty_projects: BTreeSet<String>,
     /// The wall's clock, Unix milliseconds: for what people read.
     pub(crate) now_ms: i64,
     /// A clock that is never set: for how long something took and when a window ends.
@@ -172,6 +177,8 @@ pub(crate) struct Decider {
     asked_adapters: BTreeSet<(u64, VersionId)>,
     /// Time of reserved services that no row of the ledger has yet.
     reserving: reserved::Reserving,
+    /// Projects of labelling at work.
+    desks: BTreeMap<String, Desk>,
     progress_at: BTreeMap<JobId, Instant>,
     /// Jobs whose progress waits for its time.
     held_back: BTreeSet<JobId>,
@@ -196,6 +203,8 @@ impl Decider {
             writes: Writes::default(),
             effects: Vec::new(),
             dirty: BTreeSet::new(),
+            dirty_projects: BTreeSet::new(),
+            desks: BTreeMap::new(),
             now_ms: now.wall_ms,
             steady_ms: now.steady_ms,
             queued,
@@ -224,6 +233,7 @@ impl Decider {
         decider.watch();
         decider.close_cut_rows(store)?;
         decider.recall_begins(store)?;
+        decider.set_up_desks(store)?;
         decider.note_clocks();
         decider.resolve_wishes();
         decider.finish_removals();
@@ -259,6 +269,9 @@ impl Decider {
             Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
             Event::File { wish, reply } => self.file_wish(wish, reply),
             Event::Guarded { service, application, hits } => self.guarded(service, application, &hits),
+            Event::HandOut { person, project, session, held, count, reply } => {
+                self.hand_out(&person, (&project, session), &held, count, reply);
+            }
             Event::Feedback { record, reply } => self.keep_feedback(*record, reply),
             Event::Delivered { hook, alert, outcome, ms } => self.delivered(hook, alert, outcome, ms),
             Event::RetryDelivery { hook, alert } => self.deliver(hook, alert),
@@ -347,6 +360,9 @@ impl Decider {
             }
             changes.extend(self.change(subject));
         }
+        let projects = std::mem::take(&mut self.dirty_projects);
+        let views = projects.iter().filter_map(|name| self.state.project_view(name));
+        changes.extend(views.map(|view| Change::Project(Box::new(view))));
         changes
     }
 

@@ -68,6 +68,10 @@ impl Decider {
                 self.add_generated(&record, made, report, segments, first_row_id)
             }
             Produced::Picked { sources, parts } => self.add_picked(&record, &sources, parts),
+            Produced::Suggested(rows) => {
+                self.let_rows_go(record.id, false);
+                Ok(JobResult::Suggested(rows))
+            }
             Produced::Batch(counts) => Ok(JobResult::Batch(counts)),
             Produced::Facts(version, facts) => self.add_facts(version, facts),
             Produced::Adapter { version, result } => self.add_adapter(&record, version, result),

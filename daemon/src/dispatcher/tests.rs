@@ -7,6 +7,7 @@ mod history;
 mod hooks;
 mod interleavings;
 mod judgements;
+mod labelling;
 mod money;
 mod oversight;
 mod pools;
@@ -651,6 +652,7 @@ fn every_kind_of_job_is_in_the_table_and_in_the_documents() {
     specs.push(JobSpec::Generate(Box::new(standards::generate())));
     specs.push(JobSpec::Mix(Box::new(standards::mix())));
     specs.push(JobSpec::Split(Box::new(standards::split())));
+    specs.push(JobSpec::Suggest(labelling::suggest()));
     assert_eq!(jobs::KINDS.len(), specs.len(), "a kind without an example here");
     for spec in specs {
         let kind = jobs::kind(&spec);

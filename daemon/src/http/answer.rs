@@ -71,6 +71,11 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
+    /// Tokens of the answer, where log-probabilities were wanted.
+    pub(crate) fn chances(&self) -> &[TokenChance] {
+        &self.chances
+    }
+
     fn take(&mut self, piece: Piece) {
         self.chances.extend(piece.chances);
         match piece.channel {

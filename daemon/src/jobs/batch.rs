@@ -106,7 +106,7 @@ fn memory(_: &State, _: &JobSpec) -> Need {
 
 /// Whether a job asks services, behind everybody who waits for an answer.
 pub(super) fn asks_services(spec: &JobSpec) -> bool {
-    matches!(spec, JobSpec::Batch(_) | JobSpec::Generate(_))
+    matches!(spec, JobSpec::Batch(_) | JobSpec::Generate(_) | JobSpec::Suggest(_))
 }
 
 /// Why a batch may not begin now, beside memory.
@@ -118,6 +118,7 @@ pub(super) fn waits_for(state: &State, spec: &JobSpec) -> Result<(), String> {
     let spec = match spec {
         JobSpec::Batch(spec) => spec,
         JobSpec::Generate(spec) => return super::generate::waits_for(state, spec),
+        JobSpec::Suggest(spec) => return super::suggest::waits_for(state, spec),
         _ => return Ok(()),
     };
     match spec {

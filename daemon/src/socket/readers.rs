@@ -82,6 +82,16 @@ impl Readers {
         }
     }
 
+    /// Where words begin in texts, in characters.
+    pub async fn words(&self, texts: Vec<String>) -> Result<Vec<Vec<u32>>, Failure> {
+        let wanted = texts.len();
+        let task = |request| ToWorker::Words { request, texts: texts.clone() };
+        match self.ask(&self.rows, Program::Daemon("data"), "", task).await? {
+            FromWorker::Words { words, .. } if words.len() == wanted => Ok(words),
+            _ => Err(misplaced()),
+        }
+    }
+
     /// What an import of a file would do. A child of its own looks, which may read that one file.
     pub async fn preview(&self, task: PreviewTask) -> Result<ImportPreview, Failure> {
         absolute(&task.path)?;

@@ -225,6 +225,7 @@ pub(super) async fn answer(room: &Arc<Room>, person: &str, request: Request) -> 
             }
             usage::aside(move || guards::trial(&spec, &text)).await.map(Answer::Trial)
         }
+        Request::People => Ok(Answer::People(state.people.values().map(|person| (**person).clone()).collect())),
         Request::Standards => Ok(Answer::Standards(state.standard_views())),
         Request::Standard { standard } => Ok(Answer::Standard(Box::new((**state.standard(&standard)?).clone()))),
         Request::CheckRows { standard, dataset, offset, count } => {

@@ -92,6 +92,18 @@ tables! {
     JudgedSets = "judged_sets";
     /// dataset name, 0, seq (u64 BE) → JudgementRecord.
     Judgements = "judgements";
+    /// name → ProjectRecord.
+    Projects = "projects";
+    /// name → ids of the rows of a project that does not have all of its version.
+    ProjectRows = "project_rows";
+    /// name of a project, 0, seq (u64 BE) → LabelRecord, as it was decided.
+    Labels = "labels";
+    /// The same key → when the label was taken back, Unix milliseconds.
+    LabelsBack = "labels_back";
+    /// name of a project, 0, row id (u64 BE) → Suggestion.
+    Suggestions = "suggestions";
+    /// name → PersonRecord.
+    People = "people";
     /// name → GuardRecord.
     Guards = "guards";
     /// name of a guard, 0, day, service id, application id → GuardCounts.

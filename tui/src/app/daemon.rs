@@ -13,6 +13,11 @@ use crate::screens::{Errand, Tone};
 /// Waits before the next try to reach the daemon, in milliseconds; the last one repeats.
 const RETRY_MS: [i64; 5] = [1_000, 2_000, 4_000, 8_000, 15_000];
 
+/// Whether the daemon did not come to decide, so that the wish is made again.
+fn is_not_taken(code: FailureCode) -> bool {
+    matches!(code, FailureCode::NotSaved | FailureCode::Stopping | FailureCode::Interrupted)
+}
+
 impl App {
     pub(super) fn retry(&mut self) {
         if let LinkState::Away { retry_at_ms, .. } = &mut self.link
@@ -27,6 +32,7 @@ impl App {
         self.outbox = None;
         self.asks.clear();
         self.latest.clear();
+        self.sent.clear();
         for screen in &mut self.screens {
             screen.forget();
         }
@@ -47,6 +53,46 @@ impl App {
             return None;
         }
         Some(id)
+    }
+
+    /// Sends a wish of the journal; without a link it waits for one.
+    pub(super) fn send_once(&mut self, once: String, request: Request) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let Some(outbox) = &self.outbox else { return };
+        if outbox.put(Up::Ask { id, once: Some(once.clone()), request }) {
+            self.sent.insert(id, once);
+        } else {
+            self.lost(Failure::new(FailureCode::ServiceUnavailable, "the daemon does not read what it is sent"));
+        }
+    }
+
+    /// Sends all that waits, in the order in which it was wished.
+    pub(super) fn send_waiting(&mut self) {
+        let waiting: Vec<(String, Request)> =
+            self.journal.waiting().map(|waiting| (waiting.once.clone(), waiting.request.clone())).collect();
+        for (once, request) in waiting {
+            self.send_once(once, request);
+        }
+    }
+
+    /// Takes the answer to a wish of the journal.
+    fn kept(&mut self, once: &str, answer: Result<Answer, Failure>) {
+        if answer.as_ref().is_err_and(|failure| is_not_taken(failure.code)) {
+            // It stays in the journal; the daemon ends, and the next one is told.
+            return;
+        }
+        self.journal.done(once);
+        match self.makers.remove(once) {
+            Some((area, errand)) => self.with_screen(area, |screen, desk| screen.answer(errand, answer, desk)),
+            // A client that is gone wished it.
+            None => {
+                if let Err(failure) = answer {
+                    let line = self.view().failure(&failure);
+                    self.say(Tone::Error, line);
+                }
+            }
+        }
     }
 
     pub(super) fn down(&mut self, down: Down) {
@@ -71,6 +117,9 @@ impl App {
                 }
             }
             Down::Answer { id, answer } => {
+                if let Some(once) = self.sent.remove(&id) {
+                    return self.kept(&once, answer.map(|a| *a));
+                }
                 let Some((area, errand)) = self.asks.remove(&id) else { return };
                 let is_latest = self.latest.get(&(area, errand)) == Some(&id);
                 match errand {

@@ -63,6 +63,9 @@ impl App {
                 return;
             }
         }
+        if self.screens[self.area as usize].takes(key) {
+            return self.with_screen(self.area, |screen, desk| screen.key(key, desk));
+        }
         match keymap::action(context, key) {
             Some(action) => {
                 self.act(action);
@@ -117,8 +120,14 @@ impl App {
             self.retry();
             return true;
         }
+        if self.only.is_some() && matches!(action, Action::Palette | Action::Jobs | Action::Suspend) {
+            // Whoever came to label one project finds nothing else, and has no shell to go back to.
+            return true;
+        }
         match action {
             Action::Go(area) => self.go(area),
+            // Where something is labelled the guide comes first; it says the keys as well.
+            Action::Help if self.with_screen(self.area, |screen, desk| screen.act(Action::Help, desk)) => {}
             Action::Help => {
                 let offers = self.offers();
                 let help = Layer::Help { area: self.area, offers, filter: TypedLine::default(), at: 0 };
@@ -174,6 +183,9 @@ impl App {
     }
 
     fn travel(&mut self, back: bool) {
+        if self.only.is_some() {
+            return;
+        }
         let (from, to) = if back { (&mut self.back, &mut self.forward) } else { (&mut self.forward, &mut self.back) };
         if let Some(area) = from.pop() {
             to.push(self.area);

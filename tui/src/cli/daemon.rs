@@ -59,6 +59,9 @@ struct DaemonArgs {
     /// Host name under which clients may call, besides localhost; may be given several times.
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
+    /// A second socket, for other users of this machine that `hone person` lets in.
+    #[arg(long, value_name = "PATH")]
+    share: Option<String>,
     /// Cores that jobs and services may use [default: all].
     #[arg(long, value_name = "N")]
     cores: Option<u32>,
@@ -75,6 +78,7 @@ impl DaemonArgs {
             .iter()
             .flat_map(|(flag, values)| values.iter().flat_map(|v| [(*flag).to_owned(), v.clone()]))
             .collect();
+        flags.extend(self.share.iter().flat_map(|path| ["--share".to_owned(), path.clone()]));
         let numbers = [("--cores", self.cores.map(u64::from)), ("--memory-mib", self.memory_mib)];
         for (flag, number) in numbers {
             flags.extend(number.iter().flat_map(|n| [flag.to_owned(), n.to_string()]));
@@ -282,7 +286,13 @@ mod tests {
     fn a_process_that_is_gone_is_not_waited_for() {
         let mut child = Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let options = Options { state_dir: "/nonexistent".into(), person: None, start_daemon: false };
+        let options = Options {
+            state_dir: "/nonexistent".into(),
+            person: None,
+            start_daemon: false,
+            shared: None,
+            project: None,
+        };
         wait_for_end(&options, Some(child.id())).unwrap();
         wait_for_end(&options, None).unwrap();
     }

@@ -224,6 +224,7 @@ pub(super) fn subject(spec: &JobSpec) -> String {
             DatasetSource::Hub(source) => format!("{} -> {name}", source.repo),
             DatasetSource::Path { path } => format!("{path} -> {name}"),
             DatasetSource::Judgements { .. } => format!("judgements -> {name}"),
+            DatasetSource::Labels { project, .. } => format!("labels of {project} -> {name}"),
             DatasetSource::Log(selection) => format!("log of {} -> {name}", selection.query.application),
         },
         JobSpec::Train(spec) => {
@@ -237,6 +238,7 @@ pub(super) fn subject(spec: &JobSpec) -> String {
         }
         JobSpec::Process(spec) => format!("{} -> {}", spec.source, spec.name),
         JobSpec::Facts(spec) => spec.dataset.clone(),
+        JobSpec::Suggest(spec) => format!("{} for {}", spec.service, spec.project),
         JobSpec::Mix(spec) => {
             let sources: Vec<&str> = spec.sources.iter().map(|source| source.dataset.as_str()).collect();
             format!("{} -> {}", sources.join(" + "), spec.name)
@@ -380,6 +382,7 @@ pub(super) fn result_text(result: &JobResult) -> String {
         JobResult::Evaluation(id) => id.to_string(),
         JobResult::Batch(counts) => counts_text(Language::En, counts),
         JobResult::Facts(id) => id.to_string(),
+        JobResult::Suggested(rows) => format!("{rows} rows have a suggestion"),
         JobResult::Exported { path, files } => format!("{path}: {}", files.join(", ")),
         JobResult::Bench(report) => {
             let word = |format: Option<WeightsFormat>| format.map_or("-", WeightsFormat::word);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
 
 use hone_protocol::failure::{Failure, FailureCode, HintCode};
 use hone_protocol::paths;
@@ -19,6 +20,10 @@ pub struct Options {
     pub person: Option<String>,
     /// Whether to start a daemon when nothing answers.
     pub start_daemon: bool,
+    /// A daemon's socket for other users; none for our own daemon's.
+    pub shared: Option<String>,
+    /// The project of labelling that the connection is for, and nothing else; none for no such bound.
+    pub project: Option<String>,
 }
 
 impl Options {
@@ -39,12 +44,13 @@ impl Options {
                 Failure::field("HONE_STATE", "none of HONE_STATE, XDG_STATE_HOME and HOME is an absolute path")
                     .hint(HintCode::MoveState)
             })?;
-        Ok(Options { state_dir, person, start_daemon: true })
+        let shared = env("HONE_SOCKET").map(|path| absolute(&path)).transpose()?;
+        Ok(Options { state_dir, person, start_daemon: shared.is_none(), shared, project: None })
     }
 
     /// The socket's path, checked for its length.
     pub fn socket(&self) -> Result<String, Failure> {
-        let socket = paths::socket(&self.state_dir);
+        let socket = self.shared.clone().unwrap_or_else(|| paths::socket(&self.state_dir));
         if socket.len() > paths::SOCKET_PATH_BYTES_MAX {
             return Err(Failure::new(
                 FailureCode::InvalidField,
@@ -71,14 +77,25 @@ fn absolute(path: &str) -> Result<String, Failure> {
 
 /// Opens the socket after checking that only its owner, who must be us, can have put it there.
 pub(super) fn open(options: &Options, socket: &str) -> Result<Option<Stream>, Failure> {
-    let run = format!("{}/{}", options.state_dir, paths::RUN);
+    let run = match &options.shared {
+        Some(shared) => Path::new(shared).parent().unwrap_or(Path::new("/")).display().to_string(),
+        None => format!("{}/{}", options.state_dir, paths::RUN),
+    };
     let unreadable =
         |what: &str, e: io::Error| Failure::new(FailureCode::FileUnreadable, format!("{what}: {e}")).at(what);
-    match fs::symlink_metadata(&run) {
+    let folder = match fs::symlink_metadata(&run) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&run, error)),
-        Ok(folder) => check_folder(&run, &folder)?,
-    }
+        Ok(folder) => folder,
+    };
+    // Only whose folder it is can have put the socket there.
+    let owner = match &options.shared {
+        Some(_) => check_shared_folder(&run, &folder)?,
+        None => {
+            check_folder(&run, &folder)?;
+            rustix::process::geteuid().as_raw()
+        }
+    };
     let name =
         socket.to_fs_name::<GenericFilePath>().map_err(|e| Failure::field("HONE_STATE", e.to_string()).at(socket))?;
     let stream = match Stream::connect(name) {
@@ -90,7 +107,9 @@ pub(super) fn open(options: &Options, socket: &str) -> Result<Option<Stream>, Fa
     };
     let ours = rustix::process::geteuid().as_raw();
     let theirs = stream.peer_creds().map_err(|e| unreadable(socket, e))?.euid();
-    if theirs != Some(ours) {
+    // A folder of root's holds sockets of daemons of others.
+    let is_known = theirs == Some(owner) || options.shared.is_some() && owner == 0;
+    if !is_known {
         let theirs = theirs.map_or_else(|| "an unknown user".to_owned(), |uid| format!("user {uid}"));
         return Err(Failure::new(
             FailureCode::Forbidden,
@@ -99,6 +118,15 @@ pub(super) fn open(options: &Options, socket: &str) -> Result<Option<Stream>, Fa
         .at(socket));
     }
     Ok(Some(stream))
+}
+
+/// Whose folder of a shared socket it is, when nobody else can write there.
+fn check_shared_folder(run: &str, folder: &fs::Metadata) -> Result<u32, Failure> {
+    if folder.is_dir() && folder.mode() & 0o022 == 0 {
+        return Ok(folder.uid());
+    }
+    let message = format!("others can write to {run}: the socket in it could be anybody's");
+    Err(Failure::new(FailureCode::Forbidden, message).at(run))
 }
 
 fn check_folder(run: &str, folder: &fs::Metadata) -> Result<(), Failure> {

@@ -386,6 +386,7 @@ impl Screen for Datasets {
                 if self.selected(view).is_some() {
                     offers.push(offer(Action::Enter, "datasets.rows_of"));
                     offers.push(offer(Action::Run, "datasets.train_on"));
+                    offers.push(offer(Action::Label, "labelling.label"));
                     offers.push(offer(Action::Edit, "datasets.steps"));
                     offers.push(offer(Action::Inspect, "datasets.facts"));
                     if self.selected(view).is_some_and(|d| d.versions.iter().any(|v| v.processed.is_some())) {
@@ -460,6 +461,7 @@ impl Screen for Datasets {
                         self.search = Search::default();
                         self.at = 0;
                     }
+                    (Action::Label, Some(d)) => desk.open(Place::NewProject(d.record.name.clone())),
                     (Action::Run, Some(d)) => {
                         desk.open(Place::NewRun { base: String::new(), dataset: d.record.name.clone() });
                     }

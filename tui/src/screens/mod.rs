@@ -8,6 +8,7 @@ mod evaluation;
 mod home;
 mod howto;
 mod jobs;
+mod labelling;
 mod models;
 mod panes;
 mod playground;
@@ -90,6 +91,8 @@ pub(crate) struct View<'a> {
     pub(crate) class: Class,
     /// The daemon does not answer: the facts are as of an earlier time.
     pub(crate) away: bool,
+    /// Wishes that wait on this machine for the daemon.
+    pub(crate) waiting: usize,
 }
 
 impl<'a> View<'a> {
@@ -136,7 +139,7 @@ impl<'a> View<'a> {
     /// A view for tests.
     #[cfg(test)]
     pub(crate) fn plain(mirror: &'a Mirror) -> View<'a> {
-        View { mirror, language: Language::En, now_ms: sample::NOW_MS, class: Class::M, away: false }
+        View { mirror, language: Language::En, now_ms: sample::NOW_MS, class: Class::M, away: false, waiting: 0 }
     }
 }
 
@@ -217,6 +220,18 @@ pub(crate) enum Errand {
     Diff,
     /// What came from what among datasets.
     Lineage,
+    /// Rows to label.
+    NextRows,
+    /// A row that is labelled again.
+    AgainRow,
+    /// A person's last labels.
+    LastLabels,
+    /// How far persons agree.
+    Agreement,
+    /// Rows that persons disagree on.
+    Disputed,
+    /// A decision, by its number in this client.
+    Decision(u32),
     /// Something that changes facts; every answer counts.
     Act(Deed),
 }
@@ -296,6 +311,10 @@ pub(crate) enum Deed {
     PutAway,
     /// Its rows were removed.
     RemoveRows,
+    /// A project was made or changed.
+    Project,
+    /// A project was closed or opened.
+    CloseProject,
 }
 
 impl Deed {
@@ -338,6 +357,8 @@ impl Deed {
             Deed::TakeBack => "done.take_back",
             Deed::PutAway => "done.put_away",
             Deed::RemoveRows => "done.rows_removed",
+            Deed::Project => "done.project",
+            Deed::CloseProject => "done.close_project",
         }
     }
 }
@@ -382,6 +403,10 @@ pub(crate) enum Place {
     Chat(String),
     /// The form for an evaluation of a version.
     Evaluate(String),
+    /// A project, at work.
+    Label(String),
+    /// The form for a project over a dataset.
+    NewProject(String),
 }
 
 impl Place {
@@ -396,6 +421,7 @@ impl Place {
             Place::Publish(_) | Place::NewKey(_) | Place::HowTo(_) => Area::Services,
             Place::Chat(_) => Area::Playground,
             Place::Evaluate(_) => Area::Evaluation,
+            Place::Label(_) | Place::NewProject(_) => Area::Labelling,
         }
     }
 }
@@ -427,6 +453,13 @@ pub(crate) enum Setting {
 pub(crate) enum Wish {
     /// Ask the daemon.
     Ask {
+        /// Why.
+        errand: Errand,
+        /// What.
+        request: Request,
+    },
+    /// Ask what must not be lost: it is kept on this machine until the daemon has answered.
+    Keep {
         /// Why.
         errand: Errand,
         /// What.
@@ -467,6 +500,11 @@ impl<'a> Desk<'a> {
     /// Asks the daemon.
     pub(crate) fn ask(&mut self, errand: Errand, request: Request) {
         self.wishes.push(Wish::Ask { errand, request });
+    }
+
+    /// Asks what must not be lost.
+    pub(crate) fn keep(&mut self, errand: Errand, request: Request) {
+        self.wishes.push(Wish::Keep { errand, request });
     }
 
     /// Goes somewhere.
@@ -513,6 +551,10 @@ pub(crate) trait Screen {
     fn offers(&mut self, view: &View<'_>) -> Vec<Offer>;
     /// Does an action; false when it means nothing here.
     fn act(&mut self, action: Action, desk: &mut Desk<'_>) -> bool;
+    /// Whether the screen wants this key itself, whatever it means elsewhere.
+    fn takes(&self, _key: KeyEvent) -> bool {
+        false
+    }
     /// Gives a pane the focus, after a click in it.
     fn focus(&mut self, _pane: u8) {}
     /// One row up or down by the wheel.
@@ -572,7 +614,7 @@ pub(crate) static SCREENS: [Entry; 12] = [
     Entry { area: Area::Models, make: || Box::new(models::Models::default()), page: page!("models") },
     Entry { area: Area::Playground, make: || Box::new(playground::Playground::default()), page: page!("playground") },
     Entry { area: Area::Datasets, make: || Box::new(datasets::Datasets::default()), page: page!("datasets") },
-    Entry { area: Area::Labelling, make: || Box::new(empty::Empty("empty.labelling")), page: page!("labelling") },
+    Entry { area: Area::Labelling, make: || Box::new(labelling::Labelling::default()), page: page!("labelling") },
     Entry { area: Area::Training, make: || Box::new(training::Training::default()), page: page!("training") },
     Entry { area: Area::Evaluation, make: || Box::new(evaluation::Evaluations::default()), page: page!("evaluation") },
     Entry { area: Area::Prompts, make: || Box::new(empty::Empty("empty.prompts")), page: page!("prompts") },

@@ -44,6 +44,7 @@ pub(crate) fn job_subject(job: &JobView) -> String {
             let parts: Vec<&str> = spec.parts.iter().map(|part| part.name.as_str()).collect();
             format!("{} < {}", parts.join(" + "), spec.dataset)
         }
+        JobSpec::Suggest(spec) => format!("{} < {}", spec.project, spec.service),
         JobSpec::Generate(spec) => format!("{} < {} > {}", spec.name, spec.standard, spec.service),
     };
     one_line(&text)
@@ -63,6 +64,7 @@ pub(crate) fn job_kind(job: &JobView) -> &'static str {
         JobSpec::Generate(_) => "kind.generate",
         JobSpec::Mix(_) => "kind.mix",
         JobSpec::Split(_) => "kind.split",
+        JobSpec::Suggest(_) => "kind.suggest",
         JobSpec::Convert(Conversion::Init { .. }) => "kind.init",
         JobSpec::Convert(Conversion::Bench { .. }) => "kind.bench",
         JobSpec::Convert(Conversion::Merge { .. }) => "kind.merge",

@@ -1,0 +1,205 @@
+//! What the help of `hone label` and `hone person` says in Chinese, beside the English of the verbs' doc comments.
+use super::Message;
+
+pub(super) const MESSAGES: &[Message] = &[
+    (
+        "cli.verb.label",
+        "Labelling: projects over the rows of a dataset, one key a decision",
+        "标注：对数据集的行建立标注项目，一键一个决定",
+    ),
+    ("cli.verb.label.list", "List projects with how far they are", "列出标注项目及进度"),
+    ("cli.verb.label.new", "Make a project over the rows of a dataset", "用数据集的行新建标注项目"),
+    (
+        "cli.verb.label.change",
+        "Change a project: question, guide, standard, order, persons, repeats; labels may be added",
+        "修改项目：问题、标注指南、标准、顺序、每行人数、重复抽查；可以增加标签",
+    ),
+    (
+        "cli.verb.label.show",
+        "Show a project: how far it is, by whom, and how far persons agree",
+        "显示项目：进度、由谁标注、各人的一致性",
+    ),
+    ("cli.verb.label.open", "Open the screen at a project", "打开界面并进入一个项目"),
+    (
+        "cli.verb.label.desk",
+        "Open the screen at a project and nothing else: for the forced command of an annotator's SSH key",
+        "打开界面并只停留在一个项目：用作标注员 SSH 密钥的强制命令",
+    ),
+    (
+        "cli.verb.label.next",
+        "Take rows to label, as JSON lines for scripts. They are yours for a quarter of an hour",
+        "领取要标注的行，以 JSON 行输出供脚本使用；一刻钟内归您处理",
+    ),
+    (
+        "cli.verb.label.answer",
+        "Decide on a row: a label, labels, MESSAGE:START-END=LABEL, a side of a pair, places, points or a text; skip skips it",
+        "对一行作出决定：标签、多个标签、消息:起-止=标签、偏好、名次、分数或文本；skip 表示跳过",
+    ),
+    (
+        "cli.verb.label.undo",
+        "Take your newest decision back, or the one on a row",
+        "撤回您最近的决定，或某一行上的决定",
+    ),
+    ("cli.verb.label.labels", "List labels, newest first", "列出标注，最新的在前"),
+    (
+        "cli.verb.label.suggest",
+        "Let a service suggest labels for the rows that have none. Nothing counts until a person takes it",
+        "让模型服务为还没有预标注的行给出预标注；在人员采纳之前不计入结果",
+    ),
+    ("cli.verb.label.disputed", "List rows that persons disagree on", "列出有分歧的行"),
+    ("cli.verb.label.make", "Make the next version of a dataset of the labels", "用标注生成数据集的下一个版本"),
+    (
+        "cli.verb.label.export",
+        "Write labels with their rows into a file of another tool: hone, label-studio, argilla or doccano",
+        "把标注连同数据行写成其他工具的文件：hone、label-studio、argilla 或 doccano",
+    ),
+    (
+        "cli.verb.label.import",
+        "Read labels and suggestions out of a file of another tool. Each label keeps the person that the file names",
+        "从其他工具的文件读入标注与预标注；每个标注保留文件中的人员",
+    ),
+    (
+        "cli.verb.label.close",
+        "Close a project: nobody labels it any more, and nothing is lost",
+        "关闭项目：不再标注，内容都保留",
+    ),
+    ("cli.verb.label.reopen", "Open a closed project again", "重新打开已关闭的项目"),
+    // -- arguments
+    ("cli.flag.project", "Name of the project", "标注项目的名字"),
+    (
+        "cli.verb.label.new.task",
+        "choice, several, span, pair, rank, rating or edit",
+        "标注方式：choice 单选、several 多选、span 片段、pair 偏好、rank 排序、rating 打分、edit 改写",
+    ),
+    ("cli.verb.label.change.task", "Stays as it is: labels are of it", "保持不变：已有标注都属于这种标注方式"),
+    (
+        "cli.flag.labels",
+        "Labels with commas between them, the first on key 1; =TITLE after one, a minus before one that is not kept",
+        "标签用逗号分隔，第一个对应 1 键；后面可加 =标题，前面加减号表示带该标签的行不进入版本",
+    ),
+    (
+        "cli.flag.reasons",
+        "Reasons to choose from after a pair is judged, with commas between them",
+        "判断偏好后可选的原因，用逗号分隔",
+    ),
+    ("cli.flag.scale", "Points of a rating go from 1 to this", "打分从 1 到该数"),
+    ("cli.flag.question", "What is asked of each row, in one line", "对每行的提问，一行"),
+    ("cli.verb.label.new.standard", "The standard that rows are judged by", "判断所依据的标准"),
+    ("cli.verb.label.change.standard", "The standard that rows are judged by", "判断所依据的标准"),
+    ("cli.flag.guide", "What persons should know, or @FILE", "给标注人员的说明，或 @文件"),
+    (
+        "cli.flag.order",
+        "file, random or unsure (what the model is least sure of comes first)",
+        "file 按文件顺序、random 随机，或 unsure（模型最没把握的在前）",
+    ),
+    ("cli.flag.persons", "How many persons judge each row", "每行由几人判断"),
+    ("cli.flag.repeat_percent", "Of a hundred rows so many are shown a second time", "每百行中有这么多行会再次出现"),
+    (
+        "cli.verb.label.new.rows_max",
+        "At most so many rows, in the order of the project; 0 for all",
+        "最多多少行（按项目顺序）；0 表示全部",
+    ),
+    (
+        "cli.verb.label.new.rows",
+        "Ids of the rows, with commas between them; all of the dataset otherwise",
+        "数据行的编号，用逗号分隔；不写则为数据集的全部行",
+    ),
+    (
+        "cli.verb.label.new.seed",
+        "Chooses the shuffled order, the sides of pairs and the repeats",
+        "决定随机顺序、偏好的左右位置与重复抽查",
+    ),
+    ("cli.verb.label.next.count", "How many, at most 100", "多少行，最多 100"),
+    (
+        "cli.verb.label.answer.value",
+        "What is said of it, in the form that the task wants, or skip",
+        "对该行的判断，形式由标注方式决定；或 skip",
+    ),
+    ("cli.verb.label.answer.note", "A note", "备注"),
+    (
+        "cli.verb.label.answer.flag",
+        "Why somebody else should look at it; goes with skip",
+        "为什么要请他人查看；与 skip 一起使用",
+    ),
+    ("cli.flag.settle", "Settle what others disagree on", "裁定他人的分歧"),
+    ("cli.verb.label.undo.row", "Id of the row; the newest decision otherwise", "行编号；不写则为最近的决定"),
+    ("cli.verb.label.labels.whose", "Only of this person", "仅此人员"),
+    ("cli.verb.label.labels.row", "Only of this row", "仅此行"),
+    ("cli.flag.taken_back", "Also those that were taken back", "也包括已撤回的"),
+    ("cli.verb.label.labels.count", "How many, at most 1000", "多少条，最多 1000"),
+    ("cli.verb.label.disputed.count", "How many, at most 1000", "多少行，最多 1000"),
+    (
+        "cli.verb.label.suggest.rows_max",
+        "At most so many rows, in the order of the project; 0 for all",
+        "最多多少行（按项目顺序）；0 表示全部",
+    ),
+    (
+        "cli.verb.label.suggest.at_once",
+        "Rows at once; 0 for as many as the service has slots",
+        "同时处理的行数；0 表示按模型服务的槽位数",
+    ),
+    (
+        "cli.verb.label.make.name",
+        "NAME of the dataset that gets the version; the one that was labelled by default",
+        "得到新版本的数据集的 NAME；默认为被标注的数据集",
+    ),
+    (
+        "cli.flag.suggested_least_percent",
+        "Rows that nobody decided become rows as suggested, where the suggestion is at least so sure",
+        "无人决定的行，若预标注至少有此把握，则按预标注成为数据行",
+    ),
+    ("cli.verb.label.export.file", "The file, which must not be there yet", "文件，必须尚不存在"),
+    (
+        "cli.verb.label.export.format",
+        "hone, label-studio, argilla or doccano",
+        "hone、label-studio、argilla 或 doccano",
+    ),
+    (
+        "cli.flag.labelled",
+        "Only rows that have a label; otherwise those with a suggestion come, too",
+        "仅有标注的行；否则也包括只有预标注的行",
+    ),
+    ("cli.verb.label.import.file", "The file", "文件"),
+    (
+        "cli.verb.label.import.format",
+        "hone, label-studio, argilla or doccano",
+        "hone、label-studio、argilla 或 doccano",
+    ),
+    // -- persons
+    ("cli.verb.person", "Persons: who may use this hone, and for what", "人员：谁可以使用这个 hone，可以做什么"),
+    ("cli.verb.person.list", "List persons with their roles", "列出人员及其角色"),
+    ("cli.verb.person.set", "Let a person in, or change what they may do", "允许人员进入，或更改其权限"),
+    (
+        "cli.verb.person.remove",
+        "Let a person in no longer. What they did keeps their name",
+        "不再允许人员进入；其所做的仍记在其名下",
+    ),
+    ("cli.verb.person.set.name", "Their name", "人员的名字"),
+    (
+        "cli.verb.person.set.role",
+        "owner, developer, annotator or viewer",
+        "owner 所有者、developer 开发者、annotator 标注员或 viewer 查看者",
+    ),
+    ("cli.flag.uid", "Number of the user of this machine that they come as", "以本机哪个用户进入：该用户的编号"),
+    (
+        "cli.verb.person.set.projects",
+        "Projects that an annotator labels, with commas between them; all otherwise",
+        "标注员标注的项目，用逗号分隔；不写则为全部",
+    ),
+    ("cli.verb.person.remove.name", "Their name", "人员的名字"),
+    (
+        "cli.verb.daemon.start.share",
+        "A second socket for other users of this machine",
+        "供本机其他用户使用的第二个套接字",
+    ),
+    (
+        "cli.verb.daemon.run.share",
+        "A second socket for other users of this machine",
+        "供本机其他用户使用的第二个套接字",
+    ),
+    (
+        "cli.verb.daemon.install.share",
+        "A second socket for other users of this machine",
+        "供本机其他用户使用的第二个套接字",
+    ),
+];

@@ -23,7 +23,7 @@ ifneq ($(filter-out help gpu-check,$(MAKECMDGOALS)),)
 -include $(ENV)
 endif
 
-.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon bench-data \
+.PHONY: help setup slurm assets build demo test check docs captures prove bench-peers bench-train bench-serve bench-gateway bench-daemon bench-data bench-label \
 	backends gpu-pack gpu-check bin clean
 
 help: ## this list
@@ -73,6 +73,7 @@ prove: build assets slurm bench-peers ## the long matrices; writes docs/evidence
 	python3 tests/prove/slurm.py $(BIN)
 	python3 tests/prove/embed.py $(BIN) $(CACHE)/peers $(HONE_ASSETS)/wheels
 	python3 tests/prove/sets.py $(BIN) $(CACHE)/sets
+	python3 tests/prove/label.py $(BIN) $(CACHE)/peers-label
 
 captures: build assets ## every screen as text in docs/captures, from a real run in tmux (5 minutes)
 	@python3 tests/captures.py $(BIN)
@@ -96,6 +97,9 @@ bench-data: build ## rows: import, pages and search beside pyarrow and datasets 
 
 bench-daemon: build ## start, memory, wake-ups, reads and writes of the daemon against their budgets
 	$(BIN)/bench-daemon
+
+bench-label: build assets ## from the key that decides to the next row, on 100,000 rows while training runs (3 minutes)
+	$(BIN)/bench-label
 
 backends: build ## GPU backends as modules beside the programs: CUDA where nvcc is, Vulkan where glslc is
 	@python3 kernels/backends/build.py --build $(TARGET)/backends --out $(BIN)/backends

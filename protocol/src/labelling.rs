@@ -425,11 +425,12 @@ pub enum LabelRequest {
         /// Whether it is closed from now on.
         closed: bool,
     },
-    /// Rows to look at. They are the asker's for [`LEASE_MS`], or until the same session asks without holding them.
+    /// Rows to look at. They are the asker's for [`LEASE_MS`], or until the same session asks without holding them or its connection ends.
     Next {
         /// Name of the project.
         project: String,
-        /// Chosen by the client at random; one for each window that labels.
+        /// Chosen by the client at random; one for each window that labels. 0 is a script's that comes back on another connection: its rows
+        /// stay when a connection ends.
         session: u64,
         /// Rows that it has and wants to keep.
         held: Vec<u64>,

@@ -22,10 +22,16 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `hone` on the daemon of a state directory.
     pub fn open(state: &Path, language: &str, columns: u16, rows: u16) -> Terminal {
+        Terminal::open_at(state, language, (columns, rows), &[])
+    }
+
+    /// The same with arguments.
+    pub fn open_at(state: &Path, language: &str, (columns, rows): (u16, u16), arguments: &[&str]) -> Terminal {
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
         let mut command = CommandBuilder::new(programs().join("hone"));
         command.args(["--lang", language]);
+        command.args(arguments);
         command.env_clear();
         command.env("HONE_STATE", state);
         command.env("HOME", state);
@@ -91,6 +97,12 @@ impl Terminal {
             assert!(start.elapsed() < PATIENCE, "{text:?} is not on the screen:\n{seen}");
             seen.contains(text).then_some(())
         });
+    }
+
+    /// Kills the client: it cannot say or save anything any more.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        let _ = self.child.wait();
     }
 
     /// Whether the client has ended.

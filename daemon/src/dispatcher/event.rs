@@ -84,6 +84,15 @@ pub enum Event {
         /// The process that ended.
         generation: u64,
     },
+    /// A window that labels is gone: its rows are free.
+    LeaveDesk {
+        /// Whose it was.
+        person: String,
+        /// Name of the project.
+        project: String,
+        /// The window.
+        session: u64,
+    },
     /// Somebody who labels wants rows.
     HandOut {
         /// Who.

@@ -269,6 +269,11 @@ impl Decider {
             Event::BatchRow { job, number, kept, done } => self.keep_batch_row(job, number, *kept, done),
             Event::File { wish, reply } => self.file_wish(wish, reply),
             Event::Guarded { service, application, hits } => self.guarded(service, application, &hits),
+            Event::LeaveDesk { person, project, session } => {
+                if let Some(desk) = self.desks.get_mut(&project) {
+                    desk.leave(&person, session);
+                }
+            }
             Event::HandOut { person, project, session, held, count, reply } => {
                 self.hand_out(&person, (&project, session), &held, count, reply);
             }

@@ -345,6 +345,15 @@ impl Desk {
         }
     }
 
+    /// A window is gone: its rows are free.
+    pub(crate) fn leave(&mut self, person: &str, session: u64) {
+        let Some(person) = self.find(person) else { return };
+        self.leases.retain(|_, leases| {
+            leases.retain(|lease| (lease.person, lease.session) != (person, session));
+            !leases.is_empty()
+        });
+    }
+
     /// Whether suggestions may be chosen beforehand for a person.
     pub(crate) fn is_suggesting(&self, person: &str) -> bool {
         let Some(person) = self.find(person) else { return true };
@@ -659,6 +668,9 @@ mod tests {
         assert_eq!(work.good("lin", 0), Err("ada".to_owned()));
         assert_eq!(work.next("ada", &[1], 2), [4, 5]);
         assert_eq!(work.next("lin", &[2, 3], 2), Vec::<u64>::new());
+        // A window that is gone holds nothing.
+        work.desk.leave("lin", 1);
+        assert_eq!(work.next("lin", &[], 2), [2, 3]);
         // What ada no longer holds is open again.
         assert_eq!(work.next("ada", &[5], 0), Vec::<u64>::new());
         assert_eq!(work.next("lin", &[2, 3], 9), [1, 4]);

@@ -1,7 +1,7 @@
 //! One connection: the hello, then requests in and answers out. Answers, parts and events share one bounded outbox;
 //! a client that does not read stops being read from, and events that it misses are mended by a fresh snapshot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -212,6 +212,8 @@ async fn run(client: Client, room: Arc<Room>) {
     let streams = Streams::default();
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     let mut watching: Option<AbortHandle> = None;
+    // Windows of this connection that label.
+    let mut desks: HashSet<(String, String, u64)> = HashSet::new();
     loop {
         let came = tokio::select! {
             came = reader.next() => came,
@@ -267,6 +269,9 @@ async fn run(client: Client, room: Arc<Room>) {
             continue;
         }
         let Ok(place) = places.clone().acquire_owned().await else { break };
+        if let Request::Labelling(LabelRequest::Next { project, session: session @ 1.., .. }) = &request {
+            desks.insert((standing.person.clone(), project.clone(), *session));
+        }
         if let Err(failure) = label_reads::check(&room, &standing, &request).await {
             let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;
             continue;
@@ -287,6 +292,9 @@ async fn run(client: Client, room: Arc<Room>) {
     }
     if let Some(watching) = watching {
         watching.abort();
+    }
+    for (person, project, session) in desks {
+        room.events.post(Event::LeaveDesk { person, project, session }).await;
     }
     // Streams of a client that is gone end; wishes that were posted are carried out all the same.
     streams.with(|s| s.drain().for_each(|(_, stream)| stream.abort()));

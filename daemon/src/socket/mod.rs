@@ -8,7 +8,7 @@ mod label_reads;
 pub mod readers;
 mod reads;
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,11 @@ pub fn share(path: &Path) -> Result<Listener, Failure> {
         );
         return Err(refuse(message));
     }
-    bind(path, SHARED_MODE)
+    let listener = bind(path, SHARED_MODE)?;
+    // The process's own mask took the others' rights away.
+    let open = std::fs::set_permissions(path, std::fs::Permissions::from_mode(SHARED_MODE));
+    open.map_err(|error| refuse(format!("others cannot be let in: {error}")))?;
+    Ok(listener)
 }
 
 /// Accepts connections for ever.

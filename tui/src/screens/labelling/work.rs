@@ -95,10 +95,11 @@ impl Work {
 
     /// Asks for what is missing.
     pub(super) fn needs(&mut self, desk: &mut Desk<'_>) {
-        if desk.view.away {
+        // Before the first facts are there nobody is asked.
+        if desk.view.away || !desk.view.mirror.is_filled() {
             return;
         }
-        if !self.asked_earlier && !desk.view.mirror.person().is_empty() {
+        if !self.asked_earlier {
             self.asked_earlier = true;
             let labels = LabelRequest::Labels {
                 project: self.project.clone(),

@@ -10,13 +10,15 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, getrlimit, nice, set_parent_process_death_signal, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
 use super::{APPLIED_VARIABLE, Class, MISSING, Paths, Rules, calls, files};
 
 /// Exit status of a shim that was called wrongly, or whose parent is gone.
 pub const EXIT_REFUSED: u8 = 125;
+/// How much a long computation gives way: it has the cores while nobody else wants them.
+const GIVES_WAY: i32 = 10;
 /// Exit status of a shim whose program cannot be started.
 pub const EXIT_NO_PROGRAM: u8 = 127;
 
@@ -65,11 +67,20 @@ fn fence(call: &Call, applied: &mut Vec<String>) {
     layer(applied, "no new privileges", "no new privileges", || set_no_new_privs(true));
     layer(applied, "no capabilities but reading and writing files", "giving up capabilities", give_up_capabilities);
     limit(rules, applied);
+    if gives_way(call) {
+        layer(applied, "gives way to people and requests", "giving way to others", || nice(GIVES_WAY).map(drop));
+    }
     applied.extend(files::restrict(rules, &call.paths, &call.program));
     match calls::restrict(rules) {
         Ok(words) => applied.push(words),
         Err(error) => applied.push(format!("{MISSING}seccomp ({error}), so system calls are not fenced")),
     }
+}
+
+/// Whether a child computes for hours with all cores, while people type and requests wait for an answer.
+fn gives_way(call: &Call) -> bool {
+    let mode = call.arguments.first().and_then(|word| word.to_str());
+    call.class == Class::Compute && matches!(mode, Some("train" | "convert"))
 }
 
 fn layer<E: std::fmt::Display>(

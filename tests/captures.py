@@ -40,6 +40,14 @@ SCREENS = [
     ("dataset-row", ["4", "Enter", "Enter"]),
     ("import-data", ["4", "n"]),
     ("labelling", ["5"]),
+    ("label-form", ["5", "n"]),
+    # Projects stand in the order of their making, the last one first.
+    ("label-choice", ["5", "Down", "Down", "Enter", ESC]),
+    ("label-together", ["5", "Down", "Down", "Enter", ESC, "~b"]),
+    ("label-span", ["5", "Down", "Enter"]),
+    ("label-pair", ["5", "Enter"]),
+    ("label-agreement", ["5", "Down", "Down", "~v"]),
+    ("label-settle", ["5", "Down", "Down", "~v", "Enter"]),
     ("training", ["6"]),
     ("training-form", ["6", "n"]),
     ("run", ["6", "Enter"]),
@@ -126,6 +134,26 @@ class Client:
         subprocess.run(["tmux", "-L", self.name, "kill-server"], env=self.env, capture_output=True)
 
 
+def label(env, hone):
+    """Projects of three kinds: one that two persons have begun, with a guide, one of Chinese spans, one of pairs."""
+    hone("label", "new", "tone", "--dataset", "support-desk", "--labels", "good,fixable,-wrong-fact=wrong fact,-unsafe",
+         "--question", "Is this a good answer to learn from?", "--persons", "2", "--repeat-percent", "0",
+         "--guide", "Good is true and polite, and would satisfy the customer. Fixable is nearly so: say in a note what is wrong.")
+    for row in range(24):
+        for person, word in (("ada", "good" if row % 5 else "fixable"), ("lin", "good" if row % 4 else "fixable")):
+            subprocess.run(["hone", "--as", person, "label", "answer", "tone", str(row), word], env=env, check=True, capture_output=True)
+    rows = ["你好，我叫王小明，电话是138-0013-8000，请把包裹改寄到杭州市西湖区文三路90号，谢谢。",
+            "张伟先生昨天来过，想把地址改到上海市浦东新区世纪大道1号。"]
+    path = pathlib.Path(env["HONE_STATE"]) / "zh.jsonl"
+    path.write_text("".join(f'{{"text": "{row}"}}\n' for row in rows))
+    hone("dataset", "import", str(path), "--name", "faq-zh")
+    hone("label", "new", "names", "--dataset", "faq-zh", "--task", "span", "--labels", "name=姓名,phone=电话,address=地址",
+         "--repeat-percent", "0")
+    hone("dataset", "import", "preset:support-preferences", "--name", "prefs")
+    hone("label", "new", "better", "--dataset", "prefs", "--task", "pair", "--reasons", "fact,tone,length",
+         "--question", "Which reply would you send?", "--repeat-percent", "0")
+
+
 def fill(env):
     """The main job in small, so that every screen has something to show."""
     def hone(*words):
@@ -133,6 +161,7 @@ def fill(env):
                        stderr=subprocess.DEVNULL)
     hone("model", "import", "starter", "--name", "starter")
     hone("dataset", "import", "preset:support-desk")
+    label(env, hone)
     train = ["--base", "starter", "--dataset", "support-desk", "--model", "support", "--learning-rate", "2e-3",
              "--sequence-tokens", "128", "--batch-windows", "1", "--accumulation", "1", "--evaluate-steps", "10",
              "--samples", "How do I reset my password? | Where is my parcel?"]

@@ -435,8 +435,9 @@ impl Desk {
         let mut cursor = self.workers[usize::from(person)].cursor;
         let mut found = None;
         let mut only_finished = true;
-        for place in cursor..order.len() {
-            let row_id = self.rows[order[place] as usize];
+        let begin = cursor;
+        for (place, at) in order.iter().enumerate().skip(begin) {
+            let row_id = self.rows[*at as usize];
             let finished = self.is_finished(spec, person, row_id);
             only_finished &= finished;
             if only_finished {

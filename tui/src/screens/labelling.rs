@@ -257,7 +257,7 @@ impl Labelling {
     fn edit_text(&mut self) {
         let Some(work) = self.work.as_ref().filter(|work| work.browsing.is_none()) else { return };
         if let Some(Draft::Edit(text)) = work.current.as_ref().map(|current| &current.draft) {
-            self.typing = Some(Typing::Text(Composer::with(text)));
+            self.typing = Some(Typing::Text(Box::new(Composer::with(text))));
         }
     }
 
@@ -637,7 +637,7 @@ impl Screen for Labelling {
         match (&mut self.typing, self.level) {
             (Some(Typing::Note(line) | Typing::Flag(line)), _) => line.insert(text),
             (Some(Typing::Text(composer)), _) => composer.insert(text),
-            (None, Level::Form) if self.form.is_editing() => drop(self.form.paste(text)),
+            (None, Level::Form) if self.form.is_editing() => self.form.paste(text),
             _ => return false,
         }
         true

@@ -14,7 +14,7 @@ use crate::widgets::line::TypedLine;
 pub(super) enum Typing {
     Note(TypedLine),
     Flag(TypedLine),
-    Text(Composer),
+    Text(Box<Composer>),
 }
 
 impl Labelling {

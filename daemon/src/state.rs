@@ -193,6 +193,8 @@ pub struct State {
     pub unmade: Map<(String, u64), u64>,
     /// Projects of labelling by name.
     pub projects: Map<String, Arc<ProjectRecord>>,
+    /// Ids of their rows, ascending, where they do not have all of their version.
+    pub project_rows: Map<String, Arc<Vec<u64>>>,
     /// How far they are.
     pub project_counts: Map<String, Arc<ProjectCounts>>,
     /// Persons that are let in, by name.
@@ -313,6 +315,7 @@ impl State {
             judged_sets,
             unmade,
             projects: load(store, Table::Projects, |r: &ProjectRecord| r.name.clone())?,
+            project_rows: Map::default(),
             project_counts: Map::default(),
             people: load(store, Table::People, |r: &PersonRecord| r.name.clone())?,
             suites: load(store, Table::Suites, |r: &SuiteRecord| r.id)?,

@@ -221,9 +221,7 @@ fn the_starter_suggests_and_nothing_counts_until_a_person_takes_it() {
         (&json!(24), &json!(0))
     );
     // The least sure come first, with what was suggested.
-    let next = daemon
-        .connect()
-        .ask(json!({"labelling": {"next": {"project": "tone", "session": 1, "held": [], "count": 24}}}));
+    let next = client.ask(json!({"labelling": {"next": {"project": "tone", "session": 1, "held": [], "count": 24}}}));
     let order: Vec<f64> = next["next"]["rows"]
         .as_array()
         .unwrap()
@@ -252,10 +250,9 @@ fn chinese_words_are_found_and_spans_beyond_the_text_are_refused() {
     client.job(json!({"import_dataset": {"source": {"path": {"path": path}}, "name": "zh", "format": "detect"}}));
     let label = json!({"name": "place", "title": "地址", "keep": true});
     set(&mut client, "places", spec("zh", json!({"span": {"labels": [label]}})));
-    let next = daemon
-        .connect()
-        .ask(json!({"labelling": {"next": {"project": "places", "session": 1, "held": [], "count": 2}}}));
+    let next = client.ask(json!({"labelling": {"next": {"project": "places", "session": 1, "held": [], "count": 2}}}));
     assert_eq!(next["next"]["rows"][0]["words"], json!([[0, 1, 2, 4, 6, 7, 10, 13, 16, 18, 19]]));
+    client.ask(json!({"labelling": {"next": {"project": "places", "session": 1, "held": [], "count": 0}}}));
     let decide = |start: u32, end: u32| {
         let span = json!({"message": 0, "start": start, "end": end, "label": "place"});
         let decision = json!({

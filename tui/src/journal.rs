@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use hone_protocol::request::Request;
@@ -22,6 +22,8 @@ pub(crate) struct Waiting {
     pub(crate) once: String,
     /// Who wished it.
     pub(crate) person: String,
+    /// The one project that their client was for; it is sent again by such a client only.
+    pub(crate) project: Option<String>,
     /// What.
     pub(crate) request: Request,
 }
@@ -39,6 +41,7 @@ pub(crate) struct Journal {
     file: Option<(PathBuf, File)>,
     waiting: VecDeque<Waiting>,
     person: String,
+    project: Option<String>,
     prefix: String,
     count: u64,
     /// Lines in the file; it is begun anew when nothing waits.
@@ -51,7 +54,7 @@ impl Journal {
     pub(crate) fn open(
         state_dir: &str,
         shared: Option<&str>,
-        person: &str,
+        (person, project): (&str, Option<&str>),
         prefix: String,
     ) -> std::io::Result<Journal> {
         let mut folder = Path::new(state_dir).join(FOLDER);
@@ -60,11 +63,18 @@ impl Journal {
         }
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let own = folder.join(format!("{prefix}{SUFFIX}"));
-        let file = OpenOptions::new().create(true).append(true).open(&own)?;
-        file.lock()?;
+        let file = loop {
+            let file = OpenOptions::new().create(true).append(true).open(&own)?;
+            file.lock()?;
+            // A client that looked for leftovers just now may have taken the empty file for one.
+            if fs::metadata(&own).is_ok_and(|there| file.metadata().is_ok_and(|held| held.ino() == there.ino())) {
+                break file;
+            }
+        };
         let mut journal = Journal::default();
         journal.file = Some((own.clone(), file));
         journal.person = person.to_owned();
+        journal.project = project.map(str::to_owned);
         journal.prefix = prefix;
         let mut left: Vec<PathBuf> = fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
         left.sort();
@@ -75,7 +85,8 @@ impl Journal {
                 continue;
             }
             let waits = waiting_in(&file);
-            if waits.iter().all(|waiting| waiting.person == person) {
+            let ours = |waiting: &Waiting| waiting.person == person && waiting.project.as_deref() == project;
+            if waits.iter().all(ours) {
                 waits.into_iter().for_each(|waiting| journal.keep(waiting));
                 let _ = fs::remove_file(path);
             }
@@ -101,7 +112,7 @@ impl Journal {
     pub(crate) fn wish(&mut self, request: Request) -> String {
         self.count += 1;
         let once = format!("{}-{}", self.prefix, self.count);
-        self.keep(Waiting { once: once.clone(), person: self.person.clone(), request });
+        self.keep(Waiting { once: once.clone(), person: self.person.clone(), project: self.project.clone(), request });
         once
     }
 
@@ -172,30 +183,30 @@ mod tests {
     fn what_a_killed_client_left_is_taken_over_once_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_str().unwrap();
-        let mut first = Journal::open(state, None, "ada", "a".into()).unwrap();
+        let mut first = Journal::open(state, None, ("ada", None), "a".into()).unwrap();
         let once = first.wish(wish(1));
         first.wish(wish(2));
         first.wish(wish(3));
         first.done(&once);
         // While it lives nobody takes its wishes.
-        assert_eq!(Journal::open(state, None, "ada", "b".into()).unwrap().len(), 0);
+        assert_eq!(Journal::open(state, None, ("ada", None), "b".into()).unwrap().len(), 0);
         // A kill leaves the file and lets the lock go.
         let (path, file) = first.file.take().unwrap();
         drop(file);
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"wished\":{\"once\":\"a-4\",").unwrap();
-        assert_eq!(Journal::open(state, None, "lin", "c".into()).unwrap().len(), 0, "another person's");
-        let second = Journal::open(state, None, "ada", "d".into()).unwrap();
+        assert_eq!(Journal::open(state, None, ("lin", None), "c".into()).unwrap().len(), 0, "another person's");
+        let second = Journal::open(state, None, ("ada", None), "d".into()).unwrap();
         assert_eq!(rows(&second), [wish(2), wish(3)]);
         assert_eq!(second.waiting().next().unwrap().once, "a-2");
         assert!(!path.exists());
-        assert_eq!(Journal::open(state, None, "ada", "e".into()).unwrap().len(), 0);
+        assert_eq!(Journal::open(state, None, ("ada", None), "e".into()).unwrap().len(), 0);
     }
 
     #[test]
     fn a_file_without_anything_that_waits_goes_away() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().to_str().unwrap();
-        let mut journal = Journal::open(state, None, "ada", "a".into()).unwrap();
+        let mut journal = Journal::open(state, None, ("ada", None), "a".into()).unwrap();
         for row in 0..2_000 {
             let once = journal.wish(wish(row));
             journal.done(&once);

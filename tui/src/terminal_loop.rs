@@ -31,8 +31,9 @@ pub fn run(options: Options, language: Language, label: Option<String>) -> anyho
     // A number of the process and the moment: no other client has both.
     let prefix = format!("{}-{}", std::process::id(), now_ms());
     let person = options.person.clone().unwrap_or_default();
-    app.journal = Journal::open(&options.state_dir, options.shared.as_deref(), &person, prefix)
-        .with_context(|| format!("decisions cannot be kept in {}", options.state_dir))?;
+    app.journal =
+        Journal::open(&options.state_dir, options.shared.as_deref(), (&person, options.project.as_deref()), prefix)
+            .with_context(|| format!("decisions cannot be kept in {}", options.state_dir))?;
     if let Some(project) = options.project.clone().or(label) {
         app.open(Place::Label(project));
         app.only.clone_from(&options.project);

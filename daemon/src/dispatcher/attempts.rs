@@ -207,7 +207,7 @@ impl Decider {
             Fact::BatchCounted(rows) => self.batch_counted(job, rows),
             Fact::Suggested(project, suggestions) => {
                 // A project that was changed meanwhile takes what still fits it.
-                if let Err(failure) = self.suggest(&project, suggestions) {
+                if let Err(failure) = self.keep_suggested(&project, suggestions) {
                     eprintln!("honed: suggestions for {project} were not kept: {}", failure.message_en);
                 }
             }

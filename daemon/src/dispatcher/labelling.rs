@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hone_protocol::dataset::Shape;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::labelling::{
-    DECISIONS_MAX, Decision, How, LabelAnswer, LabelRecord, LabelRequest, NEXT_ROWS_MAX, PROJECT_ROWS_MAX,
+    DECISIONS_MAX, Decision, How, LabelAnswer, LabelRecord, LabelRequest, NEXT_ROWS_MAX, Order, PROJECT_ROWS_MAX,
     PROJECTS_MAX, ProjectRecord, ProjectSpec, ProjectView, SUGGESTIONS_MAX, Suggestion,
 };
 use hone_protocol::request::Answer;
@@ -18,6 +18,9 @@ use crate::labelling::desk::Desk;
 use crate::labelling::{label_key, suggestion_key, values};
 use crate::state::State;
 use crate::store::{Store, StoreError, Table, codec};
+
+/// Rows that a window keeps at most.
+const HELD_MAX: usize = 1000;
 
 /// Rows for somebody who labels: the project, the ids in order, and whether suggestions may be chosen beforehand.
 pub struct HandedOut {
@@ -194,8 +197,19 @@ impl Decider {
         LabelAnswer::Project(Box::new(view))
     }
 
+    /// Keeps which rows a project has, where it does not have all of its version.
+    fn publish_rows(&mut self, name: &str) {
+        let Some((desk, project)) = self.desks.get(name).zip(self.state.projects.get(name)) else { return };
+        let all: u64 = self.state.rows_of(&project.spec.dataset).iter().map(|(_, rows)| rows).sum();
+        if desk.len() < all && !self.state.project_rows.contains_key(name) {
+            let rows = Arc::new(desk.row_ids().to_vec());
+            Arc::make_mut(&mut self.state.project_rows).insert(name.to_owned(), rows);
+        }
+    }
+
     /// Says how far a project is.
     fn publish_counts(&mut self, name: &str) {
+        self.publish_rows(name);
         let Some(desk) = self.desks.get(name) else { return };
         Arc::make_mut(&mut self.state.project_counts).insert(name.to_owned(), Arc::new(desk.counts()));
         self.dirty_projects.insert(name.to_owned());
@@ -222,6 +236,7 @@ impl Decider {
         let handed = self.open_project(name).and_then(|project| {
             let desk = self.desks.get_mut(name).ok_or_else(|| Failure::not_found("project", name))?;
             let count = count.min(NEXT_ROWS_MAX) as usize;
+            let held = &held[..held.len().min(HELD_MAX)];
             let rows = desk.hand_out(&project.spec, (person, session), held, count, self.steady_ms);
             let is_suggesting = desk.is_suggesting(person);
             Ok(HandedOut { project, row_ids: rows.into_iter().map(|row| row.row_id).collect(), is_suggesting })
@@ -255,7 +270,8 @@ impl Decider {
         }
         let first = desk.next_seq();
         for (seq, decision) in (first..).zip(decisions) {
-            let is_repeat = desk.is_repeat(person, decision.row_id);
+            let measures = decision.flag.is_empty() && !matches!(decision.how, How::Final | How::Imported);
+            let is_repeat = measures && desk.is_repeat(person, decision.row_id);
             let record = LabelRecord {
                 seq,
                 group: first,
@@ -293,6 +309,19 @@ impl Decider {
         Ok(LabelAnswer::TakenBack { row_ids, seqs, counts })
     }
 
+    /// Keeps what a job's service thinks of rows, but for what does not fit the project as it is now.
+    pub(super) fn keep_suggested(&mut self, name: &str, mut suggestions: Vec<Suggestion>) -> Result<(), Failure> {
+        let project = self.state.project(name)?.clone();
+        let desk = self.desks.get(name).ok_or_else(|| Failure::not_found("project", name))?;
+        suggestions.retain(|one| {
+            let sure = one.probability.is_none_or(|sure| (0.0..=1.0).contains(&sure));
+            sure && desk.has(one.row_id)
+                && !one.value.is_skip()
+                && values::value(&project.spec.task, &one.value).is_ok()
+        });
+        self.suggest(name, suggestions)
+    }
+
     /// Keeps what a service or a script thinks of rows.
     pub(super) fn suggest(&mut self, name: &str, suggestions: Vec<Suggestion>) -> Result<(), Failure> {
         let project = self.state.project(name)?.clone();
@@ -319,7 +348,9 @@ impl Decider {
             self.writes.put(Table::Suggestions, suggestion_key(name, suggestion.row_id), codec::row(&suggestion));
             desk.suggest(&suggestion);
         }
-        desk.reorder();
+        if project.spec.order == Order::Unsure {
+            desk.reorder();
+        }
         self.publish_counts(name);
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::http::desk::Ask;
 use crate::http::lines;
 use crate::labelling;
 use crate::labelling::desk::Desk;
+use crate::labelling::values;
 use crate::sandbox::Paths;
 use crate::state::{Need, State};
 use crate::store::{Table, after, codec};
@@ -104,8 +105,7 @@ async fn suggest(mut context: Context) -> Result<Produced, Stop> {
     let version: DatasetVersionRecord = (**context.state.any_dataset_version(&project.spec.dataset)?).clone();
     let standard = project.spec.standard.as_deref().map(|name| context.state.standard(name)).transpose()?;
     let asker = Asker::new(&project.spec, standard.map(|standard| &standard.spec));
-    // What an earlier attempt kept and did not come to tell.
-    let mut told = tell(&context, spec).await?;
+    let mut kept = tell_left(&context, spec).await?;
     let done: HashSet<u64> = done_rows(&context)?;
     let mut open = open_rows(&context, &project)?;
     open.retain(|row_id| !done.contains(row_id));
@@ -119,16 +119,19 @@ async fn suggest(mut context: Context) -> Result<Produced, Stop> {
     let at_once = if spec.at_once == 0 { slots.saturating_sub(1).clamp(1, ROWS_AT_ONCE_MAX) } else { spec.at_once };
     let mut reader = context.child(Program::Daemon("data"), Paths::none().read(&context.places.blobs)).await?;
     let caller = caller(&context);
-    let mut number = 0;
+    let (mut number, mut seen) = (0, done.len() as u64);
     for round in open.chunks(at_once as usize * ROUND_TIMES) {
         number += 1;
         let found = read(&mut context, &mut reader, &version, (number, round.to_vec())).await?;
         let items: VecDeque<Item> = found.into_iter().map(|row| item(&context, spec, &asker, row)).collect();
-        let left = rows.saturating_sub(told.seen);
+        let left = rows.saturating_sub(seen);
+        seen += round.len() as u64;
         ask_all(&mut context, caller.clone(), &mut Round(items), at_once as usize, left).await?;
-        told = tell(&context, spec).await?;
+        let answered = answers_of(&context, round)?;
+        kept += answered.len() as u64;
+        tell(&context, spec, answered).await?;
     }
-    Ok(Produced::Suggested(told.kept))
+    Ok(Produced::Suggested(kept))
 }
 
 async fn read(
@@ -176,11 +179,13 @@ fn item(context: &Context, spec: &SuggestSpec, asker: &Asker, row: Row) -> Item 
         metadata: Vec::new(),
         route: "batch",
     };
-    let reading = asker.clone();
+    let (reading, task) = (asker.clone(), asker.task.clone());
     let write: lines::Write = Arc::new(move |_, gathered, _| {
         let choice = gathered.first().ok_or_else(|| Failure::new(FailureCode::FormatNotKept, "there is no answer"))?;
         let thought = reading.thought(&row, &choice.text, choice.chances());
         let thought = thought.map_err(|reason| Failure::new(FailureCode::FormatNotKept, reason))?;
+        // An upstream need not keep to a schema.
+        values::value(&task, &thought.value).map_err(|reason| Failure::new(FailureCode::FormatNotKept, reason))?;
         serde_json::to_string(&thought).map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))
     });
     Item::new(row_id, String::new(), Ok(lines::Wanted::Answer(ask, write)), true)
@@ -195,25 +200,9 @@ impl Feed for Round {
     }
 }
 
-/// How far it was told.
-struct Told {
-    /// Rows that were asked, answered or not.
-    seen: u64,
-    /// Of them, those that got a suggestion.
-    kept: u64,
-}
-
-/// Stores the suggestions of all answers whose rows have none yet.
-async fn tell(context: &Context, spec: &SuggestSpec) -> Result<Told, Stop> {
-    let prefix = batch_prefix(context.job.id, false);
-    let pairs =
-        context.store.range(Table::BatchRows, &batch_key(context.job.id, false, 0), &after(&prefix), false, usize::MAX);
-    let answered: Vec<BatchRow> = codec::read_all(Table::BatchRows, &pairs.map_err(unreadable)?).map_err(unreadable)?;
-    let kept = answered.len() as u64;
-    let there = context.store.prefix(Table::Suggestions, &labelling::prefix(&spec.project)).map_err(unreadable)?;
-    let there: HashSet<u64> =
-        there.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(*key.last_chunk()?))).collect();
-    let new = answered.into_iter().filter(|row| !there.contains(&row.row)).filter_map(|row| {
+/// Stores the suggestions of these answers.
+async fn tell(context: &Context, spec: &SuggestSpec, answered: Vec<BatchRow>) -> Result<(), Stop> {
+    let new = answered.into_iter().filter_map(|row| {
         let thought: Thought = serde_json::from_str(row.answer.as_ref().ok()?).ok()?;
         let by = format!("{} ({})", spec.service, row.version);
         Some(Suggestion { row_id: row.row, value: thought.value, probability: thought.probability, by })
@@ -222,5 +211,30 @@ async fn tell(context: &Context, spec: &SuggestSpec) -> Result<Told, Stop> {
     for chunk in new.chunks(SUGGESTIONS_MAX) {
         context.durable(Fact::Suggested(spec.project.clone(), chunk.to_vec())).await?;
     }
-    Ok(Told { seen: done_rows(context)?.len() as u64, kept })
+    Ok(())
+}
+
+/// What an earlier attempt kept and did not come to tell; and how many answers there are.
+async fn tell_left(context: &Context, spec: &SuggestSpec) -> Result<u64, Stop> {
+    let prefix = batch_prefix(context.job.id, false);
+    let from = batch_key(context.job.id, false, 0);
+    let pairs = context.store.range(Table::BatchRows, &from, &after(&prefix), false, usize::MAX).map_err(unreadable)?;
+    let mut answered: Vec<BatchRow> = codec::read_all(Table::BatchRows, &pairs).map_err(unreadable)?;
+    let kept = answered.len() as u64;
+    let there = context.store.prefix(Table::Suggestions, &labelling::prefix(&spec.project)).map_err(unreadable)?;
+    let there: HashSet<u64> =
+        there.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(*key.last_chunk()?))).collect();
+    answered.retain(|row| !there.contains(&row.row));
+    tell(context, spec, answered).await?;
+    Ok(kept)
+}
+
+/// The answers to the rows of a round.
+fn answers_of(context: &Context, row_ids: &[u64]) -> Result<Vec<BatchRow>, Failure> {
+    let read = |row_id: &u64| {
+        let key = batch_key(context.job.id, false, *row_id);
+        let value = context.store.get(Table::BatchRows, &key).map_err(unreadable)?;
+        value.map(|value| codec::read(Table::BatchRows, &key, &value)).transpose().map_err(unreadable)
+    };
+    row_ids.iter().filter_map(|row_id| read(row_id).transpose()).collect()
 }

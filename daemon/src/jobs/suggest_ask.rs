@@ -36,7 +36,7 @@ pub(super) struct Thought {
 /// Asks about the rows of a project.
 #[derive(Debug, Clone)]
 pub(super) struct Asker {
-    task: Task,
+    pub(super) task: Task,
     system: String,
 }
 

@@ -19,6 +19,8 @@ enum What {
     Flagged,
     Decided,
     Repeated,
+    /// A repeat that was skipped: it says nothing.
+    Passed,
     Settled,
 }
 
@@ -39,7 +41,6 @@ struct Lease {
     person: u16,
     session: u64,
     until_ms: i64,
-    is_repeat: bool,
 }
 
 /// One person at the desk.
@@ -56,6 +57,8 @@ struct Worker {
     recent: VecDeque<bool>,
     /// Rows handed out since the start of the daemon: chooses repeats.
     handed: u64,
+    /// Rows that are shown again and not answered yet.
+    repeats: HashSet<u64>,
 }
 
 /// A row for somebody.
@@ -98,6 +101,7 @@ fn mix(seed: u64, number: u64) -> u64 {
 fn what(decision: &Decision, is_repeat: bool) -> What {
     match (decision.how, decision.value.is_skip()) {
         (How::Final, _) => What::Settled,
+        (_, true) if is_repeat => What::Passed,
         (_, true) if !decision.flag.is_empty() => What::Flagged,
         (_, true) => What::Skipped,
         (_, false) if is_repeat => What::Repeated,
@@ -146,6 +150,11 @@ impl Desk {
         self.rows.len() as u64
     }
 
+    /// Ids of its rows, ascending as the version has them.
+    pub(crate) fn row_ids(&self) -> &[u64] {
+        &self.rows
+    }
+
     /// Whether a row is in it.
     pub(crate) fn has(&self, row_id: u64) -> bool {
         self.in_project.contains(&row_id)
@@ -190,8 +199,8 @@ impl Desk {
     /// Whether a person is shown this row again without knowing.
     pub(crate) fn is_repeat(&self, person: &str, row_id: u64) -> bool {
         let Some(person) = self.find(person) else { return false };
-        let leases = self.leases.get(&row_id);
-        leases.is_some_and(|leases| leases.iter().any(|lease| lease.person == person && lease.is_repeat))
+        let decided = self.own(row_id, person).is_some_and(|(what, _)| what == What::Decided);
+        decided && self.workers[usize::from(person)].repeats.contains(&row_id)
     }
 
     /// Why a person may not decide on a row, if so: who has decided it.
@@ -291,6 +300,9 @@ impl Desk {
             }
             worker.recent.push_back(same);
         }
+        if record.is_repeat {
+            self.workers[usize::from(person)].repeats.remove(&decision.row_id);
+        }
         self.release(person, decision.row_id);
     }
 
@@ -325,6 +337,10 @@ impl Desk {
         if said.as_suggested.is_some() {
             worker.recent.pop_back();
         }
+        if matches!(said.what, What::Repeated | What::Passed) {
+            // The row is on the table again, and still measures the person.
+            worker.repeats.insert(row_id);
+        }
         // The row is open again for everybody.
         self.workers.iter_mut().for_each(|worker| worker.cursor = 0);
     }
@@ -332,7 +348,8 @@ impl Desk {
     /// What a person's word on a row is now, and its number.
     fn own(&self, row_id: u64, person: u16) -> Option<(What, u64)> {
         let said = self.said.get(&row_id)?;
-        let own = |said: &&Said| said.person == person && !matches!(said.what, What::Repeated | What::Settled);
+        let own =
+            |said: &&Said| said.person == person && !matches!(said.what, What::Repeated | What::Passed | What::Settled);
         said.iter().rfind(own).map(|said| (said.what, said.seq))
     }
 
@@ -379,13 +396,11 @@ impl Desk {
             leases.iter_mut().filter(|lease| own(lease)).for_each(|lease| lease.until_ms = now_ms + LEASE_MS);
             !leases.is_empty()
         });
-        let lease = |is_repeat| Lease { person, session, until_ms: now_ms + LEASE_MS, is_repeat };
+        let lease = || Lease { person, session, until_ms: now_ms + LEASE_MS };
         for row_id in held.iter().filter(|row_id| self.in_project.contains(row_id)) {
-            // After a restart of the daemon nobody held anything. What the person decided already was there to be repeated.
-            let is_repeat = self.own(*row_id, person).is_some_and(|(what, _)| what == What::Decided);
-            let leases = self.leases.entry(*row_id).or_default();
-            if !leases.iter().any(|lease| lease.person == person) {
-                leases.push(lease(is_repeat));
+            // After a restart of the daemon nobody held anything. What is another's meanwhile stays so.
+            if self.is_free(spec, person, *row_id) {
+                self.leases.entry(*row_id).or_default().push(lease());
             }
         }
         let mut handed = Vec::new();
@@ -396,8 +411,12 @@ impl Desk {
                 None => self.next_open(spec, person).map(|row_id| (row_id, false)),
             };
             let Some((row_id, is_repeat)) = next else { break };
-            self.leases.entry(row_id).or_default().push(lease(is_repeat));
-            self.workers[usize::from(person)].handed += 1;
+            self.leases.entry(row_id).or_default().push(lease());
+            let worker = &mut self.workers[usize::from(person)];
+            worker.handed += 1;
+            if is_repeat {
+                worker.repeats.insert(row_id);
+            }
             handed.push(Handed { row_id });
         }
         handed
@@ -476,8 +495,11 @@ impl Desk {
         if leases.iter().any(|lease| lease.person == person) {
             return false;
         }
-        let decided = self.said.get(&row_id).map_or(0, |said| standing(said).count());
-        decided + leases.len() < spec.persons as usize
+        let said = self.said.get(&row_id).map_or(&[][..], Vec::as_slice);
+        let decided = standing(said).count();
+        // Whoever has decided the row and looks at it again takes nobody's place.
+        let waiting = leases.iter().filter(|lease| !standing(said).any(|said| said.person == lease.person)).count();
+        decided + waiting < spec.persons as usize
     }
 
     /// Rows in the order in which suggestions are wanted: that of the project, without those that have one.
@@ -529,11 +551,15 @@ fn is_flagged(said: &[Said]) -> bool {
 impl Worker {
     /// Counts what a label adds to sums, or takes from them.
     fn tell(&mut self, said: &Said, first: Option<Said>, sign: i64) {
-        let add = |sum: &mut u64, by: u64| *sum = sum.saturating_add_signed(sign * by as i64);
+        let add =
+            |sum: &mut u64, by: u64| *sum = if sign > 0 { sum.saturating_add(by) } else { sum.saturating_sub(by) };
         if said.what == What::Settled {
             return;
         }
         add(&mut self.counts.spent_ms, said.spent_ms);
+        if said.what == What::Passed {
+            return;
+        }
         if said.what == What::Repeated {
             add(&mut self.counts.repeats, 1);
             add(&mut self.counts.repeats_same, u64::from(first.is_some_and(|first| first.key == said.key)));

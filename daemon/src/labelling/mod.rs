@@ -10,6 +10,7 @@ pub(crate) mod values;
 use std::collections::BTreeMap;
 
 use hone_protocol::labelling::{LabelRecord, Suggestion};
+use hone_protocol::wire;
 
 use crate::state::State;
 use crate::store::{Store, StoreError, Table, after, codec, key};
@@ -52,15 +53,18 @@ pub(crate) fn newest(
 ) -> Result<Vec<LabelRecord>, StoreError> {
     /// Labels that are read at once.
     const PAGE: usize = 1000;
+    /// Most bytes of an answer, so that it fits into a frame.
+    const PAGE_BYTES: usize = 8 << 20;
     let from = prefix(project);
     let mut to = before.map_or_else(|| after(&from), |before| label_key(project, before));
     let mut found = Vec::new();
+    let mut bytes = 0;
     loop {
         let pairs = store.range(Table::Labels, &from, &to, true, PAGE)?;
         let Some((last, _)) = pairs.last() else { return Ok(found) };
         to.clone_from(last);
         for mut record in codec::read_all::<LabelRecord>(Table::Labels, &pairs)? {
-            if found.len() == count {
+            if found.len() == count || bytes > PAGE_BYTES {
                 return Ok(found);
             }
             let key = label_key(project, record.seq);
@@ -68,6 +72,7 @@ pub(crate) fn newest(
                 record.taken_back_at_ms = Some(codec::read(Table::LabelsBack, &key, &value)?);
             }
             if wanted(&record) {
+                bytes += wire::encode(&record).len();
                 found.push(record);
             }
         }

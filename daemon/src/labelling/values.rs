@@ -8,6 +8,9 @@ use hone_protocol::labelling::{
 };
 use hone_protocol::paths::is_name;
 
+/// Longest look at a row in milliseconds: a day.
+const SPENT_MS_MAX: u64 = 24 * 3600 * 1000;
+
 /// Refuses a project that cannot work.
 pub(crate) fn check_spec(spec: &ProjectSpec, shape: Shape) -> Result<(), Failure> {
     for (field, text) in [("title", &spec.title), ("question", &spec.question)] {
@@ -113,6 +116,9 @@ pub(crate) fn check(task: &Task, decision: &Decision, at: usize) -> Result<(), F
         if text.len() > REMARK_BYTES_MAX {
             return Err(field(name, format!("the {name} has {} bytes; at most {REMARK_BYTES_MAX}", text.len())));
         }
+    }
+    if decision.spent_ms > SPENT_MS_MAX {
+        return Err(field("spent_ms", format!("nobody looks at a row for {} ms", decision.spent_ms)));
     }
     value(task, &decision.value).map_err(|message| field("value", message))
 }

@@ -40,6 +40,8 @@ use crate::workers::process::Spawner;
 const OUTBOX_MAX: usize = 256;
 /// Requests of one connection under way; at the bound the connection is not read.
 const REQUESTS_MAX: usize = 64;
+/// Windows of one connection whose rows are free when it ends; rows of others stay for their time.
+const DESKS_MAX: usize = 64;
 /// How long a client may take for its first bytes.
 const HELLO_MS: u64 = 10_000;
 
@@ -270,7 +272,9 @@ async fn run(client: Client, room: Arc<Room>) {
         }
         let Ok(place) = places.clone().acquire_owned().await else { break };
         if let Request::Labelling(LabelRequest::Next { project, session: session @ 1.., .. }) = &request {
-            desks.insert((standing.person.clone(), project.clone(), *session));
+            if desks.len() < DESKS_MAX {
+                desks.insert((standing.person.clone(), project.clone(), *session));
+            }
         }
         if let Err(failure) = label_reads::check(&room, &standing, &request).await {
             let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;

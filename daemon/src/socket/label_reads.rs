@@ -11,6 +11,7 @@ use hone_protocol::labelling::{
 };
 use hone_protocol::person::Standing;
 use hone_protocol::request::{Answer, ROWS_MAX, Request};
+use hone_protocol::wire;
 use hone_protocol::worker::Select;
 use tokio::sync::oneshot;
 
@@ -22,12 +23,23 @@ use crate::state::State;
 use crate::store::{Table, after, codec};
 use crate::usage;
 
+/// Most bytes of rows in an answer, so that it fits into a frame.
+const ANSWER_BYTES: usize = 12 << 20;
+
 /// The rows of a project, as its version has them.
 async fn rows_of(room: &Room, project: &ProjectRecord, row_ids: Vec<u64>) -> Result<Vec<Row>, Failure> {
     if row_ids.is_empty() {
         return Ok(Vec::new());
     }
     let state = room.hub.state();
+    let mut row_ids = row_ids;
+    if let Some(own) = state.project_rows.get(&project.name) {
+        // Whoever labels a part sees no other rows.
+        row_ids.retain(|row_id| own.binary_search(row_id).is_ok());
+    }
+    if row_ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let version = state.any_dataset_version(&project.spec.dataset)?;
     if version.is_removed() {
         let message = format!("the rows of {} were removed", project.spec.dataset);
@@ -60,14 +72,21 @@ async fn dressed(room: &Room, project: &ProjectRecord, row_ids: Vec<u64>) -> Res
         _ => Vec::new(),
     }
     .into_iter();
-    let mut dressed = Vec::new();
+    let mut dressed: Vec<NextRow> = Vec::new();
+    let mut bytes = 0;
     for row in rows {
         let key = labelling::suggestion_key(&project.name, row.row_id);
         let value = room.store.get(Table::Suggestions, &key).map_err(unreadable)?;
         let read = |value: Vec<u8>| codec::read(Table::Suggestions, &key, &value);
         let suggestion: Option<Suggestion> = value.map(read).transpose().map_err(unreadable)?;
         let words = words.by_ref().take(row.messages.len()).collect();
-        dressed.push(NextRow { row, suggestion, words });
+        let next = NextRow { row, suggestion, words };
+        bytes += wire::encode(&next).len();
+        // What does not fit into an answer is asked for again.
+        if bytes > ANSWER_BYTES && !dressed.is_empty() {
+            break;
+        }
+        dressed.push(next);
     }
     Ok(dressed)
 }
@@ -85,7 +104,9 @@ pub(super) async fn check(room: &Room, standing: &Standing, request: &Request) -
         let message = "only labels that are brought in or settled can be somebody else's";
         return Err(Failure::field("person", message));
     }
-    let wanted: Vec<u64> = decisions.iter().filter(|d| values::needs_row(&d.value)).map(|d| d.row_id).collect();
+    let mut wanted: Vec<u64> = decisions.iter().filter(|d| values::needs_row(&d.value)).map(|d| d.row_id).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
     if wanted.is_empty() || wanted.len() > ROWS_MAX as usize {
         return Ok(());
     }
@@ -194,11 +215,18 @@ async fn disputed(
     let (page, total) = usage::aside(read).await?;
     let rows = rows_of(room, &record, page.iter().map(|(row_id, _)| *row_id).collect()).await?;
     let mut labels: BTreeMap<u64, Vec<LabelRecord>> = page.into_iter().collect();
-    let rows = rows.into_iter().filter_map(|row| {
-        let labels = labels.remove(&row.row_id)?;
-        Some(hone_protocol::labelling::Disputed { row, labels })
-    });
-    Ok(LabelAnswer::Disputed { rows: rows.collect(), total })
+    let mut bytes = 0;
+    let mut disputed = Vec::new();
+    for row in rows {
+        let Some(labels) = labels.remove(&row.row_id) else { continue };
+        let one = hone_protocol::labelling::Disputed { row, labels };
+        bytes += wire::encode(&one).len();
+        if bytes > ANSWER_BYTES && !disputed.is_empty() {
+            break;
+        }
+        disputed.push(one);
+    }
+    Ok(LabelAnswer::Disputed { rows: disputed, total })
 }
 
 /// Whether the newest words of persons on a row differ, or one is a flag, and nobody has settled it.

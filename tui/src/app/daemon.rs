@@ -15,7 +15,7 @@ const RETRY_MS: [i64; 5] = [1_000, 2_000, 4_000, 8_000, 15_000];
 
 /// Whether the daemon did not come to decide, so that the wish is made again.
 fn is_not_taken(code: FailureCode) -> bool {
-    matches!(code, FailureCode::NotSaved | FailureCode::Stopping | FailureCode::Interrupted)
+    code.is_transient()
 }
 
 impl App {

@@ -159,6 +159,7 @@ impl Labelling {
             self.show_guide(desk);
         }
         if let Some(work) = &mut self.work {
+            work.look_again();
             work.needs(desk);
         }
     }
@@ -691,7 +692,7 @@ impl Screen for Labelling {
             }
             (Errand::NextRows, Err(failure)) => {
                 if let Some(work) = &mut self.work {
-                    work.failed();
+                    work.failed(&desk.view);
                 }
                 let said = desk.view.failure(&failure);
                 desk.warn(said);

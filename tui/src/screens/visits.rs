@@ -1,6 +1,9 @@
 //! Every screen in the states that a person reaches with a few keys, for tests. Only tests see this. Never here: facts.
 
-use super::{Desk, SCREENS, Screen, View};
+use hone_protocol::labelling::{LabelAnswer, NextRows};
+use hone_protocol::request::Answer;
+
+use super::{Desk, Errand, SCREENS, Screen, View};
 use crate::action::{Action, Area, Offer};
 use crate::mirror::Mirror;
 
@@ -22,6 +25,7 @@ pub(crate) fn visited(mirror: &Mirror) -> Vec<(Area, Vec<Offer>)> {
                 &[Action::Enter, Action::Log],
                 &[Action::Mark, Action::Down, Action::Mark, Action::Compare],
             ],
+            Area::Labelling => &[&[], &[Action::New], &[Action::Enter], &[Action::Compare]],
             Area::Evaluation => &[&[], &[Action::Enter], &[Action::New]],
             Area::Services => {
                 &[&[], &[Action::New], &[Action::NextTab], &[Action::NextTab, Action::NextTab], &[Action::PreviousTab]]
@@ -45,5 +49,9 @@ fn walk(screen: &mut dyn Screen, way: &[Action], view: View<'_>) {
     for action in way {
         screen.act(*action, &mut desk);
         screen.needs(&mut desk);
+        // Rows to label, for the screen that asked for some.
+        let rows = crate::sample::labels::next_rows(&crate::sample::labels::quality());
+        let next = LabelAnswer::Next(NextRows { rows, is_suggesting: true });
+        screen.answer(Errand::NextRows, Ok(Answer::Labelling(next)), &mut desk);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use hone_protocol::labelling::{
-    Decision, How, LabelAnswer, LabelRecord, LabelRequest, LabelValue, NextRow, NextRows, ProjectView,
+    Decision, How, LEASE_MS, LabelAnswer, LabelRecord, LabelRequest, LabelValue, NextRow, NextRows, ProjectView,
 };
 use hone_protocol::request::{Answer, Request};
 
@@ -19,6 +19,8 @@ const LOW: usize = 14;
 const KEPT: usize = 500;
 /// Decisions that say how fast the person is.
 const PACE_DECISIONS: usize = 20;
+/// Rows that are held are asked to stay so often: well within the time that they are.
+const RENEW_MS: i64 = LEASE_MS / 3;
 /// A longer look at one row is a break.
 const BREAK_MS: i64 = 5 * 60 * 1000;
 
@@ -55,8 +57,13 @@ pub(super) struct Work {
     pub(super) is_suggesting: bool,
     /// The daemon had no more rows.
     pub(super) is_exhausted: bool,
-    asked: bool,
+    /// How many rows were asked for and not answered yet; none where nothing was asked.
+    asked: Option<u32>,
     asked_earlier: bool,
+    /// When the rows that are held were asked to stay, Unix milliseconds.
+    renewed_ms: i64,
+    /// The project's labels when there were no more rows.
+    exhausted_at: u64,
     numbers: u32,
     /// Rows seen in this session: the guide opens with the first.
     pub(super) seen: usize,
@@ -75,8 +82,10 @@ impl Work {
             earlier: Vec::new(),
             is_suggesting: true,
             is_exhausted: false,
-            asked: false,
+            asked: None,
             asked_earlier: false,
+            renewed_ms: 0,
+            exhausted_at: 0,
             numbers: 0,
             seen: 0,
             scroll: 0,
@@ -111,23 +120,28 @@ impl Work {
             };
             desk.ask(Errand::LastLabels, Request::Labelling(labels));
         }
+        // Others work too: what was nobody's may be there again.
+        let next_seq = self.view(&desk.view).map_or(0, |project| project.counts.next_seq);
+        self.is_exhausted &= next_seq == self.exhausted_at;
         let held = self.ahead().count();
+        let renews = held > 0 && desk.view.now_ms - self.renewed_ms > RENEW_MS;
         // What waits on this machine is not the daemon's yet: it would hand the same rows out again.
-        if self.asked || held > LOW || self.is_exhausted || desk.view.waiting > 0 {
+        if self.asked.is_some() || desk.view.waiting > 0 || (held > LOW || self.is_exhausted) && !renews {
             return;
         }
-        self.asked = true;
+        self.renewed_ms = desk.view.now_ms;
         let held: Vec<u64> = self.ahead().map(|next| next.row.row_id).collect();
         let count = (AHEAD - held.len().min(AHEAD)) as u32;
+        self.asked = Some(count);
         let next = LabelRequest::Next { project: self.project.clone(), session: self.session, held, count };
         desk.ask(Errand::NextRows, Request::Labelling(next));
     }
 
     /// Rows came.
     pub(super) fn take(&mut self, next: NextRows, desk: &mut Desk<'_>) {
-        self.asked = false;
+        let wanted = self.asked.take().unwrap_or(0);
         self.is_suggesting = next.is_suggesting;
-        self.is_exhausted = next.rows.is_empty();
+        self.no_more(next.rows.is_empty() && wanted > 0, &desk.view);
         for row in next.rows {
             if !self.ahead().any(|held| held.row.row_id == row.row.row_id) {
                 self.queue.push_back(row);
@@ -138,15 +152,28 @@ impl Work {
 
     /// Nothing that was asked will be answered.
     pub(super) fn forget(&mut self) {
-        self.asked = false;
+        self.asked = None;
+        // Whoever answers next knows nothing of who holds what.
+        self.renewed_ms = 0;
         self.is_exhausted = false;
         self.asked_earlier = false;
     }
 
     /// Asking did not work.
-    pub(super) fn failed(&mut self) {
-        self.asked = false;
-        self.is_exhausted = true;
+    pub(super) fn failed(&mut self, view: &View<'_>) {
+        self.asked = None;
+        self.no_more(true, view);
+    }
+
+    /// Whether there are no more rows, as far as is known now.
+    fn no_more(&mut self, none: bool, view: &View<'_>) {
+        self.is_exhausted = none;
+        self.exhausted_at = self.view(view).map_or(0, |project| project.counts.next_seq);
+    }
+
+    /// The person came back to the desk.
+    pub(super) fn look_again(&mut self) {
+        self.is_exhausted = false;
     }
 
     /// Lays the next row on the table.

@@ -229,6 +229,7 @@ fn the_starter_suggests_and_nothing_counts_until_a_person_takes_it() {
         .map(|next| next["suggestion"]["probability"].as_f64().unwrap())
         .collect();
     assert!(order.windows(2).all(|pair| pair[0] <= pair[1]), "{order:?}");
+    client.ask(json!({"labelling": {"next": {"project": "tone", "session": 1, "held": [], "count": 0}}}));
     // Enter takes it, as the label says.
     let mut terminal = Terminal::open_at(daemon.state(), "en", (100, 30), &["label", "open", "tone"]);
     terminal.wait_for("Enter takes the model's answer");

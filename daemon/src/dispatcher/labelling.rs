@@ -237,9 +237,9 @@ impl Decider {
             let desk = self.desks.get_mut(name).ok_or_else(|| Failure::not_found("project", name))?;
             let count = count.min(NEXT_ROWS_MAX) as usize;
             let held = &held[..held.len().min(HELD_MAX)];
-            let rows = desk.hand_out(&project.spec, (person, session), held, count, self.steady_ms);
+            let row_ids = desk.hand_out(&project.spec, (person, session), held, count, self.steady_ms);
             let is_suggesting = desk.is_suggesting(person);
-            Ok(HandedOut { project, row_ids: rows.into_iter().map(|row| row.row_id).collect(), is_suggesting })
+            Ok(HandedOut { project, row_ids, is_suggesting })
         });
         // Who asked may be gone; the rows are free again when their time is over.
         let _ = to.send(handed);

@@ -1,39 +1,17 @@
 //! Who works on which row of a project, and how far it is: facts of memory, made anew of the stored labels at start. Lives here: the order
 //! of rows, leases, repeats, undo. Never here: the store, whether a value fits the task.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{HashMap, HashSet};
 
 use hone_protocol::labelling::{
     Decision, How, LEASE_MS, LabelRecord, Order, PersonCounts, ProjectCounts, ProjectSpec, SUGGESTED_LEAST_PERCENT,
     SUGGESTED_LOOK, Suggestion,
 };
 
+use super::said::{Said, Seat, What, hash, is_flagged, standing, what};
+
 /// A repeat comes after at least so many other rows.
 const REPEAT_AFTER: usize = 10;
-
-/// What a label did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    Skipped,
-    Flagged,
-    Decided,
-    Repeated,
-    /// A repeat that was skipped: it says nothing.
-    Passed,
-    Settled,
-}
-
-/// A label in short.
-#[derive(Debug, Clone, Copy)]
-struct Said {
-    person: u16,
-    seq: u64,
-    what: What,
-    key: u64,
-    spent_ms: u64,
-    as_suggested: Option<bool>,
-}
 
 /// A row that somebody looks at.
 #[derive(Debug, Clone, Copy)]
@@ -41,30 +19,6 @@ struct Lease {
     person: u16,
     session: u64,
     until_ms: i64,
-}
-
-/// One person at the desk.
-#[derive(Debug, Clone, Default)]
-struct Worker {
-    counts: PersonCounts,
-    /// Requests that stand, the newest last: the number of the first label, and the rows with the numbers of theirs.
-    groups: Vec<(u64, Vec<(u64, u64)>)>,
-    /// Rows that were skipped and not decided later, in order.
-    skipped: BTreeSet<(u64, u64)>,
-    /// Places in the order before this one need not be looked at.
-    cursor: usize,
-    /// Whether the last decisions on rows with a suggestion said the same.
-    recent: VecDeque<bool>,
-    /// Rows handed out since the start of the daemon: chooses repeats.
-    handed: u64,
-    /// Rows that are shown again and not answered yet.
-    repeats: HashSet<u64>,
-}
-
-/// A row for somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Handed {
-    pub(crate) row_id: u64,
 }
 
 /// A project at work.
@@ -77,17 +31,11 @@ pub(crate) struct Desk {
     said: HashMap<u64, Vec<Said>>,
     leases: HashMap<u64, Vec<Lease>>,
     suggested: HashMap<u64, (u64, Option<f32>)>,
-    workers: Vec<Worker>,
+    seats: Vec<Seat>,
     done: u64,
     begun: u64,
     disputed: u64,
     next_seq: u64,
-}
-
-fn hash(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014) over a seed and a number.
@@ -96,17 +44,6 @@ fn mix(seed: u64, number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn what(decision: &Decision, is_repeat: bool) -> What {
-    match (decision.how, decision.value.is_skip()) {
-        (How::Final, _) => What::Settled,
-        (_, true) if is_repeat => What::Passed,
-        (_, true) if !decision.flag.is_empty() => What::Flagged,
-        (_, true) => What::Skipped,
-        (_, false) if is_repeat => What::Repeated,
-        (_, false) => What::Decided,
-    }
 }
 
 /// What a row counts for: done, begun, disputed.
@@ -137,7 +74,7 @@ impl Desk {
             said: HashMap::new(),
             leases: HashMap::new(),
             suggested: HashMap::new(),
-            workers: Vec::new(),
+            seats: Vec::new(),
             done: 0,
             begun: 0,
             disputed: 0,
@@ -173,7 +110,7 @@ impl Desk {
             disputed: self.disputed,
             suggested: self.suggested.len() as u64,
             next_seq: self.next_seq,
-            persons: self.workers.iter().map(|worker| worker.counts.clone()).collect(),
+            persons: self.seats.iter().map(|seat| seat.counts.clone()).collect(),
         }
     }
 
@@ -185,7 +122,7 @@ impl Desk {
     /// The order is another now, because suggestions came or the project was changed.
     pub(crate) fn reorder(&mut self) {
         self.order = None;
-        self.workers.iter_mut().for_each(|worker| worker.cursor = 0);
+        self.seats.iter_mut().for_each(|seat| seat.cursor = 0);
     }
 
     /// Whether somebody was suggested for a row, and whether a decision says the same.
@@ -200,13 +137,13 @@ impl Desk {
     pub(crate) fn is_repeat(&self, person: &str, row_id: u64) -> bool {
         let Some(person) = self.find(person) else { return false };
         let decided = self.own(row_id, person).is_some_and(|(what, _)| what == What::Decided);
-        decided && self.workers[usize::from(person)].repeats.contains(&row_id)
+        decided && self.seats[usize::from(person)].repeats.contains(&row_id)
     }
 
     /// Why a person may not decide on a row, if so: who has decided it.
     pub(crate) fn taken_by(&self, spec: &ProjectSpec, person: &str, row_id: u64) -> Option<String> {
         let said = self.said.get(&row_id)?;
-        let name = |number: u16| self.workers[usize::from(number)].counts.person.clone();
+        let name = |number: u16| self.seats[usize::from(number)].counts.person.clone();
         if let Some(last) = said.iter().rfind(|said| said.what == What::Settled) {
             return Some(name(last.person));
         }
@@ -218,14 +155,14 @@ impl Desk {
     }
 
     fn find(&self, person: &str) -> Option<u16> {
-        self.workers.iter().position(|worker| worker.counts.person == person).map(|at| at as u16)
+        self.seats.iter().position(|seat| seat.counts.person == person).map(|at| at as u16)
     }
 
     fn number(&mut self, person: &str) -> u16 {
         self.find(person).unwrap_or_else(|| {
             let counts = PersonCounts { person: person.to_owned(), ..PersonCounts::default() };
-            self.workers.push(Worker { counts, ..Worker::default() });
-            (self.workers.len() - 1) as u16
+            self.seats.push(Seat { counts, ..Seat::default() });
+            (self.seats.len() - 1) as u16
         })
     }
 
@@ -286,31 +223,31 @@ impl Desk {
         self.said.entry(decision.row_id).or_default().push(said);
         self.count(before, self.row_count(decision.row_id, persons));
         let own_after = self.own(decision.row_id, person);
-        let worker = &mut self.workers[usize::from(person)];
-        worker.counts.last_at_ms = worker.counts.last_at_ms.max(record.at_ms);
-        worker.tell(&said, first, 1);
-        worker.now(decision.row_id, own_before, own_after);
-        match worker.groups.last_mut().filter(|(group, _)| *group == record.group) {
+        let seat = &mut self.seats[usize::from(person)];
+        seat.counts.last_at_ms = seat.counts.last_at_ms.max(record.at_ms);
+        seat.tell(&said, first, 1);
+        seat.now(decision.row_id, own_before, own_after);
+        match seat.groups.last_mut().filter(|(group, _)| *group == record.group) {
             Some((_, rows)) => rows.push((decision.row_id, record.seq)),
-            None => worker.groups.push((record.group, vec![(decision.row_id, record.seq)])),
+            None => seat.groups.push((record.group, vec![(decision.row_id, record.seq)])),
         }
         if let Some(same) = record.as_suggested {
-            if worker.recent.len() == SUGGESTED_LOOK {
-                worker.recent.pop_front();
+            if seat.recent.len() == SUGGESTED_LOOK {
+                seat.recent.pop_front();
             }
-            worker.recent.push_back(same);
+            seat.recent.push_back(same);
         }
         if record.is_repeat {
-            self.workers[usize::from(person)].repeats.remove(&decision.row_id);
+            self.seats[usize::from(person)].repeats.remove(&decision.row_id);
         }
         self.release(person, decision.row_id);
     }
 
     /// The newest group of a person that holds a row, or the newest of all: rows with the numbers of their labels.
     pub(crate) fn newest_group(&self, person: &str, row_id: Option<u64>) -> Option<Vec<(u64, u64)>> {
-        let worker = &self.workers[usize::from(self.find(person)?)];
+        let seat = &self.seats[usize::from(self.find(person)?)];
         let holds = |rows: &[(u64, u64)]| row_id.is_none_or(|row_id| rows.iter().any(|(id, _)| *id == row_id));
-        worker.groups.iter().rfind(|(_, rows)| holds(rows)).map(|(_, rows)| rows.clone())
+        seat.groups.iter().rfind(|(_, rows)| holds(rows)).map(|(_, rows)| rows.clone())
     }
 
     /// Takes a label back.
@@ -327,22 +264,22 @@ impl Desk {
         }
         self.count(before, self.row_count(row_id, persons));
         let own_after = self.own(row_id, person);
-        let worker = &mut self.workers[usize::from(person)];
-        worker.tell(&said, first, -1);
-        worker.now(row_id, own_before, own_after);
-        for (_, rows) in &mut worker.groups {
+        let seat = &mut self.seats[usize::from(person)];
+        seat.tell(&said, first, -1);
+        seat.now(row_id, own_before, own_after);
+        for (_, rows) in &mut seat.groups {
             rows.retain(|(_, own)| *own != seq);
         }
-        worker.groups.retain(|(_, rows)| !rows.is_empty());
+        seat.groups.retain(|(_, rows)| !rows.is_empty());
         if said.as_suggested.is_some() {
-            worker.recent.pop_back();
+            seat.recent.pop_back();
         }
         if matches!(said.what, What::Repeated | What::Passed) {
             // The row is on the table again, and still measures the person.
-            worker.repeats.insert(row_id);
+            seat.repeats.insert(row_id);
         }
         // The row is open again for everybody.
-        self.workers.iter_mut().for_each(|worker| worker.cursor = 0);
+        self.seats.iter_mut().for_each(|seat| seat.cursor = 0);
     }
 
     /// What a person's word on a row is now, and its number.
@@ -374,7 +311,7 @@ impl Desk {
     /// Whether suggestions may be chosen beforehand for a person.
     pub(crate) fn is_suggesting(&self, person: &str) -> bool {
         let Some(person) = self.find(person) else { return true };
-        let recent = &self.workers[usize::from(person)].recent;
+        let recent = &self.seats[usize::from(person)].recent;
         let same = recent.iter().filter(|same| **same).count() as u64;
         recent.len() < SUGGESTED_LOOK / 2 || same * 100 >= SUGGESTED_LEAST_PERCENT * recent.len() as u64
     }
@@ -387,7 +324,7 @@ impl Desk {
         held: &[u64],
         count: usize,
         now_ms: i64,
-    ) -> Vec<Handed> {
+    ) -> Vec<u64> {
         let person = self.number(person);
         let held: HashSet<u64> = held.iter().copied().collect();
         self.leases.retain(|row_id, leases| {
@@ -412,29 +349,29 @@ impl Desk {
             };
             let Some((row_id, is_repeat)) = next else { break };
             self.leases.entry(row_id).or_default().push(lease());
-            let worker = &mut self.workers[usize::from(person)];
-            worker.handed += 1;
+            let seat = &mut self.seats[usize::from(person)];
+            seat.handed += 1;
             if is_repeat {
-                worker.repeats.insert(row_id);
+                seat.repeats.insert(row_id);
             }
-            handed.push(Handed { row_id });
+            handed.push(row_id);
         }
         handed
     }
 
     /// A row that the person is shown again, if it is time for one.
     fn repeat(&self, spec: &ProjectSpec, person: u16, ahead: usize) -> Option<u64> {
-        let worker = &self.workers[usize::from(person)];
-        if mix(spec.seed ^ 0x5eed, worker.handed) % 100 >= u64::from(spec.repeat_percent) {
+        let seat = &self.seats[usize::from(person)];
+        if mix(spec.seed ^ 0x5eed, seat.handed) % 100 >= u64::from(spec.repeat_percent) {
             return None;
         }
-        let older = worker.groups.len().checked_sub(REPEAT_AFTER.saturating_sub(ahead).max(1))?;
+        let older = seat.groups.len().checked_sub(REPEAT_AFTER.saturating_sub(ahead).max(1))?;
         if older == 0 {
             return None;
         }
         // A few tries: rows that were repeated or changed already are not repeated again.
         (0..8).find_map(|tried| {
-            let (_, rows) = &worker.groups[(mix(spec.seed, worker.handed ^ (tried << 32)) % older as u64) as usize];
+            let (_, rows) = &seat.groups[(mix(spec.seed, seat.handed ^ (tried << 32)) % older as u64) as usize];
             let (row_id, _) = rows.first()?;
             let said = self.said.get(row_id)?;
             let own = said.iter().filter(|said| said.person == person).count();
@@ -451,7 +388,7 @@ impl Desk {
             self.order = Some(self.make_order(spec));
         }
         let order = self.order.take()?;
-        let mut cursor = self.workers[usize::from(person)].cursor;
+        let mut cursor = self.seats[usize::from(person)].cursor;
         let mut found = None;
         let mut only_finished = true;
         let begin = cursor;
@@ -467,11 +404,11 @@ impl Desk {
                 break;
             }
         }
-        self.workers[usize::from(person)].cursor = cursor;
+        self.seats[usize::from(person)].cursor = cursor;
         self.order = Some(order);
         found.or_else(|| {
-            let worker = &self.workers[usize::from(person)];
-            let skipped = worker.skipped.iter().map(|(_, row_id)| *row_id);
+            let seat = &self.seats[usize::from(person)];
+            let skipped = seat.skipped.iter().map(|(_, row_id)| *row_id);
             skipped
                 .into_iter()
                 .find(|row_id| !self.is_full(spec, person, *row_id) && self.is_free(spec, person, *row_id))
@@ -525,70 +462,6 @@ impl Desk {
     }
 }
 
-/// What counts of the words on a row: each person's newest decision.
-fn standing(said: &[Said]) -> impl Iterator<Item = &Said> {
-    said.iter()
-        .enumerate()
-        .filter(|(at, one)| {
-            let newer = |other: &Said| {
-                other.person == one.person && matches!(other.what, What::Decided | What::Skipped | What::Flagged)
-            };
-            one.what == What::Decided && !said[at + 1..].iter().any(newer)
-        })
-        .map(|(_, said)| said)
-}
-
-/// Whether the newest word of a person on a row is a flag.
-fn is_flagged(said: &[Said]) -> bool {
-    said.iter().enumerate().any(|(at, one)| {
-        let newer = |other: &Said| {
-            other.person == one.person && matches!(other.what, What::Decided | What::Skipped | What::Flagged)
-        };
-        one.what == What::Flagged && !said[at + 1..].iter().any(newer)
-    })
-}
-
-impl Worker {
-    /// Counts what a label adds to sums, or takes from them.
-    fn tell(&mut self, said: &Said, first: Option<Said>, sign: i64) {
-        let add =
-            |sum: &mut u64, by: u64| *sum = if sign > 0 { sum.saturating_add(by) } else { sum.saturating_sub(by) };
-        if said.what == What::Settled {
-            return;
-        }
-        add(&mut self.counts.spent_ms, said.spent_ms);
-        if said.what == What::Passed {
-            return;
-        }
-        if said.what == What::Repeated {
-            add(&mut self.counts.repeats, 1);
-            add(&mut self.counts.repeats_same, u64::from(first.is_some_and(|first| first.key == said.key)));
-            return;
-        }
-        add(&mut self.counts.suggested, u64::from(said.as_suggested.is_some()));
-        add(&mut self.counts.suggested_same, u64::from(said.as_suggested == Some(true)));
-    }
-
-    /// Counts what the person's word on a row was before and is now.
-    fn now(&mut self, row_id: u64, before: Option<(What, u64)>, after: Option<(What, u64)>) {
-        for (word, sign) in [(before, -1), (after, 1)] {
-            let sum = match word {
-                Some((What::Decided, _)) => &mut self.counts.done,
-                Some((What::Skipped, _)) => &mut self.counts.skipped,
-                Some((What::Flagged, _)) => &mut self.counts.flagged,
-                _ => continue,
-            };
-            *sum = sum.saturating_add_signed(sign);
-        }
-        if let Some((What::Skipped, before)) = before {
-            self.skipped.remove(&(before, row_id));
-        }
-        if let Some((What::Skipped, now)) = after {
-            self.skipped.insert((now, row_id));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hone_protocol::labelling::{LabelName, LabelValue, Task};
@@ -627,8 +500,7 @@ mod tests {
         }
 
         fn next(&mut self, person: &str, held: &[u64], count: usize) -> Vec<u64> {
-            let handed = self.desk.hand_out(&self.spec, (person, 1), held, count, self.now_ms);
-            handed.into_iter().map(|handed| handed.row_id).collect()
+            self.desk.hand_out(&self.spec, (person, 1), held, count, self.now_ms)
         }
 
         fn say(&mut self, person: &str, row_id: u64, value: LabelValue) -> Result<(), String> {

@@ -1,10 +1,11 @@
-//! Labelling: where projects, labels and suggestions stand in the store, who works on which row (`desk.rs`), whether a decision fits
-//! (`values.rs`), how far persons agree (`agreement.rs`), and what rows become of labels (`made.rs`). Never here: writing to the store
-//! (the dispatcher does), the bytes of rows (a child has them).
+//! Labelling: where projects, labels and suggestions stand in the store, who works on which row (`desk.rs`), what each has said
+//! (`said.rs`), whether a decision fits (`values.rs`), how far persons agree (`agreement.rs`), and what rows become of labels
+//! (`made.rs`). Never here: writing to the store (the dispatcher does), the bytes of rows (a child has them).
 
 pub(crate) mod agreement;
 pub(crate) mod desk;
 pub(crate) mod made;
+mod said;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;

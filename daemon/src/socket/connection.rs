@@ -271,10 +271,10 @@ async fn run(client: Client, room: Arc<Room>) {
             continue;
         }
         let Ok(place) = places.clone().acquire_owned().await else { break };
-        if let Request::Labelling(LabelRequest::Next { project, session: session @ 1.., .. }) = &request {
-            if desks.len() < DESKS_MAX {
-                desks.insert((standing.person.clone(), project.clone(), *session));
-            }
+        if let Request::Labelling(LabelRequest::Next { project, session: session @ 1.., .. }) = &request
+            && desks.len() < DESKS_MAX
+        {
+            desks.insert((standing.person.clone(), project.clone(), *session));
         }
         if let Err(failure) = label_reads::check(&room, &standing, &request).await {
             let _ = outbox.send(Down::Answer { id, answer: Err(failure) }).await;

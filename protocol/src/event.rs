@@ -19,7 +19,7 @@ pub const SNAPSHOT_JOBS_MAX: usize = 500;
 pub const SNAPSHOT_ALERTS_MAX: usize = 20;
 
 /// Everything a mirror needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Differs from start to start of the daemon.
     pub epoch: u64,

@@ -137,6 +137,8 @@ pub(crate) struct App {
     makers: HashMap<String, (Area, Errand)>,
     /// Wishes of the journal that this connection has sent.
     sent: HashMap<u64, String>,
+    /// When wishes that the daemon could not take are sent again.
+    resend_at_ms: Option<i64>,
     /// The one project that this client is for.
     pub(crate) only: Option<String>,
     effects: Vec<Effect>,
@@ -169,6 +171,7 @@ impl App {
             journal: Journal::default(),
             makers: HashMap::new(),
             sent: HashMap::new(),
+            resend_at_ms: None,
             only: None,
             effects: vec![Effect::Connect(1)],
         }
@@ -228,7 +231,7 @@ impl App {
             _ => None,
         };
         let screen = self.screens[self.area as usize].wakes_at_ms(&self.view());
-        [toast, retry, self.interrupt_until_ms, screen].into_iter().flatten().min()
+        [toast, retry, self.resend_at_ms, self.interrupt_until_ms, screen].into_iter().flatten().min()
     }
 
     fn expire(&mut self) {
@@ -242,6 +245,9 @@ impl App {
             && at <= self.now_ms
         {
             self.retry();
+        }
+        if self.resend_at_ms.is_some_and(|at| at <= self.now_ms) {
+            self.send_waiting();
         }
     }
 

@@ -43,8 +43,12 @@ impl State {
 
     /// A project as lists show it.
     pub fn project_view(&self, name: &str) -> Option<ProjectView> {
-        let record = (**self.projects.get(name)?).clone();
-        Some(ProjectView { record, counts: self.project_counts.get(name).map(|c| (**c).clone()).unwrap_or_default() })
+        Some(self.view_of((**self.projects.get(name)?).clone()))
+    }
+
+    fn view_of(&self, record: ProjectRecord) -> ProjectView {
+        let counts = self.project_counts.get(&record.name).map(|counts| (**counts).clone()).unwrap_or_default();
+        ProjectView { record, counts }
     }
 
     /// All projects, those that were made last first.
@@ -77,6 +81,7 @@ impl Decider {
             if let Some(desk) = self.desks.get_mut(&name) {
                 desk.recount(persons);
             }
+            self.publish_rows(&name);
             self.publish_counts(&name);
         }
         Ok(())
@@ -158,7 +163,9 @@ impl Decider {
             self.writes.put(Table::ProjectRows, name.as_bytes(), codec::row(&rows));
         }
         self.desks.insert(name.to_owned(), desk);
-        Ok(self.put_project(record))
+        let answer = self.put_project(record);
+        self.publish_rows(name);
+        Ok(answer)
     }
 
     fn change_project(
@@ -191,17 +198,16 @@ impl Decider {
     fn put_project(&mut self, record: ProjectRecord) -> LabelAnswer {
         let name = record.name.clone();
         self.writes.put(Table::Projects, name.as_bytes(), codec::record(&record));
-        Arc::make_mut(&mut self.state.projects).insert(name.clone(), Arc::new(record));
+        Arc::make_mut(&mut self.state.projects).insert(name.clone(), Arc::new(record.clone()));
         self.publish_counts(&name);
-        let view = self.state.project_view(&name).expect("it was put there");
-        LabelAnswer::Project(Box::new(view))
+        LabelAnswer::Project(Box::new(self.state.view_of(record)))
     }
 
-    /// Keeps which rows a project has, where it does not have all of its version.
+    /// Lets readers know which rows a project has, where it does not have all of its version. They never change.
     fn publish_rows(&mut self, name: &str) {
         let Some((desk, project)) = self.desks.get(name).zip(self.state.projects.get(name)) else { return };
         let all: u64 = self.state.rows_of(&project.spec.dataset).iter().map(|(_, rows)| rows).sum();
-        if desk.len() < all && !self.state.project_rows.contains_key(name) {
+        if desk.len() < all {
             let rows = Arc::new(desk.row_ids().to_vec());
             Arc::make_mut(&mut self.state.project_rows).insert(name.to_owned(), rows);
         }
@@ -209,7 +215,6 @@ impl Decider {
 
     /// Says how far a project is.
     fn publish_counts(&mut self, name: &str) {
-        self.publish_rows(name);
         let Some(desk) = self.desks.get(name) else { return };
         Arc::make_mut(&mut self.state.project_counts).insert(name.to_owned(), Arc::new(desk.counts()));
         self.dirty_projects.insert(name.to_owned());

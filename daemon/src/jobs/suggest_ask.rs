@@ -244,7 +244,6 @@ fn spans(row: &Row, text: &str) -> Result<Vec<Span>, String> {
 
 #[cfg(test)]
 mod tests {
-    use hone_protocol::labelling::Order;
     use hone_protocol::value::{Bytes, Hash, JsonText};
 
     use super::*;
@@ -254,19 +253,7 @@ mod tests {
     }
 
     fn asker(task: Task) -> Asker {
-        let spec = ProjectSpec {
-            title: String::new(),
-            dataset: "chats@1".into(),
-            standard: None,
-            question: String::new(),
-            task,
-            guide: "Polite answers are good.".into(),
-            order: Order::File,
-            seed: 0,
-            repeat_percent: 0,
-            persons: 1,
-            rows_max: 0,
-        };
+        let spec = ProjectSpec { guide: "Polite answers are good.".into(), ..crate::labelling::sample_spec(task) };
         Asker::new(&spec, None)
     }
 

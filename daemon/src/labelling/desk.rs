@@ -467,22 +467,12 @@ mod tests {
     use hone_protocol::labelling::{LabelName, LabelValue, Task};
 
     use super::*;
+    use crate::labelling::sample_spec;
 
     fn spec(persons: u32, order: Order, repeat_percent: u32) -> ProjectSpec {
         let label = |name: &str| LabelName { name: name.into(), title: String::new(), keep: true };
-        ProjectSpec {
-            title: String::new(),
-            dataset: "chats@1".into(),
-            standard: None,
-            question: String::new(),
-            task: Task::Choice { labels: vec![label("good"), label("bad")] },
-            guide: String::new(),
-            order,
-            seed: 7,
-            repeat_percent,
-            persons,
-            rows_max: 0,
-        }
+        let task = Task::Choice { labels: vec![label("good"), label("bad")] };
+        ProjectSpec { order, seed: 7, repeat_percent, persons, ..sample_spec(task) }
     }
 
     /// A desk with what a test does at it.

@@ -225,24 +225,13 @@ fn change(task: &Task, value: &LabelValue) -> Option<RowChange> {
 
 #[cfg(test)]
 mod tests {
-    use hone_protocol::labelling::{Decision, LabelName, Order};
+    use hone_protocol::labelling::{Decision, LabelName};
 
     use super::*;
+    use crate::labelling::sample_spec;
 
     fn spec(task: Task) -> ProjectSpec {
-        ProjectSpec {
-            title: String::new(),
-            dataset: "chats@1".into(),
-            standard: None,
-            question: String::new(),
-            task,
-            guide: String::new(),
-            order: Order::File,
-            seed: 0,
-            repeat_percent: 0,
-            persons: 2,
-            rows_max: 0,
-        }
+        ProjectSpec { persons: 2, ..sample_spec(task) }
     }
 
     fn label(seq: u64, person: &str, row_id: u64, value: LabelValue, how: How) -> LabelRecord {

@@ -115,3 +115,21 @@ impl State {
         )
     }
 }
+
+/// A project for tests: rows in order, judged once.
+#[cfg(test)]
+pub(crate) fn sample_spec(task: hone_protocol::labelling::Task) -> hone_protocol::labelling::ProjectSpec {
+    hone_protocol::labelling::ProjectSpec {
+        title: String::new(),
+        dataset: "chats@1".into(),
+        standard: None,
+        question: String::new(),
+        task,
+        guide: String::new(),
+        order: hone_protocol::labelling::Order::File,
+        seed: 0,
+        repeat_percent: 0,
+        persons: 1,
+        rows_max: 0,
+    }
+}

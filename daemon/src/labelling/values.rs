@@ -209,29 +209,18 @@ pub(crate) fn check_row(decision: &Decision, row: &Row, at: usize) -> Result<(),
 #[cfg(test)]
 mod tests {
     use hone_protocol::dataset::{CHOSEN, ChatMessage, REJECTED};
-    use hone_protocol::labelling::{How, Order, PairAnswer};
+    use hone_protocol::labelling::{How, PairAnswer};
     use hone_protocol::value::{Hash, JsonText};
 
     use super::*;
+    use crate::labelling::sample_spec;
 
     fn labels(names: &[&str]) -> Vec<LabelName> {
         names.iter().map(|name| LabelName { name: (*name).into(), title: String::new(), keep: true }).collect()
     }
 
     fn spec(task: Task) -> ProjectSpec {
-        ProjectSpec {
-            title: String::new(),
-            dataset: "chats@1".into(),
-            standard: None,
-            question: String::new(),
-            task,
-            guide: String::new(),
-            order: Order::File,
-            seed: 0,
-            repeat_percent: 5,
-            persons: 1,
-            rows_max: 0,
-        }
+        ProjectSpec { repeat_percent: 5, ..sample_spec(task) }
     }
 
     #[test]

@@ -351,25 +351,11 @@ async fn watch(room: Arc<Room>, (peer, person, project): Who, outbox: mpsc::Send
     }
 }
 
-/// What somebody sees who only labels.
+/// What somebody sees who only labels: what is not named here is not theirs.
 fn only_projects(snapshot: Snapshot, standing: &Standing) -> Snapshot {
-    let projects = snapshot.projects.into_iter().filter(|view| standing.sees(&view.record.name)).collect();
-    Snapshot {
-        projects,
-        machine: Machine::default(),
-        models: Vec::new(),
-        datasets: Vec::new(),
-        jobs: Vec::new(),
-        services: Vec::new(),
-        applications: Vec::new(),
-        suites: Vec::new(),
-        evaluations: Vec::new(),
-        http: Vec::new(),
-        pools: Vec::new(),
-        hooks: Vec::new(),
-        alerts: Vec::new(),
-        ..snapshot
-    }
+    let Snapshot { epoch, seq, at_ms, person, currency, mut projects, .. } = snapshot;
+    projects.retain(|view| standing.sees(&view.record.name));
+    Snapshot { epoch, seq, at_ms, person, currency, projects, ..Snapshot::default() }
 }
 
 /// One request under way.

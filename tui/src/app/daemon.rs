@@ -1,6 +1,8 @@
 //! The daemon's side of the client: what it said, what was asked of it, and what happens when it does not answer.
 //! Never here: keys, or anything that is drawn.
 
+use std::collections::HashSet;
+
 use hone_protocol::catalogue::text;
 use hone_protocol::failure::{Failure, FailureCode};
 use hone_protocol::request::{Answer, Down, Request, Up};
@@ -12,11 +14,8 @@ use crate::screens::{Errand, Tone};
 
 /// Waits before the next try to reach the daemon, in milliseconds; the last one repeats.
 const RETRY_MS: [i64; 5] = [1_000, 2_000, 4_000, 8_000, 15_000];
-
-/// Whether the daemon did not come to decide, so that the wish is made again.
-fn is_not_taken(code: FailureCode) -> bool {
-    code.is_transient()
-}
+/// How long after the daemon could not take a wish it is sent again.
+const RESEND_MS: i64 = 2_000;
 
 impl App {
     pub(super) fn retry(&mut self) {
@@ -33,6 +32,7 @@ impl App {
         self.asks.clear();
         self.latest.clear();
         self.sent.clear();
+        self.resend_at_ms = None;
         for screen in &mut self.screens {
             screen.forget();
         }
@@ -67,10 +67,13 @@ impl App {
         }
     }
 
-    /// Sends all that waits, in the order in which it was wished.
+    /// Sends all that waits and is not under way, in the order in which it was wished.
     pub(super) fn send_waiting(&mut self) {
+        self.resend_at_ms = None;
+        let under_way: HashSet<&String> = self.sent.values().collect();
+        let waiting = self.journal.waiting().filter(|waiting| !under_way.contains(&waiting.once));
         let waiting: Vec<(String, Request)> =
-            self.journal.waiting().map(|waiting| (waiting.once.clone(), waiting.request.clone())).collect();
+            waiting.map(|waiting| (waiting.once.clone(), waiting.request.clone())).collect();
         for (once, request) in waiting {
             self.send_once(once, request);
         }
@@ -78,8 +81,13 @@ impl App {
 
     /// Takes the answer to a wish of the journal.
     fn kept(&mut self, once: &str, answer: Result<Answer, Failure>) {
-        if answer.as_ref().is_err_and(|failure| is_not_taken(failure.code)) {
-            // It stays in the journal; the daemon ends, and the next one is told.
+        if let Err(failure) = &answer
+            && failure.code.is_transient()
+        {
+            // It stays in the journal, and is sent again soon, or with the next connection.
+            let line = self.view().failure(failure);
+            self.say(Tone::Error, line);
+            self.resend_at_ms.get_or_insert(self.now_ms + RESEND_MS);
             return;
         }
         self.journal.done(once);

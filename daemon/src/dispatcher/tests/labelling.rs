@@ -1,13 +1,14 @@
 //! Labelling: what is acknowledged is there after a kill, once; undo walks back through all of it; nobody decides a row twice.
 
 use hone_protocol::labelling::{
-    Decision, How, LabelAnswer, LabelName, LabelRequest, LabelValue, Order, ProjectSpec, SuggestSpec, Suggestion, Task,
+    Decision, How, LabelAnswer, LabelName, LabelRequest, LabelValue, ProjectSpec, SuggestSpec, Suggestion, Task,
 };
 use hone_protocol::person::Role;
 
 use super::*;
 use crate::dispatcher::labelling::HandedOut;
 use crate::labelling as stored;
+use crate::labelling::sample_spec;
 
 pub(super) fn suggest() -> SuggestSpec {
     SuggestSpec { project: "tone".into(), service: "desk".into(), payer: "owner".into(), at_once: 0, rows_max: 0 }
@@ -15,19 +16,8 @@ pub(super) fn suggest() -> SuggestSpec {
 
 fn spec(persons: u32) -> ProjectSpec {
     let label = |name: &str| LabelName { name: name.into(), title: String::new(), keep: true };
-    ProjectSpec {
-        title: String::new(),
-        dataset: "desk".into(),
-        standard: None,
-        question: String::new(),
-        task: Task::Choice { labels: vec![label("good"), label("bad")] },
-        guide: String::new(),
-        order: Order::File,
-        seed: 7,
-        repeat_percent: 0,
-        persons,
-        rows_max: 0,
-    }
+    let task = Task::Choice { labels: vec![label("good"), label("bad")] };
+    ProjectSpec { dataset: "desk".into(), seed: 7, persons, ..sample_spec(task) }
 }
 
 fn set(desk: &mut Desk, name: &str, spec: ProjectSpec) -> Result<Answer, Failure> {

@@ -316,6 +316,32 @@ fn a_decision_waits_on_this_machine_while_the_daemon_is_away_and_is_sent_once() 
 }
 
 #[test]
+fn a_decision_that_the_daemon_cannot_take_now_is_sent_again_while_the_link_stays() {
+    let task = facts::quality();
+    let mut bench = at_work(Language::En, &task);
+    bench.typed("1");
+    let kept = |up: Up| match up {
+        Up::Ask { id, once: Some(once), .. } => Some((id, once)),
+        _ => None,
+    };
+    let (id, once) = bench.asked.try_iter().find_map(kept).unwrap();
+    let failure = Failure::new(FailureCode::WorkerDied, "the process that reads rows ended");
+    bench.app.update(Event::Down(1, Box::new(Down::Answer { id, answer: Err(failure) })), NOW_MS);
+    let picture = bench.picture((100, 30));
+    assert!(picture.contains("the process that reads rows ended"), "{picture}");
+    let at_ms = bench.app.wakes_at_ms().unwrap();
+    bench.app.update(Event::Tick, at_ms - 1);
+    assert!(bench.asked.try_iter().find_map(kept).is_none(), "not at once");
+    bench.app.update(Event::Tick, NOW_MS + 2_000);
+    let (id, again) = bench.asked.try_iter().find_map(kept).unwrap();
+    assert_eq!(once, again, "the same id as the first time");
+    bench.app.update(Event::Tick, NOW_MS + 10_000);
+    assert!(bench.asked.try_iter().find_map(kept).is_none(), "it is under way");
+    bench.answer(id, Answer::Labelling(LabelAnswer::Decided { seq: 0, counts: ProjectCounts::default() }));
+    assert_eq!(bench.app.journal.len(), 0, "nothing waits");
+}
+
+#[test]
 fn a_row_that_somebody_else_decided_is_told_and_not_counted() {
     let task = facts::quality();
     let mut bench = at_work(Language::En, &task);
